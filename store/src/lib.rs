@@ -1,0 +1,2 @@
+//! The durable job store (being written).
+pub mod job;
