@@ -41,7 +41,6 @@
 mod args;
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
-#[expect(missing_docs, unsafe_code, reason = "generated from the contract, which has the documentation")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",
