@@ -1,3 +1,300 @@
-//! Jobs.
+//! The rules about jobs, all of them, and nothing else.
+//!
+//! A [`Job`] is a value. Whatever happens to it is an [`Event`], and [`transition`] says what
+//! becomes of it: the next job, no job, or a typed [`Rejection`]. Nothing in this module does I/O, reads a clock, draws
+//! randomness or is async; time is a parameter, and jitter is a hash of job and run ([`retry`]).
+
+mod event;
+mod ids;
 pub mod outcome;
+mod reason;
+pub mod retry;
+mod spec;
 pub mod time;
+mod transition;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
+pub use self::ids::{BootId, JobId, JobRef, KindId, Priority, QueueId, RunNumber, Seq, TenantId};
+pub use self::outcome::{Outcome, OutcomeName};
+pub use self::reason::Reason;
+pub use self::retry::{Backoff, RetryPolicy};
+pub use self::spec::{EdgePolicy, Invalid, JobSpec, limits, name_problem};
+pub use self::time::{Millis, Time};
+pub use self::transition::transition;
+
+/// One unit of work, as its row keeps it. Args, output and checkpoint live apart, so that the row stays small.
+///
+/// The order of the fields is the order of the stored record: fields are only ever added at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Ascending, never given out twice.
+    pub id: JobId,
+    /// The owner.
+    pub tenant: TenantId,
+    /// The line it stands in.
+    pub queue: QueueId,
+    /// What is to be done.
+    pub kind: KindId,
+    /// Where it is in its life; what belongs to a state lives in it.
+    pub state: State,
+    /// Lower runs first.
+    pub priority: Priority,
+    /// When it was accepted.
+    pub enqueued_at: Time,
+    /// When it may run, or might have run, next.
+    pub run_at: Time,
+    /// If it has not begun to run by then, it is discarded.
+    pub expires_at: Option<Time>,
+    /// The number of its latest run; 0 before the first. The fencing token: it only ever grows.
+    pub run: RunNumber,
+    /// Whether a handler was ever entered for it. Expiry asks this.
+    pub started: bool,
+    /// Runs that counted against `max_attempts`, since the last operator's retry.
+    pub attempts: u32,
+    /// Crashes since the last run that ended otherwise. Above 0 the job is a suspect.
+    pub crashes: u32,
+    /// Snoozes since the last operator's retry.
+    pub snoozes: u32,
+    /// The job's own bound on attempts; none: by the settings of its kind.
+    pub max_attempts: Option<u32>,
+    /// The job's own time-out of a run; none: by the settings of its kind.
+    pub timeout: Option<Millis>,
+    /// The job's own retry policy; none: by the settings of its kind.
+    pub retry: Option<RetryPolicy>,
+    /// What it waits for, in the order given.
+    pub dependencies: Vec<Dependency>,
+    /// Free labels, in the order given; a key occurs once.
+    pub tags: Vec<(String, String)>,
+    /// How its latest finished run ended.
+    pub last: Option<LastRun>,
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Enqueued on hold, until released.
+    Held,
+    /// Waits for dependencies.
+    Blocked,
+    /// Its `run_at` is ahead.
+    Scheduled,
+    /// Failed, waits for its backoff.
+    Retryable,
+    /// May be claimed.
+    Available,
+    /// Claimed by a holder.
+    Running(Lease),
+    /// Ended well.
+    Completed {
+        /// When.
+        finalized_at: Time,
+    },
+    /// Given up.
+    Discarded {
+        /// When.
+        finalized_at: Time,
+        /// Why.
+        reason: Reason,
+    },
+    /// Ended by someone, or by a dependency.
+    Cancelled {
+        /// When.
+        finalized_at: Time,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// The right to finish the job's latest run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who has it.
+    pub holder: Holder,
+    /// Since when.
+    pub claimed_at: Time,
+    /// When it ends on its own; none where the holder cannot vanish unseen (the node that owns the store).
+    pub expires_at: Option<Time>,
+    /// Set once someone asked for the job's cancellation.
+    pub cancel: Option<CancelRequest>,
+}
+
+/// Someone asked to cancel a running job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// When.
+    pub at: Time,
+    /// Why, in their words.
+    pub reason: Option<String>,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holder {
+    /// A node's boot; its leases end with it.
+    Node(BootId),
+    /// An external worker; its leases end by expiry.
+    Worker(u64),
+}
+
+/// One thing that a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// The job waited for, of the same tenant.
+    pub job: JobId,
+    /// What follows if it does not end well.
+    pub on_failure: EdgePolicy,
+    /// Settled once and for ever by its first final state.
+    pub settled: Option<Verdict>,
+}
+
+/// How the latest finished run ended, in short; the run's record has the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// Which run.
+    pub run: RunNumber,
+    /// How.
+    pub outcome: OutcomeName,
+    /// The first 256 bytes of its error, or the reason of a snooze.
+    pub error: Option<String>,
+}
+
+/// The names of states, as lists, counts and screens use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is documented at the variant of `State` that has its name")]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum StateName {
+    Held = 0,
+    Blocked = 1,
+    Scheduled = 2,
+    Retryable = 3,
+    Available = 4,
+    Running = 5,
+    Completed = 6,
+    Discarded = 7,
+    Cancelled = 8,
+}
+
+impl StateName {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 9] = [
+        Self::Held,
+        Self::Blocked,
+        Self::Scheduled,
+        Self::Retryable,
+        Self::Available,
+        Self::Running,
+        Self::Completed,
+        Self::Discarded,
+        Self::Cancelled,
+    ];
+
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Blocked => "blocked",
+            Self::Scheduled => "scheduled",
+            Self::Retryable => "retryable",
+            Self::Available => "available",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+
+    /// Completed, discarded and cancelled: nothing follows by itself.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Discarded | Self::Cancelled)
+    }
+}
+
+impl std::fmt::Display for StateName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl State {
+    /// The state's name.
+    #[must_use]
+    pub fn name(&self) -> StateName {
+        match self {
+            Self::Held => StateName::Held,
+            Self::Blocked => StateName::Blocked,
+            Self::Scheduled => StateName::Scheduled,
+            Self::Retryable => StateName::Retryable,
+            Self::Available => StateName::Available,
+            Self::Running(_) => StateName::Running,
+            Self::Completed { .. } => StateName::Completed,
+            Self::Discarded { .. } => StateName::Discarded,
+            Self::Cancelled { .. } => StateName::Cancelled,
+        }
+    }
+}
+
+impl Job {
+    /// Where and whose it is.
+    #[must_use]
+    pub fn at(&self) -> JobRef {
+        JobRef { tenant: self.tenant, job: self.id }
+    }
+
+    /// When it ended, if it has.
+    #[must_use]
+    pub fn finalized_at(&self) -> Option<Time> {
+        match self.state {
+            State::Completed { finalized_at }
+            | State::Discarded { finalized_at, .. }
+            | State::Cancelled { finalized_at, .. } => Some(finalized_at),
+            _ => None,
+        }
+    }
+
+    /// Why it was discarded or cancelled.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Discarded { reason, .. } | State::Cancelled { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The lease of its run, while it runs.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Running(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Whether the process died under it and it has not proved itself since: such jobs start one at a time.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.crashes > 0
+    }
+
+    /// Whether `now` is too late for its first run.
+    #[must_use]
+    pub fn is_expired(&self, now: Time) -> bool {
+        !self.started && self.expires_at.is_some_and(|at| now >= at)
+    }
+
+    /// How many dependencies have not been settled yet.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.dependencies.iter().filter(|d| d.settled.is_none()).count()
+    }
+}

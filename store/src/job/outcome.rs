@@ -176,7 +176,9 @@ impl Outcome {
             Self::OutOfFuel { limit } => format!("used its whole fuel of {limit}"),
             Self::TimedOut { limit } => format!("stopped at its time-out of {limit}"),
             Self::OutOfMemory { limit_bytes } => format!("needed more than its memory limit of {limit_bytes} bytes"),
-            Self::OutputTooLarge { limit_bytes } => format!("its output is larger than the limit of {limit_bytes} bytes"),
+            Self::OutputTooLarge { limit_bytes } => {
+                format!("its output is larger than the limit of {limit_bytes} bytes")
+            }
             Self::Cancelled => "ended because its job was cancelled".to_owned(),
             Self::Interrupted => "ended by the node through no fault of its own".to_owned(),
             Self::Crashed => "the process died while the handler ran".to_owned(),

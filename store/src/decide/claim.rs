@@ -1,0 +1,116 @@
+//! Taking available jobs for runs, and ending the runs of boots that are over.
+
+use std::collections::HashSet;
+
+use crate::command::{Claim, EndBoots, Grant, Reply, RunRecord, RunRef, limits};
+use crate::engine::Needs;
+use crate::index::{self, Order};
+use crate::job::{Event, Holder, JobRef, OutcomeName, Rejection, RunSettings};
+
+use super::Batch;
+
+pub(super) fn needs(call: &Claim, needs: &mut Needs) {
+    needs.due = limits::DUE_JOBS_MAX;
+    for grant in &call.grants {
+        let wanted = needs.lanes.entry(grant.lane).or_default();
+        // Claims of one batch take from the same heads: the later one needs those that the earlier one leaves.
+        *wanted = (*wanted + grant.max.min(call.max)).min(limits::CLAIM_RUNS_MAX);
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn claim(&mut self, call: &Claim) -> Reply {
+        let mut left: Vec<Grant> = call.grants.clone();
+        let mut claimed = Vec::new();
+        let max = call.max.min(limits::CLAIM_RUNS_MAX) as usize;
+        while claimed.len() < max {
+            let Some((grant, at)) = self.first(&left) else { break };
+            let job = self.job(at).expect("a job in a lane is there");
+            if job.is_expired(self.now) {
+                self.apply(at, &Event::Expired).expect("an expired available job can expire");
+                continue;
+            }
+            let event = Event::Claimed { holder: Holder::Node(call.holder), expires_at: None };
+            let job = self.apply(at, &event).expect("an available job can be claimed").expect("a claimed job is there");
+            left[grant].max -= 1;
+            claimed.push(job);
+        }
+        Reply::Claimed(claimed)
+    }
+
+    /// Which grant's lane has the job that comes first.
+    fn first(&mut self, grants: &[Grant]) -> Option<(usize, JobRef)> {
+        let open = grants.iter().enumerate().filter(|(_, grant)| grant.max > 0);
+        open.filter_map(|(i, grant)| Some((self.head(grant)?, i, grant.lane.tenant)))
+            .min()
+            .map(|(order, i, tenant)| (i, JobRef { tenant, job: order.id }))
+    }
+
+    /// The first job of a lane at this point of the batch, as far as it was read.
+    fn head(&mut self, grant: &Grant) -> Option<Order> {
+        let read = self.set.lanes.get(&grant.lane)?;
+        // What this batch has touched is either gone from the lane or among the fresh ones.
+        let passed = self.passed.entry(grant.lane).or_default();
+        while read.jobs.get(*passed).is_some_and(|at| self.jobs.contains_key(at)) {
+            *passed += 1;
+        }
+        let order = |at: &JobRef| self.set.jobs.get(at).map(|job| index::order(job));
+        let old = read.jobs.get(*passed).and_then(order);
+        let new = self.fresh.get(&grant.lane).and_then(|fresh| fresh.first().copied());
+        // Behind the last job that was read there may be others which come before a fresh one.
+        let read_up_to = read.jobs.last().and_then(order);
+        let new = new.filter(|order| read.all || read_up_to.is_some_and(|last| *order < last));
+        [old, new].into_iter().flatten().min()
+    }
+
+    pub(super) fn end_boots(&mut self, call: &EndBoots) -> Reply {
+        let started: HashSet<RunRef> = call.started.iter().copied().collect();
+        let (mut crashed, mut interrupted) = (0, 0);
+        for at in &self.set.dead {
+            let Some(job) = self.job(*at) else { continue };
+            let run = RunRef { at: *at, run: job.run };
+            let was_started = started.contains(&run);
+            let found = call.settings.iter().find(|(kind, _)| *kind == job.kind);
+            let settings = found.map_or_else(RunSettings::default, |(_, settings)| settings.clone());
+            let ended = self.end_run(run, was_started, settings);
+            match ended {
+                Ok(()) if was_started => crashed += 1,
+                Ok(()) => interrupted += 1,
+                Err(_) => {}
+            }
+        }
+        let more = self.set.dead.len() >= limits::ENDED_RUNS_MAX as usize;
+        Reply::Ended { crashed, interrupted, more }
+    }
+
+    fn end_run(&mut self, run: RunRef, started: bool, settings: RunSettings) -> Result<(), Rejection> {
+        let lease = self.job(run.at).and_then(|job| job.lease()).cloned();
+        self.apply(run.at, &Event::HolderGone { run: run.run, started, settings })?;
+        let outcome = if started { OutcomeName::Crashed } else { OutcomeName::Interrupted };
+        let error = if started {
+            "the process died while the handler ran"
+        } else {
+            "the process died before the handler was entered"
+        };
+        let claimed_at = lease.as_ref().map(|lease| lease.claimed_at);
+        self.record_run(
+            run.at,
+            RunRecord {
+                run: run.run,
+                started_at: claimed_at.filter(|_| started),
+                finished_at: self.now,
+                outcome,
+                error: Some(error.to_owned()),
+                trace: None,
+                fuel: 0,
+                memory_peak_bytes: 0,
+                plugin: None,
+                node: lease.and_then(|lease| match lease.holder {
+                    Holder::Node(boot) => Some(boot),
+                    Holder::Worker(_) => None,
+                }),
+            },
+        );
+        Ok(())
+    }
+}

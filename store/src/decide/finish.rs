@@ -1,0 +1,109 @@
+//! Recording how runs ended, with everything that they staged, in one transaction.
+
+use crate::command::{Finish, Part, Reply, RunRecord, RunRef};
+use crate::engine::{Change, Needs};
+use crate::job::{Event, Holder, JobRef, Lease, Outcome, OutcomeName, Rejection, StateName, limits};
+
+use super::Batch;
+
+pub(super) fn needs(call: &Finish, needs: &mut Needs) {
+    needs.jobs.insert(call.run.at);
+    for staged in &call.staged {
+        super::enqueue::need_names(call.run.at.tenant, &staged.spec, needs);
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn finish(&mut self, call: &Finish) -> Result<Reply, Rejection> {
+        let at = call.run.at;
+        let lease = self.job(at).and_then(|job| job.lease()).cloned();
+        let event =
+            Event::Finished { run: call.run.run, outcome: call.outcome.clone(), settings: call.settings.clone() };
+        let job = self.apply(at, &event)?.expect("a finished job is there");
+        let cancelled = job.state.name() == StateName::Cancelled;
+        let record = record(call, lease.as_ref(), self.now);
+        self.record_run(at, record);
+        self.write_payloads(call, at);
+        let effects =
+            matches!(call.outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
+        if effects && !cancelled {
+            for staged in &call.staged {
+                // What a run staged was checked when it was staged; what breaks a rule all the same is left out, as
+                // nothing may fail a run at its commit.
+                if staged.spec.check().is_ok() {
+                    _ = self.accept(JobRef { tenant: at.tenant, job: staged.id }, &staged.spec);
+                }
+            }
+        }
+        Ok(Reply::Job { job, changed: true })
+    }
+
+    fn write_payloads(&mut self, call: &Finish, at: JobRef) {
+        match &call.outcome {
+            Outcome::Completed { output } => {
+                if !output.is_empty() {
+                    self.changes.push(Change::Payload(at, Part::Output, Some(output.clone())));
+                }
+                if call.run.run.0 > 1 {
+                    self.changes.push(Change::Payload(at, Part::Checkpoint, None));
+                }
+            }
+            _ => {
+                if let Some(bytes) = &call.checkpoint {
+                    self.changes.push(Change::Payload(at, Part::Checkpoint, Some(bytes.clone())));
+                }
+            }
+        }
+    }
+
+    pub(super) fn hand_back(&mut self, run: RunRef) -> Result<Reply, Rejection> {
+        let lease = self.job(run.at).and_then(|job| job.lease()).cloned();
+        let job = self.apply(run.at, &Event::HandedBack { run: run.run })?.expect("a job handed back is there");
+        let record = RunRecord {
+            run: run.run,
+            started_at: None,
+            finished_at: self.now,
+            outcome: OutcomeName::Interrupted,
+            error: Some("handed back before its handler was entered".to_owned()),
+            trace: None,
+            fuel: 0,
+            memory_peak_bytes: 0,
+            plugin: None,
+            node: node(lease.as_ref()),
+        };
+        self.record_run(run.at, record);
+        Ok(Reply::Job { job, changed: true })
+    }
+}
+
+fn record(call: &Finish, lease: Option<&Lease>, now: crate::job::Time) -> RunRecord {
+    let error = call.outcome.error();
+    RunRecord {
+        run: call.run.run,
+        started_at: call.measured.started_at,
+        finished_at: now,
+        outcome: call.outcome.name(),
+        error: error.map(|text| cut_marked(&text, limits::ERROR_BYTES_MAX)),
+        trace: call.outcome.trace().map(|text| cut_marked(text, limits::TRACE_BYTES_MAX)),
+        fuel: call.measured.fuel,
+        memory_peak_bytes: call.measured.memory_peak_bytes,
+        plugin: call.measured.plugin,
+        node: node(lease),
+    }
+}
+
+fn node(lease: Option<&Lease>) -> Option<crate::job::BootId> {
+    match lease?.holder {
+        Holder::Node(boot) => Some(boot),
+        Holder::Worker(_) => None,
+    }
+}
+
+/// At most `max` bytes of `text`; where something was cut off, it says so.
+fn cut_marked(text: &str, max: usize) -> String {
+    const MARK: &str = " … [cut]";
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    format!("{}{MARK}", &text[..text.floor_char_boundary(max - MARK.len())])
+}

@@ -1,0 +1,220 @@
+//! The boundary to whatever keeps the jobs: three methods to write, one to read, and data in between.
+//!
+//! An engine knows no rule about jobs. It reads what a batch may touch, and writes what was decided: rows with the index
+//! entries that [`index::keys`](crate::index::keys) names, payloads, run records and log entries, in one transaction.
+
+pub mod memory;
+pub mod redb;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Answer, CountKey, Enqueued, Lane, Name, Part, Query, RunRecord};
+use crate::error::StoreError;
+use crate::job::{BootId, Job, JobId, JobRef, Seq, TenantId, Time};
+use crate::log::LogEntry;
+
+/// Something that keeps jobs durably, used by one writer.
+pub trait Engine: Send {
+    /// Opens the batch's transaction, or goes on in it, and reads what `needs` names.
+    ///
+    /// # Errors
+    /// The engine could not read; the writer gives up on it.
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError>;
+
+    /// Writes `changes` and ends the transaction, also where there are none. What was written is durable when this
+    /// returns. Sequence numbers are given out here.
+    ///
+    /// # Errors
+    /// It is unknown whether the changes will be there after a restart; the writer gives up on the engine.
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError>;
+
+    /// A source of consistent views for other threads.
+    fn reader(&self) -> Arc<dyn Reader>;
+}
+
+/// A source of consistent views.
+pub trait Reader: Send + Sync {
+    /// A view of what is committed now. Not to be held across a slow client: it keeps old pages alive.
+    ///
+    /// # Errors
+    /// The engine could not begin to read.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+}
+
+/// A consistent view.
+pub trait Snapshot {
+    /// The answer to `query`: one bounded page.
+    ///
+    /// # Errors
+    /// The engine could not read, or what it read is damaged.
+    fn read(&self, query: &Query) -> Result<Answer, StoreError>;
+}
+
+/// What a batch may touch. Each need is bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Rows.
+    pub jobs: BTreeSet<JobRef>,
+    /// First jobs of lanes, this many of each.
+    pub lanes: BTreeMap<Lane, u32>,
+    /// This many of the jobs that are due.
+    pub due: u32,
+    /// This many running jobs that a boot other than this one holds.
+    pub dead: Option<(BootId, u32)>,
+    /// Numbers of names.
+    pub names: BTreeSet<Name>,
+    /// Answers to calls made before.
+    pub keys: BTreeSet<KeyRef>,
+    /// This many remembered calls that have run out.
+    pub expired_keys: u32,
+}
+
+impl Needs {
+    /// Whether nothing is needed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What an engine read for a batch.
+#[derive(Debug, Clone, Default)]
+pub struct WorkingSet {
+    /// The engine's clock; one time for the whole batch.
+    pub now: Time,
+    /// The rows that are there.
+    pub jobs: HashMap<JobRef, Arc<Job>>,
+    /// First jobs of lanes.
+    pub lanes: BTreeMap<Lane, Heads>,
+    /// Jobs that are due, in the order (`run_at`, id).
+    pub due: Vec<JobRef>,
+    /// Running jobs of dead boots.
+    pub dead: Vec<JobRef>,
+    /// Numbers of the names that have one.
+    pub names: HashMap<Name, u32>,
+    /// Calls made before.
+    pub keys: HashMap<KeyRef, KeyRecord>,
+    /// Remembered calls that have run out.
+    pub expired_keys: Vec<(KeyRef, Time)>,
+    /// The next id of a job.
+    pub next_job: JobId,
+    /// The next number of a name.
+    pub next_name: u32,
+}
+
+/// The first jobs of a lane.
+#[derive(Debug, Clone, Default)]
+pub struct Heads {
+    /// In the lane's order.
+    pub jobs: Vec<JobRef>,
+    /// Whether these are all.
+    pub all: bool,
+}
+
+/// An idempotency key within its tenant, as its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRef {
+    /// Whose.
+    pub tenant: TenantId,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+}
+
+/// A remembered call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// SHA-256 of the request.
+    #[serde(with = "serde_bytes")]
+    pub request: [u8; 32],
+    /// Until when it is remembered.
+    pub until: Time,
+    /// What was answered.
+    pub answer: Vec<Enqueued>,
+}
+
+/// One change that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A row, once a batch for each job: as the transaction found it, and as it is to be. Its index entries and counts
+    /// follow from both.
+    Job {
+        /// None: there was none.
+        before: Option<Arc<Job>>,
+        /// None: it is gone, with its payloads and run records.
+        after: Option<Arc<Job>>,
+    },
+    /// An event, for the end of the log; numbered when it is written.
+    Event(LogEntry),
+    /// A payload; none: it is gone.
+    Payload(JobRef, Part, Option<Vec<u8>>),
+    /// The record of a run; the one that falls out of the last fifty goes.
+    Run(JobRef, Box<RunRecord>),
+    /// A new name.
+    Name(Name, u32),
+    /// A remembered call.
+    Key(KeyRef, KeyRecord),
+    /// A remembered call that ran out then.
+    ForgetKey(KeyRef, Time),
+    /// The next id of a job.
+    NextJob(JobId),
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Persisted {
+    /// The last number of the log.
+    pub last_seq: Seq,
+    /// Differences in the counts.
+    pub counts: Vec<(CountKey, i64)>,
+    /// When the next job becomes due.
+    pub next_due: Option<Time>,
+}
+
+/// Adds up what `changes` do to the counts, in key order, without zeros.
+#[must_use]
+pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
+    let mut sums: HashMap<CountKey, i64> = HashMap::new();
+    for change in changes {
+        if let Change::Job { before, after } = change {
+            if let Some(job) = before {
+                *sums.entry(crate::index::count(job)).or_default() -= 1;
+            }
+            if let Some(job) = after {
+                *sums.entry(crate::index::count(job)).or_default() += 1;
+            }
+        }
+    }
+    let mut counts: Vec<_> = sums.into_iter().filter(|(_, n)| *n != 0).collect();
+    counts.sort_unstable_by_key(|(key, _)| *key);
+    counts
+}
+
+/// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// Rows.
+    pub jobs: Vec<Job>,
+    /// Payloads.
+    pub payloads: Vec<(JobRef, Part, Vec<u8>)>,
+    /// Run records.
+    pub runs: Vec<(JobRef, RunRecord)>,
+    /// Entries of lanes.
+    pub lanes: Vec<crate::index::LaneKey>,
+    /// Entries of the due index.
+    pub due: Vec<crate::index::DueKey>,
+    /// Entries of lists.
+    pub lists: Vec<crate::index::ListKey>,
+    /// Counts.
+    pub counts: Vec<(CountKey, u64)>,
+    /// Names.
+    pub names: Vec<(Name, u32)>,
+    /// Remembered calls.
+    pub keys: Vec<(KeyRef, KeyRecord)>,
+    /// The log.
+    pub log: Vec<LogEntry>,
+    /// The next id of a job.
+    pub next_job: JobId,
+}

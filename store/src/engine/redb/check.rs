@@ -1,0 +1,219 @@
+//! Compares everything in the file with everything else, in bounded memory but for one small entry a job.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use super::{Redb, damaged, engine_error, read::View, tables};
+use crate::check::Report;
+use crate::codec::{self, Fold, Row};
+use crate::command::CountKey;
+use crate::engine::Dump;
+use crate::error::StoreError;
+use crate::index;
+use crate::job::{Job, JobRef, Seq};
+use crate::log::LogEntry;
+
+/// Where the log has left a job.
+struct Trail {
+    digest: u64,
+    fold: Option<Fold>,
+}
+
+impl Redb {
+    /// Checks the whole store on a snapshot.
+    ///
+    /// # Errors
+    /// The file could not be read at all; whatever can be read and is wrong is a finding instead.
+    pub fn check(&self) -> Result<Report, StoreError> {
+        let view = View(self.db.begin_read().map_err(engine_error)?);
+        let mut report = Report::default();
+        let mut trails = follow_log(&view, &mut report)?;
+        check_jobs(&view, &mut trails, &mut report)?;
+        check_parts(&view, &mut report)?;
+        for at in trails.keys() {
+            report.find(|| format!("job {}: the log says that it is there, and it is not", at.job));
+        }
+        Ok(report)
+    }
+
+    /// Everything that is kept.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn dump(&self) -> Result<Dump, StoreError> {
+        let view = View(self.db.begin_read().map_err(engine_error)?);
+        let mut dump = Dump { counts: view.counts()?, names: view.names()?, ..Dump::default() };
+        let db = &view.0;
+        each(db.open_table(tables::JOBS), |key, row| {
+            dump.jobs.push(codec::job(row).map_err(|e| damaged("jobs", key, e))?);
+            Ok(())
+        })?;
+        each(db.open_table(tables::RUNS), |key, value| {
+            dump.runs.push((tables::run_of(key).0, codec::decode(value).map_err(|e| damaged("runs", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::PAYLOADS), |key, value| {
+            if let (at, Some(part)) = tables::payload_of(key) {
+                dump.payloads.push((at, part, value.to_vec()));
+            }
+            Ok(())
+        })?;
+        each(db.open_table(tables::LANES), |key, ()| {
+            dump.lanes.push(tables::lane_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::DUE), |key, ()| {
+            dump.due.push(tables::due_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::LISTS), |key, ()| {
+            dump.lists.push(tables::list_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::KEYS), |key, value| {
+            dump.keys.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("keys", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::LOG), |key, value| {
+            dump.log.push(codec::decode(value).map_err(|e| damaged("log", key, e))?);
+            Ok(())
+        })?;
+        let meta = db.open_table(tables::META).map_err(engine_error)?;
+        let next = meta.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value());
+        dump.next_job = crate::job::JobId(next);
+        Ok(dump)
+    }
+}
+
+/// Calls `see` with every entry of a table.
+fn each<const N: usize, V: redb::Value + 'static>(
+    table: Result<ReadOnlyTable<&'static [u8; N], V>, redb::TableError>,
+    mut see: impl for<'a> FnMut(&'a [u8; N], V::SelfType<'a>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for entry in table.map_err(engine_error)?.iter().map_err(engine_error)? {
+        let (key, value) = entry.map_err(engine_error)?;
+        see(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+/// Follows every job through the log: each event begins where the one before ended, and what it changed leads to what
+/// it says.
+fn follow_log(view: &View, report: &mut Report) -> Result<HashMap<JobRef, Trail>, StoreError> {
+    let mut trails: HashMap<JobRef, Trail> = HashMap::new();
+    let mut last: Option<Seq> = None;
+    each(view.0.open_table(tables::LOG), |key, value| {
+        report.events += 1;
+        let entry: LogEntry = match codec::decode(value) {
+            Ok(entry) => entry,
+            Err(error) => {
+                report.find(|| damaged("log", key, error).to_string());
+                return Ok(());
+            }
+        };
+        let seq = Seq(u64::from_be_bytes(*key));
+        report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
+        report
+            .ensure(last.is_none_or(|last| last.0 + 1 == seq.0), || format!("event {seq}: the one before is missing"));
+        last = Some(seq);
+        follow(&mut trails, &entry, report);
+        Ok(())
+    })?;
+    Ok(trails)
+}
+
+fn follow(trails: &mut HashMap<JobRef, Trail>, entry: &LogEntry, report: &mut Report) {
+    let (seq, job) = (entry.seq, entry.job.job);
+    let trail = trails.remove(&entry.job);
+    let from = trail.as_ref().map_or(if entry.before == 0 { 0 } else { entry.before }, |trail| trail.digest);
+    report.ensure(from == entry.before, || format!("event {seq}: does not begin where job {job} was"));
+    if entry.after == 0 {
+        return;
+    }
+    let mut fold = match trail {
+        Some(trail) => trail.fold,
+        None => (entry.before == 0).then(Fold::default),
+    };
+    if let Some(folded) = &mut fold {
+        let whole = folded.apply(&entry.delta);
+        let digest = xxhash_rust::xxh3::xxh3_64(&folded.bytes());
+        report.ensure(whole && digest == entry.after, || {
+            format!("event {seq}: what it changed does not lead to what it says job {job} became")
+        });
+    }
+    trails.insert(entry.job, Trail { digest: entry.after, fold });
+}
+
+/// Every row decodes, is where the log left it, has its index entries, and is counted; and there are no others.
+fn check_jobs(view: &View, trails: &mut HashMap<JobRef, Trail>, report: &mut Report) -> Result<(), StoreError> {
+    let lanes = view.0.open_table(tables::LANES).map_err(engine_error)?;
+    let due = view.0.open_table(tables::DUE).map_err(engine_error)?;
+    let lists = view.0.open_table(tables::LISTS).map_err(engine_error)?;
+    let (mut in_lanes, mut in_due, mut in_lists) = (0, 0, 0);
+    let mut counts: BTreeMap<CountKey, u64> = BTreeMap::new();
+    each(view.0.open_table(tables::JOBS), |key, row| {
+        report.jobs += 1;
+        let at = tables::job_of(key);
+        let trail = trails.remove(&at);
+        let job: Job = match codec::job(row) {
+            Ok(job) => job,
+            Err(error) => {
+                report.find(|| damaged("jobs", key, error).to_string());
+                return Ok(());
+            }
+        };
+        report.ensure(job.at() == at, || format!("job {}: its row says that it is {}", at.job, job.id));
+        if let Some(trail) = trail {
+            let digest = Row::of(&job).digest();
+            report.ensure(trail.digest == digest, || format!("job {}: its row is not what the log left", at.job));
+            report.folded += u64::from(trail.fold.is_some_and(|fold| fold.bytes() == row));
+        }
+        let keys = index::keys(&job);
+        *counts.entry(index::count(&job)).or_default() += 1;
+        let listed = lists.get(&tables::list(&keys.list)).map_err(engine_error)?.is_some();
+        report.ensure(listed, || format!("job {}: is missing in the lists", at.job));
+        in_lists += u64::from(listed);
+        if let Some(key) = keys.lane {
+            let there = lanes.get(&tables::lane(&key)).map_err(engine_error)?.is_some();
+            report.ensure(there, || format!("job {}: is available and missing in its lane", at.job));
+            in_lanes += u64::from(there);
+        }
+        if let Some(key) = keys.due {
+            let there = due.get(&tables::due(&key)).map_err(engine_error)?.is_some();
+            report.ensure(there, || format!("job {}: waits for a time and is missing in the due index", at.job));
+            in_due += u64::from(there);
+        }
+        Ok(())
+    })?;
+    for (table, is, should_be) in [
+        ("lanes", lanes.len().map_err(engine_error)?, in_lanes),
+        ("due", due.len().map_err(engine_error)?, in_due),
+        ("lists", lists.len().map_err(engine_error)?, in_lists),
+    ] {
+        report.ensure(is == should_be, || format!("table {table}: has {is} entries, the rows have {should_be}"));
+    }
+    let kept: BTreeMap<CountKey, u64> = view.counts()?.into_iter().collect();
+    report.ensure(kept == counts, || "the counts are not the numbers of the rows".to_owned());
+    Ok(())
+}
+
+/// Every payload and run record belongs to a row.
+fn check_parts(view: &View, report: &mut Report) -> Result<(), StoreError> {
+    let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
+    each(view.0.open_table(tables::PAYLOADS), |key, _| {
+        let (at, part) = tables::payload_of(key);
+        let there = jobs.get(&tables::job(at)).map_err(engine_error)?.is_some();
+        report.ensure(there && part.is_some(), || format!("a payload of job {}, which is not there", at.job));
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::RUNS), |key, value| {
+        let (at, run) = tables::run_of(key);
+        let there = jobs.get(&tables::job(at)).map_err(engine_error)?.is_some();
+        report.ensure(there, || format!("a record of run {run} of job {}, which is not there", at.job));
+        if let Err(error) = codec::decode::<crate::command::RunRecord>(value) {
+            report.find(|| damaged("runs", key, error).to_string());
+        }
+        Ok(())
+    })
+}

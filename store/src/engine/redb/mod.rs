@@ -1,0 +1,178 @@
+//! The default engine: one redb file, crash-safe, with one writer.
+//!
+//! A batch is one write transaction: opened by the first `prefetch`, ended by `persist`, durable when that returns. Nothing
+//! is kept between batches but the names, which are only ever added to. `tables` says how keys become bytes, `read` and
+//! `write` are the two directions, `check` compares everything with everything.
+
+mod check;
+mod read;
+mod tables;
+mod write;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
+use crate::clock::Clock;
+use crate::codec;
+use crate::command::Name;
+use crate::error::StoreError;
+
+/// What the file's pages may take of memory: enough for the hot ends of every table of a store with a million jobs.
+const CACHE_BYTES: usize = 96 * 1024 * 1024;
+
+/// How much a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Commit {
+    /// Two fsyncs: also survives a disk that lied about one of them.
+    #[default]
+    TwoPhase,
+    /// One fsync: survives crashes and power cuts on a disk that keeps its word.
+    OnePhase,
+}
+
+/// See the module.
+pub struct Redb {
+    db: Arc<Database>,
+    transaction: Option<WriteTransaction>,
+    names: HashMap<Name, u32>,
+    next_name: u32,
+    clock: Clock,
+    commit: Commit,
+}
+
+impl Redb {
+    /// Makes the file of a new store.
+    ///
+    /// # Errors
+    /// The file is there already, or could not be written.
+    pub fn create(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Io { path: path.to_owned(), doing: "making the store's file", source };
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(path).map_err(io)?;
+        let db = redb::Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_file(file)
+            .map_err(|error| open_error(path, error))?;
+        let transaction = db.begin_write().map_err(engine_error)?;
+        write::create_tables(&transaction)?;
+        transaction.commit().map_err(engine_error)?;
+        Self::with(db, clock, commit)
+    }
+
+    /// Opens the file of a store. After a crash it is repaired first, which reads all of it.
+    ///
+    /// # Errors
+    /// Another process has it open; it is damaged; it is no such file.
+    pub fn open(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
+        // An empty file would silently become an empty store.
+        let io = |source| StoreError::Io { path: path.to_owned(), doing: "reading the store's file", source };
+        if std::fs::metadata(path).map_err(io)?.len() == 0 {
+            return Err(StoreError::Foreign {
+                path: path.to_owned(),
+                why: "the store's file is empty; put it back from where it went, or from a backup".to_owned(),
+            });
+        }
+        let db =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| open_error(path, error))?;
+        Self::with(db, clock, commit)
+    }
+
+    fn with(db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
+        let mut names = HashMap::new();
+        let mut next_name = 1;
+        let view = db.begin_read().map_err(engine_error)?;
+        for entry in view.open_table(tables::NAMES).map_err(engine_error)?.iter().map_err(engine_error)? {
+            let (key, value) = entry.map_err(engine_error)?;
+            let number = u32::from_be_bytes(*key.value());
+            let name: Name = codec::decode(value.value()).map_err(|e| damaged("names", key.value(), e))?;
+            next_name = next_name.max(number + 1);
+            names.insert(name, number);
+        }
+        drop(view);
+        Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit })
+    }
+
+    fn begin(&mut self) -> Result<WriteTransaction, StoreError> {
+        if let Some(open) = self.transaction.take() {
+            return Ok(open);
+        }
+        let mut transaction = self.db.begin_write().map_err(engine_error)?;
+        transaction.set_durability(redb::Durability::Immediate).map_err(engine_error)?;
+        transaction.set_two_phase_commit(self.commit == Commit::TwoPhase);
+        Ok(transaction)
+    }
+}
+
+impl Engine for Redb {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        let transaction = self.begin()?;
+        let mut set = read::prefetch(&transaction, needs, self.clock.now())?;
+        for name in &needs.names {
+            if let Some(number) = self.names.get(name) {
+                set.names.insert(name.clone(), *number);
+            }
+        }
+        set.next_name = self.next_name;
+        self.transaction = Some(transaction);
+        Ok(set)
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        let transaction = self.begin()?;
+        let persisted = write::persist(&transaction, changes)?;
+        if changes.is_empty() {
+            transaction.abort().map_err(engine_error)?;
+            return Ok(persisted);
+        }
+        transaction.commit().map_err(engine_error)?;
+        for change in changes {
+            if let Change::Name(name, number) = change {
+                self.names.insert(name.clone(), *number);
+                self.next_name = self.next_name.max(number + 1);
+            }
+        }
+        Ok(persisted)
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(View(Arc::clone(&self.db)))
+    }
+}
+
+struct View(Arc<Database>);
+
+impl Reader for View {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(read::View(self.0.begin_read().map_err(engine_error)?)))
+    }
+}
+
+fn engine_error(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Engine(error.into().to_string())
+}
+
+fn damaged(table: &'static str, key: &[u8], source: codec::CodecError) -> StoreError {
+    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    StoreError::Damaged { table, key, source }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+    let path: PathBuf = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path),
+        DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
+            path,
+            why: format!("the file has redb's format {version}, which this program does not read"),
+        },
+        DatabaseError::Storage(redb::StorageError::Io(source)) if source.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Foreign { path, why: format!("not the file of a store, or damaged: {source}") }
+        }
+        DatabaseError::Storage(redb::StorageError::Io(source)) => {
+            StoreError::Io { path, doing: "opening the store's file", source }
+        }
+        other => StoreError::Foreign { path, why: format!("the store's file cannot be opened: {other}") },
+    }
+}

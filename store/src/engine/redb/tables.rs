@@ -1,0 +1,289 @@
+//! The tables of the file, and how keys become bytes: fixed widths, most significant byte first, so that their order is
+//! the order of what they mean. Keys that answer a tenant's question begin with the tenant.
+
+use redb::TableDefinition;
+
+use crate::command::{CountKey, Lane, Part};
+use crate::engine::KeyRef;
+use crate::index::{DueKey, LaneKey, ListKey, Order};
+use crate::job::{JobId, JobRef, KindId, Priority, QueueId, RunNumber, StateName, TenantId, Time};
+
+type Table<const N: usize, V> = TableDefinition<'static, &'static [u8; N], V>;
+
+/// tenant, id → row.
+pub(super) const JOBS: Table<12, &[u8]> = TableDefinition::new("jobs");
+/// tenant, id, part → bytes.
+pub(super) const PAYLOADS: Table<13, &[u8]> = TableDefinition::new("payloads");
+/// tenant, id, run → record.
+pub(super) const RUNS: Table<16, &[u8]> = TableDefinition::new("runs");
+/// tenant, queue, kind, suspect, priority, `run_at`, id.
+pub(super) const LANES: Table<31, ()> = TableDefinition::new("lanes");
+/// `run_at`, id, tenant.
+pub(super) const DUE: Table<20, ()> = TableDefinition::new("due");
+/// tenant, state, queue, kind, id.
+pub(super) const LISTS: Table<21, ()> = TableDefinition::new("lists");
+/// tenant, queue, kind, suspect, state → how many.
+pub(super) const COUNTS: Table<14, u64> = TableDefinition::new("counts");
+/// number → name.
+pub(super) const NAMES: Table<4, &[u8]> = TableDefinition::new("names");
+/// tenant, SHA-256 of the key → remembered call.
+pub(super) const KEYS: Table<36, &[u8]> = TableDefinition::new("keys");
+/// until, tenant, SHA-256 of the key.
+pub(super) const KEYS_UNTIL: Table<44, ()> = TableDefinition::new("keys_until");
+/// number → event.
+pub(super) const LOG: Table<8, &[u8]> = TableDefinition::new("log");
+/// Single numbers, by name.
+pub(super) const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+
+/// In [`META`]: the next id of a job.
+pub(super) const NEXT_JOB: &str = "next_job";
+/// In [`META`]: the next number of the log.
+pub(super) const NEXT_SEQ: &str = "next_seq";
+
+/// Writes the parts of a key, one after another.
+struct Packer<const N: usize> {
+    key: [u8; N],
+    at: usize,
+}
+
+impl<const N: usize> Packer<N> {
+    fn new() -> Self {
+        Self { key: [0; N], at: 0 }
+    }
+
+    fn put<const M: usize>(mut self, bytes: [u8; M]) -> Self {
+        self.key[self.at..self.at + M].copy_from_slice(&bytes);
+        self.at += M;
+        self
+    }
+
+    fn done(self) -> [u8; N] {
+        debug_assert_eq!(self.at, N, "a key is full");
+        self.key
+    }
+}
+
+/// Reads the parts of a key, one after another.
+struct Unpacker<'a>(&'a [u8]);
+
+impl Unpacker<'_> {
+    fn take<const M: usize>(&mut self) -> [u8; M] {
+        let (head, rest) = self.0.split_first_chunk().expect("a key has its fixed width");
+        self.0 = rest;
+        *head
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_be_bytes(self.take())
+    }
+
+    fn flag(&mut self) -> bool {
+        self.take::<1>() != [0]
+    }
+
+    /// A state; a byte that is none reads as the last, which no row then agrees with: `check` says so.
+    fn state(&mut self) -> StateName {
+        let [n] = self.take();
+        StateName::ALL.get(usize::from(n)).copied().unwrap_or(StateName::Cancelled)
+    }
+}
+
+/// −32768 first: the sign bit flipped.
+fn ordered(priority: Priority) -> [u8; 2] {
+    (priority.0.cast_unsigned() ^ 0x8000).to_be_bytes()
+}
+
+pub(super) fn job(at: JobRef) -> [u8; 12] {
+    Packer::new().put(at.tenant.0.to_be_bytes()).put(at.job.0.to_be_bytes()).done()
+}
+
+pub(super) fn job_of(key: &[u8; 12]) -> JobRef {
+    let mut key = Unpacker(key);
+    JobRef { tenant: TenantId(key.u32()), job: JobId(key.u64()) }
+}
+
+pub(super) fn payload(at: JobRef, part: Part) -> [u8; 13] {
+    Packer::new().put(job(at)).put([part as u8]).done()
+}
+
+pub(super) fn payload_of(key: &[u8; 13]) -> (JobRef, Option<Part>) {
+    let mut key = Unpacker(key);
+    let at = JobRef { tenant: TenantId(key.u32()), job: JobId(key.u64()) };
+    let [part] = key.take();
+    (at, Part::ALL.into_iter().find(|p| *p as u8 == part))
+}
+
+pub(super) fn run(at: JobRef, run: RunNumber) -> [u8; 16] {
+    Packer::new().put(job(at)).put(run.0.to_be_bytes()).done()
+}
+
+pub(super) fn run_of(key: &[u8; 16]) -> (JobRef, RunNumber) {
+    let mut key = Unpacker(key);
+    let at = JobRef { tenant: TenantId(key.u32()), job: JobId(key.u64()) };
+    (at, RunNumber(key.u32()))
+}
+
+fn lane_head(lane: Lane) -> [u8; 13] {
+    Packer::new()
+        .put(lane.tenant.0.to_be_bytes())
+        .put(lane.queue.0.to_be_bytes())
+        .put(lane.kind.0.to_be_bytes())
+        .put([u8::from(lane.suspect)])
+        .done()
+}
+
+pub(super) fn lane(key: &LaneKey) -> [u8; 31] {
+    Packer::new()
+        .put(lane_head(key.lane))
+        .put(ordered(key.order.priority))
+        .put(key.order.run_at.0.to_be_bytes())
+        .put(key.order.id.0.to_be_bytes())
+        .done()
+}
+
+/// The first and the last key that a lane can have.
+pub(super) fn lane_bounds(lane: Lane) -> ([u8; 31], [u8; 31]) {
+    let head = lane_head(lane);
+    (Packer::new().put(head).put([0; 18]).done(), Packer::new().put(head).put([0xff; 18]).done())
+}
+
+pub(super) fn lane_of(key: &[u8; 31]) -> LaneKey {
+    let mut key = Unpacker(key);
+    LaneKey {
+        lane: Lane {
+            tenant: TenantId(key.u32()),
+            queue: QueueId(key.u32()),
+            kind: KindId(key.u32()),
+            suspect: key.flag(),
+        },
+        order: Order {
+            priority: Priority((u16::from_be_bytes(key.take()) ^ 0x8000).cast_signed()),
+            run_at: Time(key.u64()),
+            id: JobId(key.u64()),
+        },
+    }
+}
+
+pub(super) fn due(key: &DueKey) -> [u8; 20] {
+    Packer::new().put(key.run_at.0.to_be_bytes()).put(key.id.0.to_be_bytes()).put(key.tenant.0.to_be_bytes()).done()
+}
+
+/// The last key that is due at `now`.
+pub(super) fn due_until(now: Time) -> [u8; 20] {
+    Packer::new().put(now.0.to_be_bytes()).put([0xff; 12]).done()
+}
+
+pub(super) fn due_of(key: &[u8; 20]) -> DueKey {
+    let mut key = Unpacker(key);
+    DueKey { run_at: Time(key.u64()), id: JobId(key.u64()), tenant: TenantId(key.u32()) }
+}
+
+pub(super) fn list(key: &ListKey) -> [u8; 21] {
+    Packer::new()
+        .put(key.tenant.0.to_be_bytes())
+        .put([key.state as u8])
+        .put(key.queue.0.to_be_bytes())
+        .put(key.kind.0.to_be_bytes())
+        .put(key.id.0.to_be_bytes())
+        .done()
+}
+
+/// The first key of a tenant's list of a state.
+pub(super) fn list_start(tenant: TenantId, state: StateName) -> [u8; 21] {
+    Packer::new().put(tenant.0.to_be_bytes()).put([state as u8]).put([0; 16]).done()
+}
+
+pub(super) fn list_of(key: &[u8; 21]) -> ListKey {
+    let mut key = Unpacker(key);
+    ListKey {
+        tenant: TenantId(key.u32()),
+        state: key.state(),
+        queue: QueueId(key.u32()),
+        kind: KindId(key.u32()),
+        id: JobId(key.u64()),
+    }
+}
+
+pub(super) fn count(key: &CountKey) -> [u8; 14] {
+    Packer::new().put(lane_head(key.lane)).put([key.state as u8]).done()
+}
+
+pub(super) fn count_of(key: &[u8; 14]) -> CountKey {
+    let mut key = Unpacker(key);
+    let lane =
+        Lane { tenant: TenantId(key.u32()), queue: QueueId(key.u32()), kind: KindId(key.u32()), suspect: key.flag() };
+    CountKey { lane, state: key.state() }
+}
+
+pub(super) fn key(at: KeyRef) -> [u8; 36] {
+    Packer::new().put(at.tenant.0.to_be_bytes()).put(at.hash).done()
+}
+
+pub(super) fn key_of(key: &[u8; 36]) -> KeyRef {
+    let mut key = Unpacker(key);
+    KeyRef { tenant: TenantId(key.u32()), hash: key.take() }
+}
+
+pub(super) fn key_until(at: KeyRef, until: Time) -> [u8; 44] {
+    Packer::new().put(until.0.to_be_bytes()).put(key(at)).done()
+}
+
+pub(super) fn key_until_of(key: &[u8; 44]) -> (KeyRef, Time) {
+    let mut key = Unpacker(key);
+    let until = Time(key.u64());
+    (KeyRef { tenant: TenantId(key.u32()), hash: key.take() }, until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_the_bytes_is_the_order_of_the_keys() {
+        let mut keys = Vec::new();
+        for tenant in [1, 256] {
+            for suspect in [false, true] {
+                for priority in [i16::MIN, -1, 0, 1, i16::MAX] {
+                    for (run_at, id) in [(0, 0), (0, 300), (255, 1), (256, 0), (u64::MAX, u64::MAX)] {
+                        let lane = Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(2), suspect };
+                        let order = Order { priority: Priority(priority), run_at: Time(run_at), id: JobId(id) };
+                        keys.push(LaneKey { lane, order });
+                    }
+                }
+            }
+        }
+        keys.sort_unstable();
+        let bytes: Vec<_> = keys.iter().map(lane).collect();
+        assert!(bytes.is_sorted());
+        for (key, bytes) in keys.iter().zip(&bytes) {
+            assert_eq!(lane_of(bytes), *key, "a key comes back");
+            let (first, last) = lane_bounds(key.lane);
+            assert!((first..=last).contains(bytes));
+        }
+    }
+
+    #[test]
+    fn every_key_comes_back() {
+        let at = JobRef { tenant: TenantId(7), job: JobId(u64::MAX - 1) };
+        assert_eq!(job_of(&job(at)), at);
+        assert_eq!(payload_of(&payload(at, Part::Checkpoint)), (at, Some(Part::Checkpoint)));
+        assert_eq!(run_of(&run(at, RunNumber(9))), (at, RunNumber(9)));
+        let d = DueKey { run_at: Time(5), id: JobId(6), tenant: TenantId(7) };
+        assert_eq!(due_of(&due(&d)), d);
+        assert!(due(&d) <= due_until(Time(5)) && due(&d) > due_until(Time(4)));
+        let k = KeyRef { tenant: TenantId(3), hash: [8; 32] };
+        assert_eq!(key_of(&key(k)), k);
+        assert_eq!(key_until_of(&key_until(k, Time(4))), (k, Time(4)));
+        for state in StateName::ALL {
+            let l = ListKey { tenant: TenantId(1), state, queue: QueueId(2), kind: KindId(3), id: JobId(4) };
+            assert_eq!(list_of(&list(&l)), l);
+            let lane = Lane { tenant: TenantId(1), queue: QueueId(2), kind: KindId(3), suspect: true };
+            let c = CountKey { lane, state };
+            assert_eq!(count_of(&count(&c)), c);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The world failed: errors of engines and of the store's folder. What was merely not allowed is a
+//! [`Rejection`](crate::job::Rejection) instead.
+
+use std::path::PathBuf;
+
+/// The store could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The engine failed. Whether the last batch is there after a restart is unknown.
+    #[error("the storage engine failed: {0}")]
+    Engine(String),
+    /// A record cannot be read.
+    #[error("damaged: table {table}, key {key}: {source}")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// Which key, in hexadecimal.
+        key: String,
+        /// What is wrong.
+        source: crate::codec::CodecError,
+    },
+    /// What is stored contradicts itself.
+    #[error("damaged: {0}")]
+    Contradiction(String),
+    /// A file could not be used.
+    #[error("{}: {doing}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// While doing what.
+        doing: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("{}: another process has this store open; talk to it through its API, or stop it", .0.display())]
+    InUse(PathBuf),
+    /// There is no store.
+    #[error("no store in {}: mount it, or make one with `runner store init {}`", .0.display(), .0.display())]
+    Missing(PathBuf),
+    /// The marker is there and the file is gone.
+    #[error(
+        "{}: the marker of a store is here but its file {file} is gone; put it back from where it went, or from a backup",
+        dir.display()
+    )]
+    FileGone {
+        /// The store's folder.
+        dir: PathBuf,
+        /// The file's name.
+        file: &'static str,
+    },
+    /// Something else is there.
+    #[error("{}: {why}", path.display())]
+    Foreign {
+        /// What.
+        path: PathBuf,
+        /// Why it is not taken for a store.
+        why: String,
+    },
+    /// Made by a newer program.
+    #[error(
+        "{}: the store has schema {found}, this program knows up to {known}; use the program that made it, or a newer one",
+        path.display()
+    )]
+    Newer {
+        /// Where.
+        path: PathBuf,
+        /// The store's schema.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+}
+
+/// Why a call to the store has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The store failed while it was busy with this call: it may or may not have happened.
+    #[error("outcome unknown: the store failed while it recorded this: {0}")]
+    Unknown(String),
+    /// The store had failed or stopped before: nothing happened.
+    #[error("the store has stopped; nothing happened")]
+    Stopped,
+}

@@ -1,0 +1,191 @@
+//! What callers of the store hold: send a command, read a snapshot, wait for what happens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::command::{Answer, Command, Name, NameClass, Query, Reply};
+use crate::engine::{Change, Engine, Reader, Snapshot};
+use crate::error::{CallError, StoreError};
+use crate::job::{KindId, QueueId, TenantId};
+use crate::notice::Board;
+use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
+
+/// A store that is open. Cheap to clone; when the last clone is gone, the writer ends.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Envelope>,
+    reader: Arc<dyn Reader>,
+    shared: Arc<Shared>,
+}
+
+/// What the writer and its callers have in common.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) board: Board,
+    names: RwLock<Names>,
+    failure: Mutex<Option<String>>,
+    failed: Notify,
+}
+
+/// The names that have numbers. Names are only ever added.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    numbers: HashMap<Name, u32>,
+    words: HashMap<u32, Arc<str>>,
+}
+
+/// The writer's thread, to be joined after the last handle is gone.
+#[derive(Debug)]
+pub struct Writer(std::thread::JoinHandle<()>);
+
+impl Writer {
+    /// Waits until the writer has ended and its engine is closed.
+    pub fn join(self) {
+        // A panic of the writer was reported by its hook, and to every caller by its dropped channel.
+        _ = self.0.join();
+    }
+}
+
+impl Handle {
+    /// Starts a writer for `engine`.
+    ///
+    /// # Errors
+    /// The engine's names could not be read, or no thread could be started.
+    pub fn start(engine: Box<dyn Engine>) -> Result<(Self, Writer), StoreError> {
+        let reader = engine.reader();
+        let shared = Arc::new(Shared::default());
+        if let Answer::Names(names) = reader.snapshot()?.read(&Query::Names)? {
+            let mut known = shared.names.write().unwrap_or_else(PoisonError::into_inner);
+            names.into_iter().for_each(|(name, number)| known.add(name, number));
+        }
+        let (commands, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
+        let for_writer = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                let run = std::panic::AssertUnwindSafe(|| writer::run(engine, queue, &for_writer));
+                if std::panic::catch_unwind(run).is_err() {
+                    for_writer.fail(&StoreError::Contradiction("the writer panicked; see the log".to_owned()));
+                }
+            })
+            .map_err(|error| StoreError::Engine(format!("no thread for the writer: {error}")))?;
+        Ok((Self { commands, reader, shared }, Writer(thread)))
+    }
+
+    /// Sends a command and waits for its reply; durable when it comes. Waits while the writer's queue is full.
+    ///
+    /// # Errors
+    /// [`CallError::Unknown`]: it may or may not have happened. [`CallError::Stopped`]: nothing happened.
+    pub async fn call(&self, command: Command) -> Result<Reply, CallError> {
+        let (reply, replied) = oneshot::channel();
+        self.commands.send(Envelope { command, reply }).await.map_err(|_| CallError::Stopped)?;
+        replied.await.unwrap_or_else(|_| Err(self.no_reply()))
+    }
+
+    /// The same for threads that are not async. Must not be called on one that is.
+    ///
+    /// # Errors
+    /// As [`Handle::call`].
+    pub fn call_blocking(&self, command: Command) -> Result<Reply, CallError> {
+        let (reply, replied) = oneshot::channel();
+        self.commands.blocking_send(Envelope { command, reply }).map_err(|_| CallError::Stopped)?;
+        replied.blocking_recv().unwrap_or_else(|_| Err(self.no_reply()))
+    }
+
+    /// What a dropped reply means: a failed writer drops what it had not begun; one that panicked may have begun.
+    fn no_reply(&self) -> CallError {
+        match self.failure() {
+            Some(_) => CallError::Stopped,
+            None => CallError::Unknown("the writer died".to_owned()),
+        }
+    }
+
+    /// A consistent view of what is committed. Not to be held across a slow client.
+    ///
+    /// # Errors
+    /// The engine could not begin to read.
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.reader.snapshot()
+    }
+
+    /// Notices of what happened, and waiting for jobs to end.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.shared.board
+    }
+
+    /// The word for a queue.
+    #[must_use]
+    pub fn queue_name(&self, id: QueueId) -> Arc<str> {
+        self.shared.word(id.0)
+    }
+
+    /// The word for a kind.
+    #[must_use]
+    pub fn kind_name(&self, id: KindId) -> Arc<str> {
+        self.shared.word(id.0)
+    }
+
+    /// The number of a queue that has had a job.
+    #[must_use]
+    pub fn queue_id(&self, tenant: TenantId, name: &str) -> Option<QueueId> {
+        self.shared.number(tenant, NameClass::Queue, name).map(QueueId)
+    }
+
+    /// The number of a kind that has had a job.
+    #[must_use]
+    pub fn kind_id(&self, tenant: TenantId, name: &str) -> Option<KindId> {
+        self.shared.number(tenant, NameClass::Kind, name).map(KindId)
+    }
+
+    /// Why the store has failed, once it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends when the store has failed.
+    pub async fn failed(&self) -> String {
+        loop {
+            let told = self.shared.failed.notified();
+            if let Some(why) = self.failure() {
+                return why;
+            }
+            told.await;
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn fail(&self, error: &StoreError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.failed.notify_waiters();
+    }
+
+    pub(crate) fn add_names(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Name(name, number) = change {
+                self.names.write().unwrap_or_else(PoisonError::into_inner).add(name.clone(), *number);
+            }
+        }
+    }
+
+    fn word(&self, number: u32) -> Arc<str> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.words.get(&number).map_or_else(|| Arc::from(format!("#{number}")), Arc::clone)
+    }
+
+    fn number(&self, tenant: TenantId, class: NameClass, name: &str) -> Option<u32> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.numbers.get(&Name { tenant, class, name: name.to_owned() }).copied()
+    }
+}
+
+impl Names {
+    fn add(&mut self, name: Name, number: u32) {
+        self.words.insert(number, Arc::from(name.name.as_str()));
+        self.numbers.insert(name, number);
+    }
+}

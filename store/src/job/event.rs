@@ -1,0 +1,286 @@
+//! What can happen to a job, and the answers to what cannot.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Holder, JobId, JobRef, Millis, Outcome, Priority, RetryPolicy, RunNumber, StateName, Time, limits, spec::JobSpec,
+};
+use super::{KindId, QueueId};
+
+/// Something that happens to a job. Everything that [`transition`](super::transition) needs to know travels in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A job comes into being.
+    Enqueued {
+        /// Its place among all jobs.
+        at: JobRef,
+        /// The interned name of its queue.
+        queue: QueueId,
+        /// The interned name of its kind.
+        kind: KindId,
+        /// What was asked for; checked by [`JobSpec::check`].
+        spec: Box<JobSpec>,
+    },
+    /// A hold ends.
+    Released,
+    /// A job that this one waits for reached its first final state.
+    DependencySettled {
+        /// Which.
+        dependency: JobId,
+        /// How it ended.
+        verdict: Verdict,
+    },
+    /// Its time has come.
+    Due,
+    /// A holder takes it for a run.
+    Claimed {
+        /// Who.
+        holder: Holder,
+        /// When the lease ends on its own; none for a node.
+        expires_at: Option<Time>,
+    },
+    /// The holder is still there.
+    Renewed {
+        /// Which run it speaks of.
+        run: RunNumber,
+        /// When the lease ends now.
+        expires_at: Time,
+    },
+    /// The holder says how a run, whose handler was entered, ended.
+    Finished {
+        /// Which run it speaks of.
+        run: RunNumber,
+        /// How it ended.
+        outcome: Outcome,
+        /// What holds where the job states nothing of its own.
+        settings: RunSettings,
+    },
+    /// The holder gives a run back whose handler was never entered.
+    HandedBack {
+        /// Which run it speaks of.
+        run: RunNumber,
+    },
+    /// The holder is gone: its boot is over, or its lease has run out.
+    HolderGone {
+        /// Which run it held.
+        run: RunNumber,
+        /// Whether the handler may have been running.
+        started: bool,
+        /// What holds where the job states nothing of its own.
+        settings: RunSettings,
+    },
+    /// Someone wants it ended.
+    CancelRequested {
+        /// Why, in their words.
+        reason: Option<String>,
+    },
+    /// `expires_at` passed before the first run.
+    Expired,
+    /// An operator wants it run again.
+    Retried,
+    /// An operator changes it.
+    Edited(Edit),
+    /// An operator, or retention, removes it.
+    Deleted {
+        /// Also while it runs.
+        force: bool,
+    },
+}
+
+/// How a dependency ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Well.
+    Completed,
+    /// It was given up.
+    Discarded,
+    /// Someone cancelled it.
+    Cancelled,
+    /// It was deleted before it completed.
+    Deleted,
+}
+
+/// Changes to a job that is neither running nor final; what is none stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// A new priority.
+    pub priority: Option<Priority>,
+    /// A new time to run at.
+    pub run_at: Option<Time>,
+    /// A new bound on attempts.
+    pub max_attempts: Option<u32>,
+    /// A new time-out of a run.
+    pub timeout: Option<Millis>,
+}
+
+/// What holds for a run where its job states nothing of its own. Looked up by the runtime, which knows manifests and
+/// configuration, when the run ends; the store stays free of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// Attempts before the job is given up.
+    pub max_attempts: u32,
+    /// When a failed attempt is tried again.
+    pub retry: RetryPolicy,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { max_attempts: limits::ATTEMPTS_DEFAULT, retry: RetryPolicy::default() }
+    }
+}
+
+/// What the log calls an event. A closed list; subscriptions use these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the words say it; what leads to each stands in `EventName::of`")]
+#[serde(rename_all = "snake_case")]
+pub enum EventName {
+    Enqueued,
+    Released,
+    Blocked,
+    Scheduled,
+    Available,
+    Started,
+    Retrying,
+    Snoozed,
+    Interrupted,
+    Crashed,
+    Completed,
+    Discarded,
+    Cancelled,
+    CancelRequested,
+    Retried,
+    Edited,
+    Deleted,
+}
+
+impl EventName {
+    /// Every name.
+    pub const ALL: [Self; 17] = [
+        Self::Enqueued,
+        Self::Released,
+        Self::Blocked,
+        Self::Scheduled,
+        Self::Available,
+        Self::Started,
+        Self::Retrying,
+        Self::Snoozed,
+        Self::Interrupted,
+        Self::Crashed,
+        Self::Completed,
+        Self::Discarded,
+        Self::Cancelled,
+        Self::CancelRequested,
+        Self::Retried,
+        Self::Edited,
+        Self::Deleted,
+    ];
+
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enqueued => "enqueued",
+            Self::Released => "released",
+            Self::Blocked => "blocked",
+            Self::Scheduled => "scheduled",
+            Self::Available => "available",
+            Self::Started => "started",
+            Self::Retrying => "retrying",
+            Self::Snoozed => "snoozed",
+            Self::Interrupted => "interrupted",
+            Self::Crashed => "crashed",
+            Self::Completed => "completed",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+            Self::CancelRequested => "cancel_requested",
+            Self::Retried => "retried",
+            Self::Edited => "edited",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// What the log calls `event`, which led to the state `after` (none: the job is gone). None: not logged, as the
+    /// event changed nothing that the log keeps (a lease's expiry).
+    #[must_use]
+    pub fn of(event: &Event, after: Option<StateName>) -> Option<Self> {
+        let Some(after) = after else { return Some(Self::Deleted) };
+        Some(match (event, after) {
+            (Event::Renewed { .. }, _) => return None,
+            (Event::Enqueued { .. }, _) => Self::Enqueued,
+            (Event::Released, _) => Self::Released,
+            (Event::Claimed { .. }, _) => Self::Started,
+            (Event::Retried, _) => Self::Retried,
+            (Event::Edited(_), _) => Self::Edited,
+            (Event::HolderGone { started: true, .. }, StateName::Retryable) => Self::Crashed,
+            (Event::CancelRequested { .. }, StateName::Running) => Self::CancelRequested,
+            (Event::Finished { outcome: Outcome::Snoozed { .. }, .. }, StateName::Scheduled | StateName::Retryable) => {
+                Self::Snoozed
+            }
+            (Event::Finished { .. } | Event::HandedBack { .. } | Event::HolderGone { .. }, StateName::Available) => {
+                Self::Interrupted
+            }
+            (_, StateName::Retryable) => Self::Retrying,
+            (_, StateName::Scheduled) => Self::Scheduled,
+            (_, StateName::Available) => Self::Available,
+            (_, StateName::Completed) => Self::Completed,
+            (_, StateName::Discarded) => Self::Discarded,
+            (_, StateName::Cancelled) => Self::Cancelled,
+            (_, StateName::Blocked | StateName::Held) => Self::Blocked,
+            (_, StateName::Running) => Self::Started,
+        })
+    }
+}
+
+impl Verdict {
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+            Self::Deleted => "deleted before it completed",
+        }
+    }
+}
+
+/// Asked for something that is not allowed now: an answer, part of the contract, which changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No such job, or another tenant's.
+    #[error("there is no job with this id")]
+    Unknown,
+    /// Ids are never given out twice.
+    #[error("a job with this id exists")]
+    Exists,
+    /// It is so already.
+    #[error("the job is {} already", .0.as_str())]
+    Already(StateName),
+    /// Not from this state.
+    #[error("not possible while the job is {}", .0.as_str())]
+    State(StateName),
+    /// The fence: the run that speaks does not hold the job's lease.
+    #[error("run {said} does not hold the job's lease any more")]
+    Stale {
+        /// The run that spoke.
+        said: RunNumber,
+    },
+    /// Its time has not come.
+    #[error("the job is not due yet")]
+    NotDue {
+        /// When it will be.
+        run_at: Time,
+    },
+    /// It has not expired, or has begun to run.
+    #[error("the job has not expired")]
+    NotExpired,
+    /// It does not wait for that job.
+    #[error("the job does not wait for job {0}")]
+    NotWaiting(JobId),
+    /// What was asked for breaks a rule about jobs.
+    #[error(transparent)]
+    Invalid(#[from] super::Invalid),
+    /// The key was used for another request.
+    #[error("this idempotency key was used for a different request")]
+    KeyReused,
+}

@@ -1,0 +1,289 @@
+//! What one asks for when one enqueues a job, and the bounds that it must keep.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backoff, Millis, Priority, RetryPolicy, Time};
+
+/// Bounds of a job, named, with the reason for each number where it is not the design's own.
+pub mod limits {
+    use super::Millis;
+
+    /// Args and output, each.
+    pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+    /// Jobs that one job may wait for.
+    pub const DEPENDENCIES_MAX: usize = 100;
+    /// Tags of a job.
+    pub const TAGS_MAX: usize = 32;
+    /// A tag's key.
+    pub const TAG_KEY_BYTES_MAX: usize = 64;
+    /// A tag's value.
+    pub const TAG_VALUE_BYTES_MAX: usize = 256;
+    /// Names of kinds and queues.
+    pub const NAME_BYTES_MAX: usize = 128;
+    /// Attempts, where nobody says otherwise.
+    pub const ATTEMPTS_DEFAULT: u32 = 25;
+    /// Attempts, at most: far beyond any use, and far from the end of the counter.
+    pub const ATTEMPTS_MAX: u32 = 1_000_000;
+    /// A run's wall clock, where nobody says otherwise.
+    pub const TIMEOUT_DEFAULT: Millis = Millis::secs(60);
+    /// A run's wall clock, at least: below it a handler may not even be entered.
+    pub const TIMEOUT_MIN: Millis = Millis(1);
+    /// A run's wall clock, at most: what the contract's u32 of milliseconds can say is 49 days; a day is plenty.
+    pub const TIMEOUT_MAX: Millis = Millis::secs(24 * 3_600);
+    /// Delays in a list of them.
+    pub const RETRY_DELAYS_MAX: usize = 100;
+    /// A retry delay, at most: 49 days, what the contract can say.
+    pub const RETRY_DELAY_MAX: Millis = Millis(u32::MAX as u64);
+    /// The growth of an exponential backoff, at most, in thousandths.
+    pub const RETRY_FACTOR_PERMILLE_MAX: u32 = 100_000;
+    /// Text of an error in a run's record.
+    pub const ERROR_BYTES_MAX: usize = 16 * 1024;
+    /// Backtrace in a run's record.
+    pub const TRACE_BYTES_MAX: usize = 64 * 1024;
+    /// Text of an error in the job's row.
+    pub const ROW_ERROR_BYTES_MAX: usize = 256;
+    /// Records kept of a job's runs: the last ones.
+    pub const RUNS_KEPT: u32 = 50;
+    /// Crashes in a row before a job counts as poison.
+    pub const CRASHES_MAX: u32 = 3;
+    /// Snoozes before each counts as a failed attempt.
+    pub const SNOOZES_MAX: u32 = 10_000;
+    /// A snooze, at least.
+    pub const SNOOZE_MIN: Millis = Millis(100);
+    /// A snooze, at most.
+    pub const SNOOZE_MAX: Millis = Millis::secs(30 * 24 * 3_600);
+    /// Text of a cancel's reason.
+    pub const REASON_BYTES_MAX: usize = 1024;
+}
+
+/// One job to be enqueued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// What is to be done.
+    pub kind: String,
+    /// The line it stands in.
+    pub queue: String,
+    /// What the handler gets, byte for byte; JSON by convention.
+    #[serde(with = "serde_bytes")]
+    pub args: Vec<u8>,
+    /// Lower runs first.
+    pub priority: Priority,
+    /// When it may run; in the past or none: now.
+    pub run_at: Option<Time>,
+    /// Instead of `run_at`: so long after it is accepted.
+    pub delay: Option<Millis>,
+    /// If it has not begun to run by then, it is discarded.
+    pub expires_at: Option<Time>,
+    /// Its own bound on attempts.
+    pub max_attempts: Option<u32>,
+    /// Its own time-out of a run.
+    pub timeout: Option<Millis>,
+    /// Its own retry policy.
+    pub retry: Option<RetryPolicy>,
+    /// Free labels; a key occurs once.
+    pub tags: Vec<(String, String)>,
+    /// Enqueue on hold, until released.
+    pub hold: bool,
+}
+
+/// What follows if a dependency does not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EdgePolicy {
+    /// The job that waits is cancelled.
+    #[default]
+    Cancel,
+    /// It runs all the same.
+    Run,
+}
+
+/// A field that breaks a rule about jobs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct Invalid {
+    /// Which one, as the API spells it.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl JobSpec {
+    /// A job of this kind with these args, and the default for everything else.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, args: impl Into<Vec<u8>>) -> Self {
+        Self {
+            kind: kind.into(),
+            queue: "default".to_owned(),
+            args: args.into(),
+            priority: Priority::default(),
+            run_at: None,
+            delay: None,
+            expires_at: None,
+            max_attempts: None,
+            timeout: None,
+            retry: None,
+            tags: Vec::new(),
+            hold: false,
+        }
+    }
+
+    /// The same, with empty args: all that a row needs, without a copy of a mebibyte.
+    #[must_use]
+    pub fn without_args(&self) -> Self {
+        Self {
+            kind: self.kind.clone(),
+            queue: self.queue.clone(),
+            args: Vec::new(),
+            retry: self.retry.clone(),
+            tags: self.tags.clone(),
+            ..*self
+        }
+    }
+
+    /// Checks every bound of a job.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), Invalid> {
+        check_name("kind", &self.kind)?;
+        check_name("queue", &self.queue)?;
+        ensure("args", self.args.len() <= limits::PAYLOAD_BYTES_MAX, || {
+            format!("{} bytes; the limit is {} (1 MiB)", self.args.len(), limits::PAYLOAD_BYTES_MAX)
+        })?;
+        ensure("delay", self.delay.is_none() || self.run_at.is_none(), || {
+            "give either `delay` or `run_at`, not both".to_owned()
+        })?;
+        for (field, time) in [("run_at", self.run_at), ("expires_at", self.expires_at)] {
+            ensure(field, time.is_none_or(|t| t <= Time::MAX), || "is after the year 9999".to_owned())?;
+        }
+        ensure("max_attempts", self.max_attempts.is_none_or(|n| (1..=limits::ATTEMPTS_MAX).contains(&n)), || {
+            format!("must be 1 to {}", limits::ATTEMPTS_MAX)
+        })?;
+        ensure(
+            "timeout",
+            self.timeout.is_none_or(|t| (limits::TIMEOUT_MIN..=limits::TIMEOUT_MAX).contains(&t)),
+            || "must be 1ms to 24h".to_owned(),
+        )?;
+        self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
+        self.check_tags()
+    }
+
+    fn check_tags(&self) -> Result<(), Invalid> {
+        ensure("tags", self.tags.len() <= limits::TAGS_MAX, || {
+            format!("{} tags; the limit is {}", self.tags.len(), limits::TAGS_MAX)
+        })?;
+        for (i, (key, value)) in self.tags.iter().enumerate() {
+            ensure("tags", !key.is_empty() && key.len() <= limits::TAG_KEY_BYTES_MAX, || {
+                format!("a key must be 1 to {} bytes long", limits::TAG_KEY_BYTES_MAX)
+            })?;
+            ensure("tags", value.len() <= limits::TAG_VALUE_BYTES_MAX, || {
+                format!("the value of {key:?} is longer than {} bytes", limits::TAG_VALUE_BYTES_MAX)
+            })?;
+            ensure("tags", self.tags[..i].iter().all(|(k, _)| k != key), || format!("{key:?} occurs twice"))?;
+        }
+        Ok(())
+    }
+}
+
+impl RetryPolicy {
+    /// Checks every bound of a retry policy.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let in_bounds = |delay: Millis| delay <= limits::RETRY_DELAY_MAX;
+        ensure("retry.jitter", self.jitter_permille <= 1_000, || "must be 0 to 1".to_owned())?;
+        ensure("retry.max", in_bounds(self.max), || "must be at most 49 days".to_owned())?;
+        match &self.backoff {
+            Backoff::Exponential { base, factor_permille } => {
+                ensure("retry.base", in_bounds(*base), || "must be at most 49 days".to_owned())?;
+                let factors = 1_000..=limits::RETRY_FACTOR_PERMILLE_MAX;
+                ensure("retry.factor", factors.contains(factor_permille), || "must be 1 to 100".to_owned())
+            }
+            Backoff::Linear { base } | Backoff::Constant { base } => {
+                ensure("retry.base", in_bounds(*base), || "must be at most 49 days".to_owned())
+            }
+            Backoff::List(delays) => {
+                ensure("retry.delays", (1..=limits::RETRY_DELAYS_MAX).contains(&delays.len()), || {
+                    format!("must have 1 to {} delays", limits::RETRY_DELAYS_MAX)
+                })?;
+                ensure("retry.delays", delays.iter().all(|d| in_bounds(*d)), || "must be at most 49 days".to_owned())
+            }
+            Backoff::Never => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with the name of a kind, queue or plugin; none if nothing is.
+#[must_use]
+pub fn name_problem(name: &str) -> Option<String> {
+    let max = limits::NAME_BYTES_MAX;
+    if name.is_empty() {
+        return Some("is empty".to_owned());
+    }
+    if name.len() > max {
+        return Some(format!("is {} bytes long; the limit is {max}", name.len()));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Some(format!("{name:?} must begin with a letter or a digit"));
+    }
+    if let Some(bad) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c)) {
+        return Some(format!("{name:?} has {bad:?} in it; allowed are a-z A-Z 0-9 . _ -"));
+    }
+    name.contains("..").then(|| format!("{name:?} has two dots in a row"))
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
+    name_problem(name).map_or(Ok(()), |why| Err(Invalid { field: field.to_owned(), why }))
+}
+
+fn ensure(field: &str, holds: bool, why: impl FnOnce() -> String) -> Result<(), Invalid> {
+    if holds { Ok(()) } else { Err(Invalid { field: field.to_owned(), why: why() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut JobSpec), field: Option<&str>) {
+        let mut spec = JobSpec::new("image.resize", "{}");
+        change(&mut spec);
+        let answer = spec.check().err().map(|e| e.field);
+        assert_eq!(answer.as_deref(), field);
+    }
+
+    #[test]
+    fn each_bound_is_kept_at_its_edge() {
+        check(|_| (), None);
+        check(|s| s.kind = String::new(), Some("kind"));
+        check(|s| s.kind = "a".repeat(128), None);
+        check(|s| s.kind = "a".repeat(129), Some("kind"));
+        check(|s| s.kind = ".a".into(), Some("kind"));
+        check(|s| s.kind = "a..b".into(), Some("kind"));
+        check(|s| s.kind = "a/b".into(), Some("kind"));
+        check(|s| s.queue = "ä".into(), Some("queue"));
+        check(|s| s.args = vec![0; limits::PAYLOAD_BYTES_MAX], None);
+        check(|s| s.args = vec![0; limits::PAYLOAD_BYTES_MAX + 1], Some("args"));
+        check(|s| (s.delay, s.run_at) = (Some(Millis(1)), Some(Time(1))), Some("delay"));
+        check(|s| s.run_at = Some(Time(u64::MAX)), Some("run_at"));
+        check(|s| s.max_attempts = Some(0), Some("max_attempts"));
+        check(|s| s.timeout = Some(Millis(0)), Some("timeout"));
+        check(|s| s.timeout = Some(limits::TIMEOUT_MAX), None);
+        check(|s| s.tags = vec![("a".into(), "x".repeat(256)); 1], None);
+        check(|s| s.tags = vec![("a".into(), "x".repeat(257)); 1], Some("tags"));
+        check(|s| s.tags = vec![("a".into(), String::new()); 2], Some("tags"));
+        check(|s| s.tags = (0..33).map(|i| (i.to_string(), String::new())).collect(), Some("tags"));
+    }
+
+    #[test]
+    fn a_retry_policy_has_bounds_too() {
+        let with = |backoff| RetryPolicy { backoff, ..RetryPolicy::default() };
+        let retry = |policy: RetryPolicy| move |s: &mut JobSpec| s.retry = Some(policy);
+        check(retry(with(Backoff::List(vec![]))), Some("retry.delays"));
+        check(retry(with(Backoff::List(vec![Millis(1); 101]))), Some("retry.delays"));
+        check(retry(with(Backoff::Constant { base: Millis(u64::MAX) })), Some("retry.base"));
+        let shrinking = Backoff::Exponential { base: Millis(1), factor_permille: 999 };
+        check(retry(with(shrinking)), Some("retry.factor"));
+        check(retry(RetryPolicy { jitter_permille: 1_001, ..RetryPolicy::default() }), Some("retry.jitter"));
+    }
+}
