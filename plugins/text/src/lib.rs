@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 /// Links in text that is shown to others: the schemes that cannot run anything.
 const SCHEMES: [&str; 3] = ["http", "https", "mailto"];
-/// An output has 1 MiB at most; this leaves room for the other fields.
+/// The HTML as JSON, in bytes: an output has 1 MiB at most; this leaves room for the other fields.
 const HTML_BYTES_MAX: usize = 900 << 10;
 /// How many headings are listed, and how much of each, in bytes; `headings_omitted` counts the rest.
 const HEADINGS_MAX: usize = 200;
@@ -78,13 +78,19 @@ pub fn markdown(args: WithFile<Options>) -> Result<Output, Failure> {
     }
     let mut rendered = String::with_capacity(text.len() * 3 / 2);
     pulldown_cmark::html::push_html(&mut rendered, events.into_iter());
+    // Before cleaning too, whose time grows faster than the text.
+    within_output(rendered.len())?;
     let html = cleaner().clean(&rendered).to_string();
-    if html.len() > HTML_BYTES_MAX {
-        let bytes = html.len();
-        return Err(Failure::discard(format_args!("the HTML has {bytes} bytes, more than {HTML_BYTES_MAX}")));
-    }
+    within_output(serde_json::to_string(&html)?.len())?;
     let Summary { output, .. } = summary;
     Ok(Output { html, title: output.headings.first().map(|first| first.text.clone()), ..output })
+}
+
+fn within_output(bytes: usize) -> Result<(), Failure> {
+    if bytes > HTML_BYTES_MAX {
+        return Err(Failure::discard(format_args!("the HTML has {bytes} bytes, more than {HTML_BYTES_MAX}")));
+    }
+    Ok(())
 }
 
 /// ammonia's own choice, with what the extensions write: task lists' boxes and footnotes' targets.
