@@ -190,7 +190,9 @@ impl Context {
     }
 }
 
-struct Server(Box<dyn Fn(&Request) -> Result<Response, CallError>>);
+type Serve = dyn Fn(&Request) -> Result<Response, CallError>;
+
+struct Server(Box<Serve>);
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

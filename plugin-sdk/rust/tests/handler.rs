@@ -53,7 +53,9 @@ struct Options {
     quality: Option<u8>,
 }
 
-fn file(args: WithFile<Options>) -> Result<(Option<Base64>, Option<String>, Option<u8>), Failure> {
+type Seen = (Option<Base64>, Option<String>, Option<u8>);
+
+fn file(args: WithFile<Options>) -> Result<Seen, Failure> {
     Ok((args.file.map(Base64), args.name, args.options.quality))
 }
 
@@ -61,7 +63,7 @@ fn file(args: WithFile<Options>) -> Result<(Option<Base64>, Option<String>, Opti
 #[track_caller]
 fn check<Shape>(handler: impl runner_plugin::Handler<Shape>, args: &str, expected: &str) {
     let answer = match test::run(handler, args.as_bytes(), &test::job("a.b").context()) {
-        Ok(output) => String::from_utf8(output).unwrap(),
+        Ok(output) => String::from_utf8_lossy(&output).into_owned(),
         Err(failure @ Failure::Retry { .. }) => format!("retry: {}", failure.message()),
         Err(failure) => format!("discard: {}", failure.message()),
     };

@@ -20,6 +20,8 @@ const HEADINGS_MAX: usize = 200;
 const HEADING_BYTES_MAX: usize = 200;
 /// How deep quotes and lists may stand within each other; each level costs time for every line below it.
 const DEPTH_MAX: usize = 100;
+/// How many tags of HTML the text may have: each may open a level, and the time to clean grows with the square of the levels.
+const TAGS_MAX: usize = 10_000;
 
 /// The text, unless args are the text itself.
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +114,7 @@ fn cleaner() -> Builder<'static> {
 struct Summary {
     output: Output,
     depth: usize,
+    tags: usize,
     heading: Option<Heading>,
     /// Whether the last piece of text ended within a word, which the next one continues: `some*thing*` is one word.
     is_in_word: bool,
@@ -123,6 +126,7 @@ impl Summary {
             Event::Start(tag) => return self.begin(tag),
             Event::End(tag) => self.end(*tag),
             Event::Text(text) | Event::Code(text) => self.text(text),
+            Event::Html(html) | Event::InlineHtml(html) => return self.html(html),
             Event::SoftBreak | Event::HardBreak => self.text(" "),
             _ => {}
         }
@@ -156,6 +160,14 @@ impl Summary {
             Some(heading) if self.output.headings.len() < HEADINGS_MAX => self.output.headings.push(heading),
             _ => self.output.headings_omitted += 1,
         }
+    }
+
+    fn html(&mut self, html: &str) -> Result<(), Failure> {
+        self.tags += html.bytes().filter(|byte| *byte == b'<').count();
+        if self.tags > TAGS_MAX {
+            return Err(Failure::discard(format_args!("the text has more than {TAGS_MAX} tags of HTML")));
+        }
+        Ok(())
     }
 
     fn text(&mut self, text: &str) {
