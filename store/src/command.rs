@@ -176,6 +176,8 @@ pub struct Measured {
     pub memory_peak_bytes: u64,
     /// SHA-256 of the plugin that ran.
     pub plugin: Option<[u8; 32]>,
+    /// The last progress that the handler reported: 0 to 100, and its words.
+    pub progress: Option<(u8, String)>,
 }
 
 /// See [`Command::EndBoots`].
@@ -280,6 +282,8 @@ pub struct RunRecord {
     pub plugin: Option<[u8; 32]>,
     /// The boot that held the run.
     pub node: Option<BootId>,
+    /// The last progress that the handler reported: 0 to 100, and its words, cut at 256 bytes.
+    pub progress: Option<(u8, String)>,
 }
 
 /// What a name names.

@@ -56,10 +56,7 @@ impl Handle {
     pub fn start(engine: Box<dyn Engine>) -> Result<(Self, Writer), StoreError> {
         let reader = engine.reader();
         let shared = Arc::new(Shared::default());
-        if let Answer::Names(names) = reader.snapshot()?.read(&Query::Names)? {
-            let mut known = shared.names.write().unwrap_or_else(PoisonError::into_inner);
-            names.into_iter().for_each(|(name, number)| known.add(name, number));
-        }
+        shared.begin(reader.snapshot()?.as_ref())?;
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
         let for_writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -159,6 +156,26 @@ impl Handle {
 }
 
 impl Shared {
+    /// Learns the names, and posts the counts and the due time as the first notices: whoever adds up all notices from
+    /// the first one on knows the counts exactly.
+    fn begin(&self, view: &dyn Snapshot) -> Result<(), StoreError> {
+        if let Answer::Names(names) = view.read(&Query::Names)? {
+            let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
+            names.into_iter().for_each(|(name, number)| known.add(name, number));
+        }
+        let counts = match view.read(&Query::Counts)? {
+            Answer::Counts(counts) => counts,
+            _ => Vec::new(),
+        };
+        let next_due = match view.read(&Query::NextDue)? {
+            Answer::NextDue(next) => next,
+            _ => None,
+        };
+        let as_differences = counts.into_iter().map(|(key, n)| (key, n.cast_signed()));
+        self.board.post(&as_differences.collect::<Vec<_>>(), Vec::new(), next_due);
+        Ok(())
+    }
+
     pub(crate) fn fail(&self, error: &StoreError) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         self.failed.notify_waiters();

@@ -109,6 +109,7 @@ impl Batch<'_> {
                     Holder::Node(boot) => Some(boot),
                     Holder::Worker(_) => None,
                 }),
+                progress: None,
             },
         );
         Ok(())

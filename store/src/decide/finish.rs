@@ -70,6 +70,7 @@ impl Batch<'_> {
             memory_peak_bytes: 0,
             plugin: None,
             node: node(lease.as_ref()),
+            progress: None,
         };
         self.record_run(run.at, record);
         Ok(Reply::Job { job, changed: true })
@@ -78,6 +79,7 @@ impl Batch<'_> {
 
 fn record(call: &Finish, lease: Option<&Lease>, now: crate::job::Time) -> RunRecord {
     let error = call.outcome.error();
+    let progress = call.measured.progress.clone();
     RunRecord {
         run: call.run.run,
         started_at: call.measured.started_at,
@@ -89,6 +91,7 @@ fn record(call: &Finish, lease: Option<&Lease>, now: crate::job::Time) -> RunRec
         memory_peak_bytes: call.measured.memory_peak_bytes,
         plugin: call.measured.plugin,
         node: node(lease),
+        progress: progress.map(|(percent, words)| (percent.min(100), cut_marked(&words, limits::ROW_ERROR_BYTES_MAX))),
     }
 }
 
