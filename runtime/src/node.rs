@@ -1,0 +1,190 @@
+//! A node: a process that runs the jobs of a store. Starting it ends what dead boots left behind, then schedules;
+//! draining it lets runs finish, interrupts the rest, and leaves nothing unrecorded.
+//!
+//! `starting → running → draining → stopped`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_store::Handle;
+use runner_store::clock::Clock;
+use runner_store::command::{Command, EndBoots, Reply};
+use runner_store::dir::{self, StoreDir};
+use runner_store::error::{CallError, StoreError};
+use runner_store::job::{BootId, KindId, RunSettings, TenantId};
+use runner_store::slots::{self, Slots};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::scheduler::core::SLOTS_MAX;
+use crate::scheduler::{self, Parts, Wish};
+use crate::wasm::Host;
+use crate::wasm::folder::Registry;
+
+/// What an operator decides about a node.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Runs at once, 1 to 256. Default: 8 × cores.
+    pub slots: u32,
+    /// How long runs may go on when the node drains. Default: 30 s.
+    pub grace: Duration,
+}
+
+/// Where a node is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// It starts and ends runs.
+    Running,
+    /// It lets runs end and starts none.
+    Draining,
+    /// It has stopped; nothing of it is left in the store.
+    Stopped,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// See the module.
+pub struct Node {
+    wish: watch::Sender<Wish>,
+    state: watch::Receiver<NodeState>,
+    grace: Duration,
+    recovered: Recovered,
+    task: JoinHandle<()>,
+}
+
+/// What dead boots left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Runs whose handler may have been running: failed attempts.
+    pub crashed: u32,
+    /// Runs that were only claimed: untouched.
+    pub interrupted: u32,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
+        Self { slots, grace: Duration::from_secs(30) }
+    }
+}
+
+impl Node {
+    /// Ends the runs of dead boots, then starts to run jobs. `dir` is the store's folder; none for one in memory.
+    ///
+    /// # Errors
+    /// The store failed, or its file of started runs could not be read or written.
+    pub async fn start(
+        store: Handle,
+        dir: Option<&StoreDir>,
+        host: Arc<Host>,
+        plugins: Arc<Registry>,
+        settings: NodeSettings,
+    ) -> Result<Self, NodeError> {
+        let boot = dir::new_boot();
+        let recovered = recover(&store, dir, boot, &plugins).await?;
+        let slots_file = match dir {
+            Some(dir) => Some(Arc::new(Slots::create(&dir.slots(), boot)?)),
+            None => None,
+        };
+        let slots = settings.slots.clamp(1, SLOTS_MAX);
+        let parts = Parts { store, host, plugins, slots_file, boot, slots, clock: Clock::System };
+        let (wish, wished) = watch::channel(Wish::Run);
+        let (tell, state) = watch::channel(NodeState::Running);
+        let mut draining = wished.clone();
+        let task = tokio::spawn(async move {
+            let mut scheduling = std::pin::pin!(scheduler::run(parts, wished));
+            tokio::select! {
+                () = &mut scheduling => {}
+                _ = draining.changed() => {
+                    tell.send_replace(NodeState::Draining);
+                    scheduling.await;
+                }
+            }
+            tell.send_replace(NodeState::Stopped);
+        });
+        Ok(Self { wish, state, grace: settings.grace, recovered, task })
+    }
+
+    /// What dead boots had left behind when the node started.
+    #[must_use]
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        *self.state.borrow()
+    }
+
+    /// Follows its life.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<NodeState> {
+        self.state.clone()
+    }
+
+    /// Begins to drain: nothing more starts, what is only claimed goes back, and runs have the grace to end in.
+    pub fn drain(&self) {
+        self.wish.send_replace(Wish::Drain(self.grace));
+    }
+
+    /// Ends what still runs at once.
+    pub fn interrupt(&self) {
+        self.wish.send_replace(Wish::Drain(Duration::ZERO));
+    }
+
+    /// Waits until a draining node has stopped: everything that it did is recorded.
+    pub async fn stopped(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the scheduler failed");
+        }
+    }
+}
+
+/// Ends the runs of dead boots, in steps.
+async fn recover(
+    store: &Handle,
+    dir: Option<&StoreDir>,
+    living: BootId,
+    plugins: &Registry,
+) -> Result<Recovered, NodeError> {
+    let previous = match dir {
+        Some(dir) => slots::previous(&dir.slots())?,
+        None => None,
+    };
+    let started = previous.map(|previous| previous.started).unwrap_or_default();
+    let settings = known_settings(store, plugins);
+    let mut recovered = Recovered::default();
+    loop {
+        let command = EndBoots { living, started: started.clone(), settings: settings.clone() };
+        match store.call(Command::EndBoots(command)).await? {
+            Reply::Ended { crashed, interrupted, more } => {
+                recovered.crashed += crashed;
+                recovered.interrupted += interrupted;
+                if !more {
+                    return Ok(recovered);
+                }
+            }
+            other => return Err(StoreError::Contradiction(format!("an unexpected reply: {other:?}")).into()),
+        }
+    }
+}
+
+/// What holds for the kinds that a plugin provides and that have had jobs.
+fn known_settings(store: &Handle, plugins: &Registry) -> Vec<(KindId, RunSettings)> {
+    let of = |(kind, plugin): (&str, &Arc<crate::wasm::Plugin>)| {
+        let id = store.kind_id(TenantId::DEFAULT, kind)?;
+        Some((id, scheduler::settings(&plugin.retry(kind))))
+    };
+    plugins.kinds().filter_map(of).collect()
+}

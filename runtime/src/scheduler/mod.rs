@@ -1,0 +1,250 @@
+//! The scheduler's shell: one task that owns the pure [`core`], tells it what happens and does what it says.
+//!
+//! It is woken by the store's notices, by runs that end, and by its own timer; it never polls rows. Everything slow
+//! (store calls, runs) happens in tasks that it starts and joins, and that send back one [`Message`] each.
+
+pub mod core;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_store::Handle;
+use runner_store::command::{Claim, Command, Grant, Lane, Reply, RunRef};
+use runner_store::index;
+use runner_store::job::{BootId, Job};
+use runner_store::slots::Slots;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::core::{Action, Claimed, Core, Event};
+pub(crate) use self::run::settings;
+use self::run::{Ids, Runs};
+use crate::wasm::folder::Registry;
+use crate::wasm::{CancelSignal, Host};
+use runner_store::clock::Clock;
+
+/// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
+const MESSAGES_MAX: usize = 1_024;
+/// The wall clock may step: a timer for a far time is looked at again after this.
+const NAP_MAX: Duration = Duration::from_secs(30);
+
+/// What a node's parts have in common.
+pub(crate) struct Parts {
+    pub(crate) store: Handle,
+    pub(crate) host: Arc<Host>,
+    pub(crate) plugins: Arc<Registry>,
+    pub(crate) slots_file: Option<Arc<Slots>>,
+    pub(crate) boot: BootId,
+    pub(crate) slots: u32,
+    pub(crate) clock: Clock,
+}
+
+/// What the node wants of its scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Go on.
+    Run,
+    /// Start nothing more; let what runs end within this grace, then interrupt it.
+    Drain(Duration),
+}
+
+/// What the scheduler's tasks report.
+enum Message {
+    /// The open claim is answered.
+    Claimed(Vec<Arc<Job>>),
+    /// A run has left its slot; its outcome may not be recorded yet.
+    Ended(RunRef),
+    /// The question for what is due is answered.
+    Due(u32),
+}
+
+struct Shell {
+    parts: Arc<Parts>,
+    core: Core,
+    runs: Runs,
+    /// Claimed jobs that have not started.
+    ready: HashMap<RunRef, Arc<Job>>,
+    /// Ends runs that have.
+    signals: HashMap<RunRef, CancelSignal>,
+    lanes: HashMap<Lane, ()>,
+    messages: mpsc::Sender<Message>,
+    tasks: JoinSet<()>,
+}
+
+/// Schedules until the node drains and nothing is left in hand.
+pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
+    let parts = Arc::new(parts);
+    let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
+    let ids = Ids::new(parts.store.clone());
+    Arc::clone(&ids).fetch().await;
+    let mut shell = Shell {
+        core: Core::new(parts.slots),
+        runs: Runs::new(Arc::clone(&parts), ids),
+        parts: Arc::clone(&parts),
+        ready: HashMap::new(),
+        signals: HashMap::new(),
+        lanes: HashMap::new(),
+        messages,
+        tasks: JoinSet::new(),
+    };
+    let mut draining = false;
+    shell.take_notices();
+    loop {
+        let nap = shell.nap();
+        tokio::select! {
+            () = parts.store.board().changed() => shell.take_notices(),
+            Some(message) = inbox.recv() => {
+                // The notices of what a claim took came before its answer.
+                shell.take_notices();
+                shell.take(message);
+                while let Ok(message) = inbox.try_recv() {
+                    shell.take(message);
+                }
+            }
+            Some(_) = shell.tasks.join_next() => {}
+            () = tokio::time::sleep(nap) => shell.tell(Event::Tick),
+            Ok(()) = wish.changed() => {
+                if let Wish::Drain(grace) = *wish.borrow_and_update() {
+                    draining = true;
+                    shell.drain(grace);
+                }
+            }
+            _ = parts.store.failed() => break,
+        }
+        if draining && shell.is_empty() {
+            break;
+        }
+    }
+    // Runs of a failed store cannot be recorded: their guests are ended, and the next start finds them.
+    shell.tasks.shutdown().await;
+}
+
+impl Shell {
+    /// Tells the core, and does what it says.
+    fn tell(&mut self, event: Event) {
+        let now = self.parts.clock.now();
+        for action in self.core.handle(event, now) {
+            self.act(action);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Claimed(jobs) => {
+                let mut claimed = Vec::with_capacity(jobs.len());
+                for job in jobs {
+                    let run = RunRef { at: job.at(), run: job.run };
+                    claimed.push(Claimed { run, lane: index::lane(&job), order: index::order(&job) });
+                    self.ready.insert(run, job);
+                }
+                self.tell(Event::Claimed(claimed));
+            }
+            Message::Ended(run) => {
+                self.signals.remove(&run);
+                self.tell(Event::Ended(run));
+            }
+            Message::Due(jobs) => self.tell(Event::Due(jobs)),
+        }
+    }
+
+    fn take_notices(&mut self) {
+        let notices = self.parts.store.board().take();
+        for (key, difference) in notices.counts {
+            if key.state != runner_store::job::StateName::Available {
+                continue;
+            }
+            if self.lanes.insert(key.lane, ()).is_none() {
+                let kind = self.parts.store.kind_name(key.lane.kind);
+                let served = self.parts.plugins.get(&kind).is_some();
+                if !served {
+                    tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
+                }
+                self.tell(Event::Served { lane: key.lane, served });
+            }
+            self.tell(Event::Available { lane: key.lane, difference });
+        }
+        for run in notices.cancelled {
+            self.tell(Event::Cancelled(run));
+        }
+        self.tell(Event::NextDue(notices.next_due));
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Claim { max, grants } => self.claim(max, grants),
+            Action::Start { run, slot } => self.start(run, slot),
+            Action::End(run) => {
+                if let Some(signal) = self.signals.get(&run) {
+                    signal.cancel();
+                }
+            }
+            Action::HandBack(run) => {
+                self.ready.remove(&run);
+                let store = self.parts.store.clone();
+                self.tasks.spawn(async move {
+                    // Rejected: it was deleted, or taken from us; either way it is not ours any more.
+                    _ = store.call(Command::HandBack(run)).await;
+                });
+            }
+            Action::Due => {
+                let (store, messages) = (self.parts.store.clone(), self.messages.clone());
+                self.tasks.spawn(async move {
+                    let jobs = match store.call(Command::Due).await {
+                        Ok(Reply::Due { jobs }) => jobs,
+                        _ => 0,
+                    };
+                    _ = messages.send(Message::Due(jobs)).await;
+                });
+            }
+        }
+    }
+
+    fn claim(&mut self, max: u32, grants: Vec<Grant>) {
+        let (store, messages) = (self.parts.store.clone(), self.messages.clone());
+        let claim = Command::Claim(Claim { holder: self.parts.boot, max, grants });
+        self.tasks.spawn(async move {
+            let jobs = match store.call(claim).await {
+                Ok(Reply::Claimed(jobs)) => jobs,
+                _ => Vec::new(),
+            };
+            _ = messages.send(Message::Claimed(jobs)).await;
+        });
+    }
+
+    fn start(&mut self, run: RunRef, slot: usize) {
+        let Some(job) = self.ready.remove(&run) else { return };
+        let signal = CancelSignal::new();
+        self.signals.insert(run, signal.clone());
+        let work = self.runs.work(job, slot, signal);
+        let messages = self.messages.clone();
+        self.tasks.spawn(async move {
+            let finish = work.enter().await;
+            // The slot is free before the outcome is recorded: the commit is not the guest's time.
+            _ = messages.send(Message::Ended(run)).await;
+            finish.record().await;
+        });
+    }
+
+    fn drain(&mut self, grace: Duration) {
+        if let Some(file) = &self.parts.slots_file
+            && let Err(error) = file.drain()
+        {
+            tracing::warn!(%error, "runs that do not end in time will count as crashed");
+        }
+        self.tell(Event::Drain);
+        for signal in self.signals.values() {
+            signal.drain(grace);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.core.running() == 0 && self.core.ready() == 0 && !self.core.is_claiming() && self.tasks.is_empty()
+    }
+
+    fn nap(&self) -> Duration {
+        let now = self.parts.clock.now();
+        self.core.next_wakeup().map_or(NAP_MAX, |at| Duration::from(at.since(now)).min(NAP_MAX))
+    }
+}

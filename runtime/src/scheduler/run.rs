@@ -1,0 +1,248 @@
+//! One run from its claim to its record: read the args, enter the handler, record how it ended.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use runner_store::Handle;
+use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
+use runner_store::job::{Job, JobId, Outcome, RetryPolicy, RunSettings, limits};
+
+use super::Parts;
+use crate::wasm::manifest::RetrySettings;
+use crate::wasm::{CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest};
+
+/// Ids set aside at once for jobs that runs enqueue: one commit for as many.
+const IDS_RESERVED: u32 = 1_000;
+/// With fewer than this left, more are set aside.
+const IDS_LOW: usize = 500;
+
+/// What every run of a node needs.
+pub(super) struct Runs {
+    parts: Arc<Parts>,
+    ids: Arc<Ids>,
+}
+
+/// A run that is about to be entered.
+pub(super) struct Work {
+    parts: Arc<Parts>,
+    ids: Arc<Ids>,
+    job: Arc<Job>,
+    slot: usize,
+    signal: CancelSignal,
+}
+
+/// A run that has ended and is about to be recorded.
+pub(super) struct Ended {
+    parts: Arc<Parts>,
+    finish: Command,
+}
+
+impl Runs {
+    pub(super) fn new(parts: Arc<Parts>, ids: Arc<Ids>) -> Self {
+        Self { parts, ids }
+    }
+
+    pub(super) fn work(&self, job: Arc<Job>, slot: usize, signal: CancelSignal) -> Work {
+        Work { parts: Arc::clone(&self.parts), ids: Arc::clone(&self.ids), job, slot, signal }
+    }
+}
+
+impl Work {
+    /// Enters the handler and waits until it is left.
+    pub(super) async fn enter(self) -> Ended {
+        let run = RunRef { at: self.job.at(), run: self.job.run };
+        let kind = self.parts.store.kind_name(self.job.kind);
+        let plugin = self.parts.plugins.get(&kind).cloned();
+        let args = self.read(Part::Args).map(Option::unwrap_or_default);
+        let checkpoint = if self.job.started { self.read(Part::Checkpoint) } else { Ok(None) };
+        let (Some(plugin), Ok(args), Ok(checkpoint)) = (plugin, args, checkpoint) else {
+            // The plugin went, or the store cannot be read: not the job's fault.
+            return self.ended(Command::HandBack(run));
+        };
+        let settings = settings(&plugin.retry(&kind));
+        let request = self.request(&plugin, &kind, args, checkpoint, &settings);
+        let started_at = self.parts.clock.now();
+        if let Some(file) = &self.parts.slots_file
+            && let Err(error) = file.enter(self.slot, run)
+        {
+            tracing::error!(%error, "a run was not entered, as a crash of it could not be told");
+            return self.ended(Command::HandBack(run));
+        }
+        let report = self.parts.host.spawn(Arc::clone(&plugin), request).await;
+        if let Some(file) = &self.parts.slots_file
+            && let Err(error) = file.leave(self.slot)
+        {
+            tracing::error!(%error, "a run that has ended will count as crashed if this process dies");
+        }
+        let finish = match report {
+            Ok(report) => {
+                say(&self.job, &kind, &report);
+                finish(run, report, settings, started_at)
+            }
+            Err(error) => {
+                tracing::error!(%error, job = run.at.job.0, "the host failed under a run");
+                interrupted(run, settings, started_at)
+            }
+        };
+        self.ended(Command::Finish(Box::new(finish)))
+    }
+
+    fn read(&self, part: Part) -> Result<Option<Vec<u8>>, runner_store::error::StoreError> {
+        let view = self.parts.store.snapshot()?;
+        match view.read(&Query::Payload(self.job.at(), part))? {
+            Answer::Payload(bytes) => Ok(bytes),
+            _ => Ok(None),
+        }
+    }
+
+    fn request(
+        &self,
+        plugin: &Plugin,
+        kind: &str,
+        args: Vec<u8>,
+        checkpoint: Option<Vec<u8>>,
+        settings: &RunSettings,
+    ) -> RunRequest {
+        let job = &self.job;
+        let mut limits = plugin.limits(kind);
+        limits.timeout = job.timeout.unwrap_or(limits.timeout);
+        let ids = Arc::clone(&self.ids);
+        RunRequest {
+            job: JobView {
+                id: job.id.0,
+                kind: kind.to_owned(),
+                tenant: "default".to_owned(),
+                queue: self.parts.store.queue_name(job.queue).as_ref().to_owned(),
+                args,
+                run: job.run.0,
+                attempt: job.attempts + 1,
+                max_attempts: job.max_attempts.unwrap_or(settings.max_attempts),
+                priority: job.priority.0,
+                enqueued_at: job.enqueued_at,
+                run_at: job.run_at,
+                tags: job.tags.clone(),
+                checkpoint,
+                dependencies: job.dependencies.iter().map(|edge| edge.job.0).collect(),
+                meta: Vec::new(),
+            },
+            limits,
+            grants: plugin.grants(),
+            ids: Some(Arc::new(move || ids.take()) as IdSource),
+            cancel: self.signal.clone(),
+        }
+    }
+
+    fn ended(self, finish: Command) -> Ended {
+        Ended { parts: self.parts, finish }
+    }
+}
+
+impl Ended {
+    /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the run.
+    pub(super) async fn record(self) {
+        match self.parts.store.call(self.finish).await {
+            Ok(Reply::Rejected(rejection)) => tracing::info!(%rejection, "a run's outcome was not recorded"),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a run's outcome may not be recorded"),
+        }
+    }
+}
+
+pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {
+    RunSettings {
+        max_attempts: retry.max_attempts.unwrap_or(limits::ATTEMPTS_DEFAULT),
+        retry: retry.policy.clone().unwrap_or_else(RetryPolicy::default),
+    }
+}
+
+fn finish(run: RunRef, report: RunReport, settings: RunSettings, started_at: runner_store::job::Time) -> Finish {
+    Finish {
+        run,
+        outcome: report.outcome,
+        settings,
+        measured: Measured {
+            started_at: Some(started_at),
+            fuel: report.fuel_used,
+            memory_peak_bytes: report.memory_peak_bytes,
+            plugin: digest_bytes(&report.digest),
+            progress: report.progress,
+        },
+        staged: report.enqueues.into_iter().map(staged).collect(),
+        checkpoint: report.checkpoint,
+    }
+}
+
+fn interrupted(run: RunRef, settings: RunSettings, started_at: runner_store::job::Time) -> Finish {
+    let measured = Measured { started_at: Some(started_at), ..Measured::default() };
+    Finish { run, outcome: Outcome::Interrupted, settings, measured, staged: Vec::new(), checkpoint: None }
+}
+
+fn staged(job: NewJob) -> StagedJob {
+    StagedJob { id: JobId(job.id), spec: runner_store::job::JobSpec::new(job.kind, job.args) }
+}
+
+/// A digest as 32 bytes, from its 64 hexadecimal digits.
+fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn say(job: &Job, kind: &str, report: &RunReport) {
+    let (job, run, outcome) = (job.id.0, job.run.0, report.outcome.name().as_str());
+    for line in report.log.lines() {
+        tracing::debug!(job, run, kind, "{}", line.shown());
+    }
+    match report.outcome.error() {
+        Some(error) => tracing::info!(job, run, kind, outcome, error, wall = ?report.wall, "run ended"),
+        None => tracing::debug!(job, run, kind, outcome, wall = ?report.wall, "run ended"),
+    }
+}
+
+/// Ids set aside for jobs that runs enqueue. A run takes one without waiting; more are fetched before they run out.
+pub(super) struct Ids {
+    store: Handle,
+    runtime: tokio::runtime::Handle,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    free: Vec<u64>,
+    fetching: bool,
+}
+
+impl Ids {
+    pub(super) fn new(store: Handle) -> Arc<Self> {
+        Arc::new(Self { store, runtime: tokio::runtime::Handle::current(), pool: Mutex::default() })
+    }
+
+    /// The next id; none while none are left.
+    fn take(self: &Arc<Self>) -> Option<u64> {
+        let mut pool = self.pool();
+        let id = pool.free.pop();
+        if pool.free.len() < IDS_LOW && !pool.fetching {
+            pool.fetching = true;
+            self.runtime.spawn(Arc::clone(self).fetch());
+        }
+        id
+    }
+
+    /// Sets more ids aside.
+    pub(super) async fn fetch(self: Arc<Self>) {
+        let reply = self.store.call(Command::ReserveIds { n: IDS_RESERVED }).await;
+        let mut pool = self.pool();
+        pool.fetching = false;
+        if let Ok(Reply::Reserved { first }) = reply {
+            // Taken from the end: lowest last, so that ids ascend in the order in which jobs are enqueued.
+            let fresh = (first.0..first.0 + u64::from(IDS_RESERVED)).rev();
+            pool.free.splice(0..0, fresh);
+        }
+    }
+
+    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+        // Nothing that is done under this lock can panic half-way.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
