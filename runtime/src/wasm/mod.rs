@@ -1,1 +1,37 @@
-//! The Wasm host.
+//! The Wasm host: compiles plugins, gives every run a sandbox of its own, and says how it ended.
+//!
+//! Used like this: one [`Host`] a process; [`folder::load`] (or [`Host::compile`]) makes [`Plugin`]s, which exist only
+//! if they compiled and everything they import is offered; [`Host::spawn`] runs a [`RunRequest`] on the guests' own
+//! threads and answers with a [`RunReport`], always, whatever the guest did.
+//!
+//! What this module deliberately does not do: it never touches the store, decides no retry and knows no queue. It
+//! reports an outcome and the effects that the run staged; what becomes of them is `store`'s to say. `PLUGINS.md` is
+//! the specification of what a guest sees.
+
+mod answer;
+pub mod cancel;
+mod classify;
+mod command;
+pub mod engine;
+pub mod folder;
+mod gate;
+mod guest;
+mod header;
+mod host;
+pub mod limits;
+pub mod log;
+pub mod manifest;
+pub mod plugin;
+pub mod run;
+pub mod spawn;
+pub mod units;
+mod wasi;
+
+pub use self::cancel::CancelSignal;
+pub use self::engine::HostSettings;
+pub use self::limits::Limits;
+pub use self::log::{LogLine, LogSource, RunLog};
+pub use self::manifest::{Grants, Manifest};
+pub use self::plugin::{Description, Flavour, Plugin, PluginError};
+pub use self::run::{IdSource, JobView, NewJob, RunReport, RunRequest};
+pub use self::spawn::{Host, HostError};

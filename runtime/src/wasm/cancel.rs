@@ -1,0 +1,82 @@
+//! The one way in which a run is told to end from outside: its job was cancelled, or its node drains.
+//!
+//! A guest sees either as `host.cancelled() == true`. What follows differs: a cancelled run is ended after its own
+//! `cancel_grace` and its outcome is `cancelled`; a draining node's run is ended after the grace that the node gives,
+//! and its outcome is `interrupted`. A cancel that comes while the node drains wins, as nobody wants the result.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Tells one run to end. Clones tell the same run.
+#[derive(Debug, Clone)]
+pub struct CancelSignal(watch::Sender<Asked>);
+
+/// What was asked of a run so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Nothing.
+    Nothing,
+    /// To end, because its job was cancelled, at this instant.
+    Cancelled(Instant),
+    /// To end, because the node drains; at this instant it will be ended.
+    Draining(Instant),
+}
+
+impl CancelSignal {
+    /// A signal that asks for nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(Asked::Nothing))
+    }
+
+    /// Asks the run to end because its job was cancelled. It is ended after its `cancel_grace`; a second call does
+    /// not begin the grace anew.
+    pub fn cancel(&self) {
+        self.0.send_if_modified(|asked| {
+            let first = !matches!(asked, Asked::Cancelled(_));
+            if first {
+                *asked = Asked::Cancelled(Instant::now());
+            }
+            first
+        });
+    }
+
+    /// Asks the run to end because the node drains, and ends it after `grace` as interrupted. A later call can only
+    /// make it sooner.
+    pub fn drain(&self, grace: Duration) {
+        let until = Instant::now() + grace;
+        self.0.send_if_modified(|asked| {
+            let sooner = match *asked {
+                Asked::Nothing => true,
+                Asked::Draining(before) => until < before,
+                Asked::Cancelled(_) => false,
+            };
+            if sooner {
+                *asked = Asked::Draining(until);
+            }
+            sooner
+        });
+    }
+
+    /// Whether the run was asked to end, for either reason.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow() != Asked::Nothing
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        *self.0.borrow()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Asked> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for CancelSignal {
+    fn default() -> Self {
+        Self::new()
+    }
+}

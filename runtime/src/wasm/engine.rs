@@ -1,0 +1,181 @@
+//! Every setting of wasmtime, in one place to be audited, each with its why.
+//!
+//! [`engine`] makes the process's one engine, [`store`] one run's store. Nothing else in the workspace constructs a
+//! `wasmtime::Config` or touches a store's limits. The pool only reserves address space; where even that is refused
+//! (a small `RLIMIT_AS`), [`engine`] falls back to allocating on demand, which is slower and otherwise the same.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, Strategy,
+    VariableOperatorCost, WasmBacktraceDetails, WasmFeatures,
+};
+
+use super::guest::{Guest, Meter};
+use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+/// Fuel between two yields of a guest: about a millisecond, so that a time-out or a cancel is noticed in time.
+pub const FUEL_YIELD_INTERVAL: u64 = 10_000_000;
+/// Wall clock between two yields of a guest that only calls the host, where fuel stands still.
+pub const HOST_YIELD_INTERVAL: Duration = Duration::from_millis(1);
+/// Stack of the guest's own code: wasmtime's default.
+pub const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack of a run: the guest's, and 1.5 MiB for host calls made from its deepest point; their overflow would abort.
+pub const ASYNC_STACK_BYTES: usize = WASM_STACK_BYTES + (3 << 19);
+/// Frames of a backtrace: what a person reads; the guest chooses its recursion.
+pub const BACKTRACE_FRAMES_MAX: usize = 32;
+/// Host resources of one run (streams, pollables).
+pub const RESOURCES_MAX: usize = 1_000;
+/// Handles of one run, over all its component instances.
+pub const HANDLES_MAX: usize = 1_000;
+/// Random bytes of one call: a bound on what one call makes the host allocate.
+pub const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// On top of the output limit, so that an ordinary excess meets `output_too_large` and not this bound.
+pub const HOSTCALL_FUEL_SLACK: u64 = MIB;
+/// Fuel of one page by which a memory grows: the kernel zeroes 64 KiB for it.
+const FUEL_PER_PAGE_GROWN: u8 = 255;
+/// Tables of one component or module in the pool.
+const POOL_TABLES_MAX: u32 = 16;
+/// Host metadata of one instance.
+const INSTANCE_METADATA_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a freed memory that are zeroed in place instead of being given back: cheaper than the kernel's page
+/// faults for the small guests that most are.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// The same for tables …
+const TABLE_KEEP_RESIDENT_BYTES: usize = 8 << 10;
+/// … and stacks.
+const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
+
+/// What the operator decides about the host.
+#[derive(Debug, Clone)]
+pub struct HostSettings {
+    /// Runs at once; more wait for a place. Default: 8 × cores.
+    pub slots: u32,
+    /// Threads that run guests. Default: cores.
+    pub threads: usize,
+    /// Whether instances come from a pool, which is faster and reserves much address space. Default: true.
+    pub pooled: bool,
+}
+
+impl Default for HostSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
+        Self { slots, threads: cores, pooled: true }
+    }
+}
+
+/// The engine of this process.
+///
+/// # Errors
+/// The machine cannot run it at all; a pool that does not fit is not an error.
+pub(super) fn engine(settings: &HostSettings) -> wasmtime::Result<Engine> {
+    if settings.pooled {
+        match Engine::new(&config(Some(settings.slots))) {
+            Ok(engine) => return Ok(engine),
+            Err(error) => tracing::warn!(%error, "no pool of instances: allocating on demand, which is slower"),
+        }
+    }
+    Engine::new(&config(None))
+}
+
+/// A store for one run: all limits set, nothing shared with any other.
+pub(super) fn store(engine: &Engine, guest: Guest, limits: &Limits) -> wasmtime::Result<Store<Guest>> {
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.memory);
+    // Before any call and never again: it re-arms the interval of yields.
+    store.set_fuel(limits.fuel())?;
+    store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
+    // What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
+    let copied = limits.output_bytes.saturating_add(HOSTCALL_FUEL_SLACK);
+    store.set_hostcall_fuel(usize::try_from(copied).unwrap_or(usize::MAX));
+    // wasmtime's default is 100,000.
+    store.set_max_component_handles(HANDLES_MAX);
+    store.call_hook_async(Meter);
+    Ok(store)
+}
+
+fn config(slots: Option<u32>) -> Config {
+    let mut config = Config::new();
+    // Winch and interpreters are other products with other bugs.
+    config.strategy(Strategy::Cranelift);
+    // Every machine computes the same bits, so that a run repeats.
+    config.cranelift_nan_canonicalization(true);
+    proposals(&mut config);
+    // The deterministic budget and the cost measure; no epochs beside it, both together cost 43–114 %.
+    config.consume_fuel(true);
+    config.operator_cost(costs());
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.async_stack_size(ASYNC_STACK_BYTES);
+    // A run never reads what an earlier one left on its stack, even if the compiler had a bug.
+    config.async_stack_zeroing(true);
+    // A guest chooses its recursion; names of its functions are enough, paths of the build machine are not ours to show.
+    config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    // Debug information is the guest's size, not its behaviour.
+    config.debug_info(false);
+    // Spectre mitigations, guard pages and signal-based traps: defaults kept.
+    match slots {
+        Some(slots) => config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots))),
+        None => config.allocation_strategy(InstanceAllocationStrategy::OnDemand),
+    };
+    config
+}
+
+/// Stable proposals that guests need, by name; everything else is refused at load, however wasmtime's defaults move.
+fn proposals(config: &mut Config) {
+    config.wasm_features(WasmFeatures::all(), false);
+    let needed = WasmFeatures::WASM2.difference(WasmFeatures::GC_TYPES)
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::COMPONENT_MODEL;
+    config.wasm_features(needed, true);
+}
+
+/// One unit an operator (wasmtime's default), and the work that one operator can ask for at run time.
+fn costs() -> OperatorCost {
+    let mut costs = OperatorCost::default();
+    costs.variable = VariableOperatorCost {
+        // By default growing is free, and zeroing memory is not.
+        memory_grow_per_page: FUEL_PER_PAGE_GROWN,
+        // Bulk operations: one unit a byte or element, which is also the default, stated here to stay.
+        memory_copy_per_byte: 1,
+        memory_fill_per_byte: 1,
+        memory_init_per_byte: 1,
+        table_copy_per_element: 1,
+        table_fill_per_element: 1,
+        table_init_per_element: 1,
+        table_grow_per_element: 1,
+        ..VariableOperatorCost::new()
+    };
+    costs
+}
+
+/// As many places as slots, each as large as one run may be: a run that got a slot finds a place.
+fn pool(slots: u32) -> PoolingAllocationConfig {
+    let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
+    let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);
+    let tables = u32::try_from(TABLES_MAX).unwrap_or(u32::MAX).min(POOL_TABLES_MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_stacks(slots);
+    pool.total_component_instances(slots);
+    pool.total_core_instances(slots.saturating_mul(instances));
+    pool.total_memories(slots.saturating_mul(memories));
+    pool.total_tables(slots.saturating_mul(tables));
+    // The defaults a component are u32::MAX: one plugin could take every place.
+    pool.max_core_instances_per_component(instances);
+    pool.max_memories_per_component(memories);
+    pool.max_memories_per_module(memories);
+    pool.max_tables_per_component(tables);
+    pool.max_tables_per_module(tables);
+    pool.table_elements(TABLE_ELEMENTS_MAX);
+    pool.max_core_instance_size(INSTANCE_METADATA_BYTES_MAX);
+    pool.max_component_instance_size(INSTANCE_METADATA_BYTES_MAX);
+    pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
+    pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
+    pool.async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES);
+    // Memory protection keys are not compiled in: fifteen keys for all slots would couple runs to one another.
+    pool
+}

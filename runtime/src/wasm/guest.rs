@@ -1,0 +1,93 @@
+//! What one run's store holds, and the hook around every call out of the guest.
+//!
+//! [`Guest`] lives as long as its store: one run. The hook ([`Meter`]) counts host calls and gives the thread back
+//! when a millisecond has passed, because fuel stands still while the host works: without it a loop of cheap host
+//! calls outlives its time-out.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+use super::engine::{HOST_YIELD_INTERVAL, RESOURCES_MAX};
+use super::host::Job;
+use super::limits::MemoryLimiter;
+
+/// A run's side of its store.
+pub(super) struct Guest {
+    /// Sums the linear memories.
+    pub(super) memory: MemoryLimiter,
+    /// Everything behind `runner:plugin`.
+    pub(super) job: Job,
+    /// Everything behind `wasi`, in both versions.
+    pub(super) wasi: WasiP1Ctx,
+    host_calls: u64,
+    host_calls_max: u64,
+    yielded: Instant,
+}
+
+/// The guest called out more often than its limit allows.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {limit} host calls")]
+pub(super) struct HostCallLimit {
+    pub(super) limit: u64,
+}
+
+impl Guest {
+    pub(super) fn new(memory: MemoryLimiter, job: Job, mut wasi: WasiP1Ctx, host_calls_max: u64) -> Self {
+        // wasmtime's default is a million.
+        wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
+        Self { memory, job, wasi, host_calls: 0, host_calls_max, yielded: Instant::now() }
+    }
+
+    /// Calls out of the guest so far.
+    pub(super) fn host_calls(&self) -> u64 {
+        self.host_calls
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// Runs before every host call, WASI's included.
+pub(super) struct Meter;
+
+type Hooked<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
+
+// Written out as `async_trait` would, which is what the trait was declared with.
+impl CallHookHandler<Guest> for Meter {
+    fn handle_call_event<'hook, 'store, 'future>(
+        &'hook self,
+        mut store: StoreContextMut<'store, Guest>,
+        event: CallHook,
+    ) -> Hooked<'future>
+    where
+        'hook: 'future,
+        'store: 'future,
+        Self: 'future,
+    {
+        if !matches!(event, CallHook::CallingHost) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        let guest = store.data_mut();
+        guest.host_calls += 1;
+        if guest.host_calls > guest.host_calls_max {
+            let limit = guest.host_calls_max;
+            return Box::pin(std::future::ready(Err(HostCallLimit { limit }.into())));
+        }
+        if guest.yielded.elapsed() < HOST_YIELD_INTERVAL {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            store.data_mut().yielded = Instant::now();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! What a guest calls: one file per interface of the contract, and the linkers that offer them.
+//!
+//! [`Job`] is the state behind all of them, one per run. Nothing here touches the store: effects are staged in
+//! [`Staged`] and recorded, or not, by whoever gets the run's report. A refused call is a typed `call-error`, never a
+//! trap.
+
+mod blobs;
+mod config;
+mod http;
+mod job;
+mod kv;
+mod staged;
+
+use wasmtime::component::{HasSelf, Linker};
+
+pub(super) use self::job::Job;
+pub(super) use self::staged::{NewJobArgs, Staged};
+use super::guest::Guest;
+
+/// The contract in Rust, made from `plugin-sdk/wit/plugin.wit`.
+pub(super) mod contract {
+    wasmtime::component::bindgen!({
+        path: "../plugin-sdk/wit",
+        world: "runner:plugin/plugin",
+        exports: { default: async },
+    });
+}
+
+pub(super) use self::contract::runner::plugin::types::{self, CallError};
+
+/// The package of the contract, without its version.
+pub(super) const PACKAGE: &str = "runner:plugin/";
+/// The version that this host serves.
+pub(super) const CONTRACT_VERSION: &str = "0.1.0";
+/// The export that a component needs.
+pub(super) const HANDLER: &str = "runner:plugin/handler";
+/// Interfaces of the contract that a component may import.
+pub(super) const OFFERED: [&str; 6] = ["types", "host", "kv", "blobs", "http", "config"];
+/// WASI packages that a component may import, all of version 0.2.
+pub(super) const WASI_OFFERED: [&str; 6] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+/// Everything that a component may import.
+pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    contract::Plugin::add_to_linker::<Guest, HasSelf<Job>>(&mut linker, |guest| &mut guest.job)?;
+    Ok(linker)
+}
+
+/// Everything that a WASI command may import.
+pub(super) fn command_linker(engine: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Linker<Guest>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi)?;
+    Ok(linker)
+}
+
+impl types::Host for Job {}
+
+/// A call that needs a grant which this version cannot give.
+fn not_granted(what: &str, line: &str) -> CallError {
+    CallError {
+        code: "denied".to_owned(),
+        message: format!(
+            "{what} is not granted: it would need `{line}` in the manifest, which this runner does not serve yet"
+        ),
+    }
+}
+
+fn call_error(code: &str, message: String) -> CallError {
+    CallError { code: code.to_owned(), message }
+}

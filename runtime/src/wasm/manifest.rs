@@ -1,0 +1,192 @@
+//! What stands in `NAME.toml` beside a plugin: kinds, limits, retries, grants.
+//!
+//! Nothing is granted by default, every key is known or refused (with the nearest known one and its line), and every
+//! amount carries its unit. [`Manifest::parse`] reads the text; [`Manifest::limits`] and [`Manifest::retry`] merge
+//! what holds for one kind. The reader of tables is in `manifest/read.rs`. Keys of the specification that this
+//! version does not serve yet are refused by name, as an ignored grant or limit would be a lie.
+
+mod keys;
+mod read;
+
+use runner_store::job::retry::RetryPolicy;
+use runner_store::job::time::Millis;
+
+use super::limits::Limits;
+
+/// The most a name may have.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Kinds of one plugin: enough for a whole application, and a bound on what one file can register.
+pub const KINDS_MAX: usize = 1_000;
+
+/// A plugin's manifest, checked.
+#[derive(Debug, Clone, Default)]
+pub struct Manifest {
+    /// The kinds that the plugin offers; empty: one kind, named as the file.
+    pub kinds: Vec<String>,
+    /// The digest that the file must have, in hex.
+    pub sha256: Option<String>,
+    /// What holds for every kind.
+    pub every: KindSettings,
+    /// What differs for one kind.
+    pub each: Vec<(String, KindSettings)>,
+    /// What the plugin asks for, and gets where the folder is the operator's own.
+    pub allow: Grants,
+}
+
+/// Settings of a kind; none: as by the next wider place.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KindSettings {
+    /// Wall clock of a run.
+    pub timeout: Option<Millis>,
+    /// Fuel of a run.
+    pub fuel: Option<u64>,
+    /// Memory of a run.
+    pub memory_bytes: Option<u64>,
+    /// Output of a run.
+    pub output_bytes: Option<u64>,
+    /// Staged effects of a run.
+    pub staged_bytes: Option<u64>,
+    /// Host calls of a run.
+    pub host_calls: Option<u64>,
+    /// Jobs enqueued by a run.
+    pub enqueues: Option<u32>,
+    /// How long a cancelled run may go on.
+    pub cancel_grace: Option<Millis>,
+    /// Attempts of a job.
+    pub max_attempts: Option<u32>,
+    /// When a failed attempt is tried again, whole.
+    pub backoff: Option<RetryPolicy>,
+    /// The queue that jobs of this kind go to, unless they say otherwise.
+    pub queue: Option<String>,
+    /// The priority that jobs of this kind have, unless they say otherwise.
+    pub priority: Option<i16>,
+}
+
+/// What a plugin may do beyond computing; the default is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Kinds that runs may enqueue: names, or patterns with `*`.
+    pub enqueue: Vec<String>,
+}
+
+/// Retries of one kind, merged.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RetrySettings {
+    /// Attempts of a job, if the manifest says.
+    pub max_attempts: Option<u32>,
+    /// When a failed attempt is tried again, if the manifest says.
+    pub policy: Option<RetryPolicy>,
+}
+
+/// Why a manifest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct ManifestError {
+    /// Where, from 1.
+    pub line: usize,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+impl Manifest {
+    /// Reads a manifest's text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        keys::manifest(text)
+    }
+
+    /// The kinds offered by a plugin whose file has this name.
+    #[must_use]
+    pub fn kinds(&self, file_name: &str) -> Vec<String> {
+        if self.kinds.is_empty() { vec![file_name.to_owned()] } else { self.kinds.clone() }
+    }
+
+    /// The limits of a run of this kind, before the job's own time-out.
+    #[must_use]
+    pub fn limits(&self, kind: &str) -> Limits {
+        let mut limits = Limits::default();
+        self.every.apply(&mut limits);
+        if let Some(own) = self.of(kind) {
+            own.apply(&mut limits);
+        }
+        limits
+    }
+
+    /// The retries of jobs of this kind.
+    #[must_use]
+    pub fn retry(&self, kind: &str) -> RetrySettings {
+        let own = self.of(kind);
+        let pick = |settings: &KindSettings| (settings.max_attempts, settings.backoff.clone());
+        let (own_attempts, own_policy) = own.map(pick).unwrap_or_default();
+        let (attempts, policy) = pick(&self.every);
+        RetrySettings { max_attempts: own_attempts.or(attempts), policy: own_policy.or(policy) }
+    }
+
+    /// What the manifest says of this kind alone.
+    #[must_use]
+    pub fn of(&self, kind: &str) -> Option<&KindSettings> {
+        self.each.iter().find(|(name, _)| name == kind).map(|(_, settings)| settings)
+    }
+}
+
+impl KindSettings {
+    fn apply(&self, limits: &mut Limits) {
+        fn set<T: Copy>(to: &mut T, from: Option<T>) {
+            if let Some(value) = from {
+                *to = value;
+            }
+        }
+        set(&mut limits.timeout, self.timeout);
+        limits.fuel = self.fuel.or(limits.fuel);
+        set(&mut limits.memory_bytes, self.memory_bytes);
+        set(&mut limits.output_bytes, self.output_bytes);
+        set(&mut limits.staged_bytes, self.staged_bytes);
+        set(&mut limits.host_calls, self.host_calls);
+        set(&mut limits.enqueues, self.enqueues);
+        set(&mut limits.cancel_grace, self.cancel_grace);
+    }
+}
+
+impl Grants {
+    /// Whether a run may enqueue jobs of this kind.
+    #[must_use]
+    pub fn may_enqueue(&self, kind: &str) -> bool {
+        self.enqueue.iter().any(|pattern| matches(pattern, kind))
+    }
+}
+
+/// What is wrong with a name of a plugin, kind or queue, if anything is.
+#[must_use]
+pub fn name_problem(name: &str) -> Option<&'static str> {
+    let first = name.bytes().next();
+    if first.is_none() {
+        Some("it is empty")
+    } else if name.len() > NAME_BYTES_MAX {
+        Some("it has more than 128 characters")
+    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        Some("it has characters other than `a-z A-Z 0-9 . _ -`")
+    } else if !first.is_some_and(|b| b.is_ascii_alphanumeric()) {
+        Some("it does not begin with a letter or digit")
+    } else if name.contains("..") {
+        Some("it has two dots in a row")
+    } else {
+        None
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any characters, is the whole of `text`.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests;

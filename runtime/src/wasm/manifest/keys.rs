@@ -1,0 +1,221 @@
+//! The keys of a manifest, and what each means.
+
+use runner_store::job::retry::{Backoff, RetryPolicy};
+use runner_store::job::time::Millis;
+use toml::de::DeTable;
+
+use super::read::{Table, Value, line_of};
+use super::{Grants, KINDS_MAX, KindSettings, Manifest, ManifestError, name_problem};
+use crate::wasm::limits::MIB;
+
+/// Wall clock: a day is longer than any job should hold a slot, and fits `u32` milliseconds.
+const TIMEOUT_MAX: Millis = Millis::secs(86_400);
+/// Memory: what a 32-bit guest can address.
+const MEMORY_BYTES_MAX: u64 = 4096 * MIB;
+/// Output: what one record of the store holds without hurting its neighbours.
+const OUTPUT_BYTES_MAX: u64 = 16 * MIB;
+/// Staged effects: more in one transaction would stall the writer.
+const STAGED_BYTES_MAX: u64 = 16 * MIB;
+/// Grace of a cancelled run: whoever cancels waits that long.
+const CANCEL_GRACE_MAX: Millis = Millis::secs(30);
+/// Attempts: beyond this, a job is not retried but polled.
+const ATTEMPTS_MAX: i64 = 10_000;
+/// Delays in a list.
+const DELAYS_MAX: usize = 100;
+/// Factor of an exponential backoff.
+const FACTOR_MAX: f64 = 100.0;
+
+pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
+    let parsed = DeTable::parse(text).map_err(|error| ManifestError {
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().replace('\n', "; "),
+    })?;
+    let mut root = Table::new(text, "", parsed.get_ref());
+    let mut manifest = Manifest::default();
+    if let Some(value) = root.take("kinds") {
+        manifest.kinds = kinds(&value)?;
+    }
+    if let Some(value) = root.take("sha256") {
+        manifest.sha256 = Some(sha256(&value)?);
+    }
+    if let Some(value) = root.take("limits") {
+        let mut table = value.table()?;
+        limits(&mut table, &mut manifest.every)?;
+        table.done()?;
+    }
+    if let Some(value) = root.take("retry") {
+        let mut table = value.table()?;
+        retry(&mut table, &mut manifest.every)?;
+        table.done()?;
+    }
+    if let Some(value) = root.take("allow") {
+        manifest.allow = allow(value.table()?)?;
+    }
+    if let Some(value) = root.take("kind") {
+        for value in value.list()? {
+            let (name, settings) = kind(&value, &manifest.kinds)?;
+            manifest.each.push((name, settings));
+        }
+    }
+    root.not_yet(&["queue", "on", "schedule", "instance"])?;
+    root.done()?;
+    Ok(manifest)
+}
+
+fn kinds(value: &Value<'_>) -> Result<Vec<String>, ManifestError> {
+    let list = value.list()?;
+    if list.is_empty() || list.len() > KINDS_MAX {
+        return Err(value.error(&format!("must have 1 to {KINDS_MAX} kinds; without it the kind is the file's name")));
+    }
+    let mut kinds: Vec<String> = Vec::with_capacity(list.len());
+    for value in list {
+        let name = name(&value)?;
+        if kinds.contains(&name) {
+            return Err(value.error(&format!("has `{name}` twice")));
+        }
+        kinds.push(name);
+    }
+    Ok(kinds)
+}
+
+fn name(value: &Value<'_>) -> Result<String, ManifestError> {
+    let name = value.str()?;
+    match name_problem(name) {
+        None => Ok(name.to_owned()),
+        Some(problem) => Err(value.error(&format!("has the name `{}`, but {problem}", name.escape_debug()))),
+    }
+}
+
+fn sha256(value: &Value<'_>) -> Result<String, ManifestError> {
+    let digest = value.str()?.to_ascii_lowercase();
+    let right = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    if right { Ok(digest) } else { Err(value.error("must be a SHA-256 digest of 64 hexadecimal digits")) }
+}
+
+fn limits(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestError> {
+    if let Some(value) = table.take("timeout") {
+        to.timeout = Some(within(&value, value.duration()?, Millis(1), TIMEOUT_MAX, "1ms", "24h")?);
+    }
+    if let Some(value) = table.take("fuel") {
+        to.fuel = Some(within(&value, value.fuel()?, 1, u64::MAX, "1k", "any")?);
+    }
+    if let Some(value) = table.take("memory") {
+        to.memory_bytes = Some(within(&value, value.size()?, 64 << 10, MEMORY_BYTES_MAX, "64KiB", "4GiB")?);
+    }
+    if let Some(value) = table.take("output") {
+        to.output_bytes = Some(within(&value, value.size()?, 0, OUTPUT_BYTES_MAX, "0B", "16MiB")?);
+    }
+    if let Some(value) = table.take("staged") {
+        to.staged_bytes = Some(within(&value, value.size()?, 0, STAGED_BYTES_MAX, "0B", "16MiB")?);
+    }
+    if let Some(value) = table.take("host_calls") {
+        to.host_calls = Some(value.integer(1, i64::MAX)?.unsigned_abs());
+    }
+    if let Some(value) = table.take("enqueues") {
+        to.enqueues = Some(u32::try_from(value.integer(0, 10_000)?).unwrap_or(0));
+    }
+    if let Some(value) = table.take("cancel_grace") {
+        to.cancel_grace = Some(within(&value, value.duration()?, Millis(0), CANCEL_GRACE_MAX, "0s", "30s")?);
+    }
+    table.not_yet(&["http_body"])
+}
+
+fn within<T: PartialOrd>(
+    value: &Value<'_>,
+    given: T,
+    min: T,
+    max: T,
+    least: &str,
+    most: &str,
+) -> Result<T, ManifestError> {
+    let fits = given >= min && given <= max;
+    if fits { Ok(given) } else { Err(value.error(&format!("must be between {least} and {most}"))) }
+}
+
+fn retry(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestError> {
+    if let Some(value) = table.take("max_attempts") {
+        to.max_attempts = Some(u32::try_from(value.integer(1, ATTEMPTS_MAX)?).unwrap_or(1));
+    }
+    let policy = RetryPolicy::default();
+    let word = table.take("backoff").map(|value| value.str().map(|word| (word, value))).transpose()?;
+    let base = table.take("base").map(|value| value.duration()).transpose()?;
+    let factor = table.take("factor").map(|value| value.permille(FACTOR_MAX)).transpose()?;
+    let max = table.take("max").map(|value| value.duration()).transpose()?;
+    let jitter = table.take("jitter").map(|value| value.permille(1.0)).transpose()?;
+    let delays = table.take("delays");
+    if word.is_none() && base.is_none() && factor.is_none() && max.is_none() && jitter.is_none() && delays.is_none() {
+        return Ok(());
+    }
+    if let (Some(_), Some(delays)) = (&word, &delays) {
+        return Err(delays.error("and `backoff` exclude each other: keep one"));
+    }
+    let (own_base, own_factor) = (base.unwrap_or(Millis::secs(1)), factor.unwrap_or(1_600));
+    let backoff = match (word, delays) {
+        (_, Some(delays)) => Backoff::List(list_of_delays(&delays)?),
+        (None, None) => Backoff::Exponential { base: own_base, factor_permille: own_factor },
+        (Some((word, value)), None) => match word {
+            "exponential" => Backoff::Exponential { base: own_base, factor_permille: own_factor },
+            "linear" => Backoff::Linear { base: own_base },
+            "constant" => Backoff::Constant { base: own_base },
+            "never" => Backoff::Never,
+            _ => return Err(value.error("must be exponential, linear, constant or never; or give `delays = [...]`")),
+        },
+    };
+    to.backoff = Some(RetryPolicy {
+        backoff,
+        jitter_permille: jitter.and_then(|j| u16::try_from(j).ok()).unwrap_or(policy.jitter_permille),
+        max: max.unwrap_or(policy.max),
+    });
+    Ok(())
+}
+
+fn list_of_delays(value: &Value<'_>) -> Result<Vec<Millis>, ManifestError> {
+    let list = value.list()?;
+    if list.is_empty() || list.len() > DELAYS_MAX {
+        return Err(value.error(&format!("must have 1 to {DELAYS_MAX} delays")));
+    }
+    list.iter().map(Value::duration).collect()
+}
+
+fn allow(mut table: Table<'_>) -> Result<Grants, ManifestError> {
+    let mut grants = Grants::default();
+    if let Some(value) = table.take("enqueue") {
+        for value in value.list()? {
+            let pattern = value.str()?;
+            // A pattern is a name with stars in it; with the stars filled in it must be a name.
+            if name_problem(&pattern.replace('*', "x")).is_some() {
+                return Err(
+                    value.error(&format!("has the pattern `{}`, which no kind can match", pattern.escape_debug()))
+                );
+            }
+            grants.enqueue.push(pattern.to_owned());
+        }
+    }
+    table.not_yet(&["kv", "env", "config", "secrets", "http", "blobs"])?;
+    table.done()?;
+    Ok(grants)
+}
+
+fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings), ManifestError> {
+    let mut table = value.table()?;
+    let mut settings = KindSettings::default();
+    let Some(name_value) = table.take("name") else {
+        return Err(value.error("needs a `name`: the kind that it is about"));
+    };
+    let kind = name(&name_value)?;
+    if !offered.is_empty() && !offered.contains(&kind) {
+        return Err(name_value.error(&format!("is `{kind}`, which is not among `kinds`: {}", offered.join(", "))));
+    }
+    limits(&mut table, &mut settings)?;
+    retry(&mut table, &mut settings)?;
+    if let Some(value) = table.take("queue") {
+        settings.queue = Some(name(&value)?);
+    }
+    if let Some(value) = table.take("priority") {
+        let priority = value.integer(i16::MIN.into(), i16::MAX.into())?;
+        settings.priority = Some(i16::try_from(priority).unwrap_or(0));
+    }
+    table.not_yet(&["concurrency", "rate", "key", "key_concurrency", "strict_order", "batch"])?;
+    table.done()?;
+    Ok((kind, settings))
+}

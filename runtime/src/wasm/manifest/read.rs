@@ -1,0 +1,150 @@
+//! Reads one table of a manifest, key by key, with lines in every complaint.
+//!
+//! A [`Table`] hands out its keys; [`Table::done`] refuses what nobody asked for, with the nearest known key.
+
+use runner_store::job::time::Millis;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::ManifestError;
+use crate::wasm::units::{self, UnitError};
+
+/// Beyond this distance a known key is no suggestion but noise.
+const SUGGESTION_MIN: f64 = 0.6;
+
+/// One table that is being read.
+pub(super) struct Table<'a> {
+    text: &'a str,
+    title: String,
+    keys: &'a DeTable<'a>,
+    known: Vec<&'static str>,
+}
+
+/// One value and where it stands.
+pub(super) struct Value<'a> {
+    text: &'a str,
+    name: String,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+/// The line of a byte offset, from 1.
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(text: &'a str, title: &str, keys: &'a DeTable<'a>) -> Self {
+        Self { text, title: title.to_owned(), keys, known: Vec::new() }
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
+        self.known.push(key);
+        let value = self.keys.get(key)?;
+        let name = if self.title.is_empty() { key.to_owned() } else { format!("{}.{key}", self.title) };
+        Some(Value { text: self.text, name, value })
+    }
+
+    /// Refuses a key that is specified but not served by this version.
+    pub(super) fn not_yet(&mut self, keys: &[&'static str]) -> Result<(), ManifestError> {
+        for key in keys {
+            if let Some(value) = self.take(key) {
+                return Err(value.error("is not served by this version of the runner yet; take it out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses every key that was not taken.
+    pub(super) fn done(self) -> Result<(), ManifestError> {
+        let Some(key) = self.keys.keys().find(|key| !self.known.contains(&key.get_ref().as_ref())) else {
+            return Ok(());
+        };
+        let name = key.get_ref();
+        let place = if self.title.is_empty() { String::new() } else { format!(" in [{}]", self.title) };
+        let nearest = self
+            .known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(name, known), *known))
+            .filter(|(nearness, _)| *nearness >= SUGGESTION_MIN)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = match nearest {
+            Some((_, known)) => format!("; did you mean `{known}`?"),
+            None => format!("; known are: {}", self.known.join(", ")),
+        };
+        let line = line_of(self.text, key.span().start);
+        Err(ManifestError { line, message: format!("unknown key `{name}`{place}{hint}") })
+    }
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn error(&self, what: &str) -> ManifestError {
+        let line = line_of(self.text, self.value.span().start);
+        ManifestError { line, message: format!("`{}` {what}", self.name) }
+    }
+
+    fn unit_error(&self, error: &UnitError) -> ManifestError {
+        self.error(&format!("is refused: {error}"))
+    }
+
+    pub(super) fn str(&self) -> Result<&'a str, ManifestError> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Ok(text),
+            DeValue::Integer(number) => Err(self
+                .error(&format!("is the bare number {number}; write a text in quotes, with its unit if it has one"))),
+            _ => Err(self.error("must be a text in quotes")),
+        }
+    }
+
+    pub(super) fn duration(&self) -> Result<Millis, ManifestError> {
+        units::duration(self.str()?).map_err(|e| self.unit_error(&e))
+    }
+
+    pub(super) fn size(&self) -> Result<u64, ManifestError> {
+        units::size(self.str()?).map_err(|e| self.unit_error(&e))
+    }
+
+    pub(super) fn fuel(&self) -> Result<u64, ManifestError> {
+        units::fuel(self.str()?).map_err(|e| self.unit_error(&e))
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&self, min: i64, max: i64) -> Result<i64, ManifestError> {
+        let DeValue::Integer(number) = self.value.get_ref() else {
+            return Err(self.error("must be a whole number"));
+        };
+        let number = i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok();
+        number
+            .filter(|n| (min..=max).contains(n))
+            .ok_or_else(|| self.error(&format!("must be between {min} and {max}")))
+    }
+
+    /// A number, whole or with a fraction, in thousandths.
+    pub(super) fn permille(&self, max: f64) -> Result<u32, ManifestError> {
+        let number: Option<f64> = match self.value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|n| (0.0..=max).contains(n));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by `max` just above")]
+        number
+            .map(|n| (n * 1_000.0).round() as u32)
+            .ok_or_else(|| self.error(&format!("must be a number between 0 and {max}")))
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Value<'a>>, ManifestError> {
+        let DeValue::Array(values) = self.value.get_ref() else {
+            return Err(self.error("must be a list: [\"…\"]"));
+        };
+        let one = |value| Value { text: self.text, name: self.name.clone(), value };
+        Ok(values.iter().map(one).collect())
+    }
+
+    pub(super) fn table(&self) -> Result<Table<'a>, ManifestError> {
+        match self.value.get_ref() {
+            DeValue::Table(keys) => Ok(Table::new(self.text, &self.name, keys)),
+            _ => Err(self.error(&format!("must be a table: [{}]", self.name))),
+        }
+    }
+}

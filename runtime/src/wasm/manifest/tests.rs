@@ -1,0 +1,98 @@
+use super::*;
+
+#[track_caller]
+fn check_refused(text: &str, line: usize, expected: &str) {
+    let error = Manifest::parse(text).expect_err("is refused");
+    assert!(error.message.contains(expected), "{error}");
+    assert_eq!(error.line, line, "{error}");
+}
+
+#[test]
+fn a_manifest_means_what_it_says() {
+    let manifest = Manifest::parse(
+        r#"
+        kinds = ["image.resize", "image.crop"]
+        [limits]
+        timeout = "30s"
+        fuel = "1_800G"
+        memory = "64MiB"
+        host_calls = 1_000_000
+        [retry]
+        max_attempts = 5
+        backoff = "linear"
+        base = "2s"
+        jitter = 0.1
+        [[kind]]
+        name = "image.crop"
+        timeout = "5s"
+        queue = "media"
+        priority = -3
+        delays = ["1s", "5m"]
+        [allow]
+        enqueue = ["image.*"]
+        "#,
+    )
+    .expect("is right");
+    let (resize, crop) = (manifest.limits("image.resize"), manifest.limits("image.crop"));
+    assert_eq!((resize.timeout, resize.fuel()), (Millis::secs(30), 1_800_000_000_000));
+    assert_eq!((crop.timeout, crop.memory_bytes), (Millis::secs(5), 64 << 20));
+    let backoff = |kind| manifest.retry(kind).policy.expect("is given").backoff;
+    assert_eq!(backoff("image.resize"), runner_store::job::retry::Backoff::Linear { base: Millis::secs(2) });
+    let delays = vec![Millis::secs(1), Millis::secs(300)];
+    assert_eq!(backoff("image.crop"), runner_store::job::retry::Backoff::List(delays));
+    assert_eq!(manifest.retry("image.crop").max_attempts, Some(5));
+    assert_eq!(manifest.of("image.crop").expect("is given").priority, Some(-3));
+    assert!(manifest.allow.may_enqueue("image.thumb") && !manifest.allow.may_enqueue("mail.send"));
+}
+
+#[test]
+fn without_a_fuel_of_its_own_a_run_gets_more_than_its_time_can_burn() {
+    let limits = Manifest::parse("[limits]\ntimeout = \"2s\"").expect("is right").limits("any");
+    assert_eq!(limits.fuel(), 60_000_000_000);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line() {
+    check_refused("[limits]\n\nmemroy = \"1MiB\"", 3, "unknown key `memroy` in [limits]; did you mean `memory`?");
+    check_refused("knids = []", 1, "did you mean `kinds`?");
+    check_refused("[limits]\nmemory = 64", 2, "bare number 64");
+    check_refused("[limits]\nmemory = \"64MB\"", 2, "`MB` is not a unit of size");
+    check_refused("[limits]\ntimeout = \"60\"", 2, "has no unit");
+    check_refused("[limits]\ntimeout = \"2d\"", 2, "between 1ms and 24h");
+    check_refused("[limits]\ncancel_grace = \"31s\"", 2, "between 0s and 30s");
+    check_refused("kinds = [\"a\",\n \"a\"]", 2, "has `a` twice");
+    check_refused("kinds = [\"../etc\"]", 1, "does not begin with a letter or digit");
+    check_refused("kinds = [\"a\"]\n[[kind]]\nname = \"b\"", 3, "not among `kinds`");
+    check_refused("[allow]\nkv = true", 2, "not served by this version");
+    check_refused("[retry]\nbackoff = \"sometimes\"", 2, "exponential, linear, constant or never");
+    check_refused("[retry]\nbackoff = \"never\"\ndelays = [\"1s\"]", 3, "exclude each other");
+    check_refused("sha256 = \"abc\"", 1, "64 hexadecimal digits");
+    check_refused("kinds = [", 1, "");
+}
+
+#[test]
+fn names_are_within_their_bounds() {
+    for good in ["a", "image.resize", "A-1_b.c", &"x".repeat(128)] {
+        assert_eq!(name_problem(good), None, "{good}");
+    }
+    for bad in ["", ".a", "-a", "a..b", "a/b", "ä", "a b", &"x".repeat(129)] {
+        assert!(name_problem(bad).is_some(), "{bad}");
+    }
+}
+
+#[test]
+fn a_star_stands_for_anything() {
+    for (pattern, text, expected) in [
+        ("*", "a.b", true),
+        ("image.*", "image.resize", true),
+        ("image.*", "imagine", false),
+        ("*.mail", "alert.mail", true),
+        ("a*b*c", "a.x.b.y.c", true),
+        ("a*b*c", "a.c", false),
+        ("a", "a", true),
+        ("a", "ab", false),
+        ("a*a", "a", false),
+    ] {
+        assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Amounts with units, as people write them: `60s`, `64MiB`, `1_800G`.
+//!
+//! A unit is mandatory, and a wrong one is answered with the right ones; nothing is ever guessed. Used by manifests,
+//! by what a WASI command answers, and by the configuration.
+
+use runner_store::job::time::Millis;
+
+/// Why an amount was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// There is no number at the front.
+    #[error("`{text}` does not begin with a number; write for example `{example}`")]
+    NoNumber {
+        /// What was given.
+        text: String,
+        /// A right one.
+        example: &'static str,
+    },
+    /// There is a number and nothing behind it.
+    #[error("`{text}` has no unit; write for example `{example}` (units: {units})")]
+    NoUnit {
+        /// What was given.
+        text: String,
+        /// A right one.
+        example: &'static str,
+        /// All that are known.
+        units: &'static str,
+    },
+    /// The unit is of another kind of amount, or unknown.
+    #[error("`{unit}` is not a unit of {what} (units: {units}); write for example `{example}`")]
+    WrongUnit {
+        /// What stands behind the number.
+        unit: String,
+        /// What was to be given.
+        what: &'static str,
+        /// A right one.
+        example: &'static str,
+        /// All that are known.
+        units: &'static str,
+    },
+    /// More than can be counted, or a fraction of the smallest unit.
+    #[error("`{text}` is out of range")]
+    OutOfRange {
+        /// What was given.
+        text: String,
+    },
+}
+
+struct Scale {
+    what: &'static str,
+    example: &'static str,
+    names: &'static str,
+    factors: &'static [(&'static str, u64)],
+}
+
+const DURATION: Scale = Scale {
+    what: "time",
+    example: "60s",
+    names: "ms, s, m, h, d",
+    factors: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
+};
+
+const SIZE: Scale = Scale {
+    what: "size",
+    example: "64MiB",
+    names: "B, KiB, MiB, GiB",
+    factors: &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)],
+};
+
+const FUEL: Scale = Scale {
+    what: "fuel",
+    example: "1_800G",
+    names: "k, M, G, T",
+    factors: &[("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)],
+};
+
+/// A duration: `250ms`, `1.5s`, `2h`.
+///
+/// # Errors
+/// Says what is wrong and what a right one looks like.
+pub fn duration(text: &str) -> Result<Millis, UnitError> {
+    DURATION.parse(text).map(Millis)
+}
+
+/// A number of bytes: `64MiB`.
+///
+/// # Errors
+/// Says what is wrong and what a right one looks like.
+pub fn size(text: &str) -> Result<u64, UnitError> {
+    SIZE.parse(text)
+}
+
+/// An amount of fuel: `1_800G`.
+///
+/// # Errors
+/// Says what is wrong and what a right one looks like.
+pub fn fuel(text: &str) -> Result<u64, UnitError> {
+    FUEL.parse(text)
+}
+
+impl Scale {
+    fn parse(&self, text: &str) -> Result<u64, UnitError> {
+        let text = text.trim();
+        let split = text.find(|c: char| !(c.is_ascii_digit() || c == '_' || c == '.')).unwrap_or(text.len());
+        let (number, unit) = (text[..split].replace('_', ""), text[split..].trim());
+        if number.is_empty() {
+            return Err(UnitError::NoNumber { text: text.to_owned(), example: self.example });
+        }
+        let zero = number.bytes().all(|b| b == b'0');
+        let factor = match self.factors.iter().find(|(name, _)| *name == unit) {
+            Some((_, factor)) => *factor,
+            None if unit.is_empty() && zero => 1,
+            None if unit.is_empty() => {
+                return Err(UnitError::NoUnit { text: text.to_owned(), example: self.example, units: self.names });
+            }
+            None => {
+                let unit = unit.to_owned();
+                return Err(UnitError::WrongUnit { unit, what: self.what, example: self.example, units: self.names });
+            }
+        };
+        times(&number, factor).ok_or_else(|| UnitError::OutOfRange { text: text.to_owned() })
+    }
+}
+
+/// `number` × `factor`, exactly; a decimal fraction is allowed as long as the product is whole.
+fn times(number: &str, factor: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: u64 = whole.parse().ok()?;
+    let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part = fraction.parse::<u64>().ok()?.checked_mul(factor)?;
+    if part % scale != 0 {
+        return None;
+    }
+    whole.checked_mul(factor)?.checked_add(part / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_mean_what_they_say() {
+        assert_eq!(duration("60s"), Ok(Millis(60_000)));
+        assert_eq!(duration("1.5s"), Ok(Millis(1_500)));
+        assert_eq!(duration("0"), Ok(Millis(0)));
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(fuel("1_800G"), Ok(1_800_000_000_000));
+    }
+
+    #[track_caller]
+    fn check_refused(result: Result<impl std::fmt::Debug, UnitError>, expected: &str) {
+        let message = result.expect_err("is refused").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn a_wrong_unit_is_answered_with_the_right_ones() {
+        check_refused(duration("60"), "has no unit; write for example `60s`");
+        check_refused(duration("60sec"), "`sec` is not a unit of time (units: ms, s, m, h, d)");
+        check_refused(size("64MB"), "`MB` is not a unit of size (units: B, KiB, MiB, GiB)");
+        check_refused(fuel("5s"), "`s` is not a unit of fuel");
+        check_refused(size("many"), "does not begin with a number");
+        check_refused(size("99999999999GiB"), "out of range");
+        check_refused(duration("0.5ms"), "out of range");
+    }
+}
