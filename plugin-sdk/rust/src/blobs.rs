@@ -58,7 +58,7 @@ pub fn write(cx: &Context, container: &str, name: &str, data: &[u8]) -> Result<(
 /// Opens a write, for data that is made bit by bit.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn begin<'cx>(cx: &'cx Context, container: &str, name: &str) -> Result<Writer<'cx>, CallError> {
     Ok(Writer { cx, number: cx.host.blob_begin(container, name)? })
 }
@@ -74,7 +74,7 @@ impl Writer<'_> {
     /// The next part, up to 1 MiB.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn write(&self, data: &[u8]) -> Result<(), CallError> {
         self.cx.host.blob_write_part(self.number, data)
     }
@@ -82,7 +82,7 @@ impl Writer<'_> {
     /// The blob appears, or replaces the old one, as a whole.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn finish(self) -> Result<(), CallError> {
         self.cx.host.blob_finish(self.number)
     }

@@ -33,7 +33,7 @@
 //! * **The host**: [`Context`] – the job's fields, log, progress, enqueue, checkpoint, [`kv`], [`blobs`], [`http`],
 //!   [`config`]. The argument may be left out. A component imports only what its handlers call.
 //! * **Several kinds** in one plugin: [`kinds!`].
-//! * **Tests** run natively with `cargo test`: [`test`] is a host in memory.
+//! * **Tests** run natively with `cargo test`: [`mod@test`] is a host in memory.
 //!
 //! It deliberately has no async, no global state and no dependency injection; and it does not cover the contract's
 //! `batch`, `policy`, `merge` and `middleware` exports, for which `wit_bindgen::generate!` on the contract is the way.
