@@ -59,7 +59,8 @@ pub fn flaky(args: Flaky, cx: &Context) -> Result<Worked, Failure> {
     })
 }
 
-/// Never ends.
+/// Never ends. Not inlined, so that the backtrace of a stopped run names it.
+#[inline(never)]
 pub fn spin(_args: Raw) -> Result<(), Failure> {
     let mut turns = 0_u64;
     loop {
