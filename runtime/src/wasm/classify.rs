@@ -29,19 +29,20 @@ pub(super) fn exit_code(error: &wasmtime::Error) -> Option<i32> {
     error.downcast_ref::<I32Exit>().map(|exit| exit.0)
 }
 
-/// The outcome that an error means. The limiter's flag comes first: what follows a denied growth is its consequence.
+/// The outcome that an error means. Our own limits come first; then the limiter's flag, as what follows a
+/// denied growth is its consequence.
 pub(super) fn outcome(phase: Phase, error: &wasmtime::Error, denied: bool, limits: &Limits, log: &RunLog) -> Outcome {
     let trap = error.downcast_ref::<Trap>().copied();
     if trap == Some(Trap::OutOfFuel) {
         return Outcome::OutOfFuel { limit: limits.fuel() };
     }
+    if let Some(limit) = error.downcast_ref::<HostCallLimit>() {
+        return trapped("host_calls", format!("more than {} host calls", limit.limit), error);
+    }
     if denied {
         return Outcome::OutOfMemory { limit_bytes: limits.memory_bytes };
     }
     let complaint = log.complaint(COMPLAINT_BYTES_MAX);
-    if let Some(limit) = error.downcast_ref::<HostCallLimit>() {
-        return trapped("host_calls", format!("more than {} host calls", limit.limit), error);
-    }
     if phase == Phase::Starting {
         let why = trap.map_or_else(|| escaped(&chain(error)), |trap| trap.to_string());
         let message = complaint.map_or_else(|| why.clone(), |complaint| format!("{why}: {complaint}"));
@@ -107,7 +108,9 @@ fn root(error: &wasmtime::Error) -> String {
 fn frames(backtrace: &WasmBacktrace) -> Option<String> {
     let mut text = String::new();
     for (at, frame) in backtrace.frames().iter().enumerate() {
-        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled);
+        let symbol = frame.symbols().first().and_then(|symbol| symbol.name());
+        let name = symbol.or_else(|| frame.func_name());
+        let name = name.map_or_else(|| format!("function {}", frame.func_index()), ToOwned::to_owned);
         let offset = frame.func_offset().map_or_else(String::new, |offset| format!(" + {offset:#x}"));
         let module = frame.module().name().map_or_else(String::new, |module| format!("{} ! ", escaped(module)));
         let line = format!("{at}: {module}{}{offset}\n", escaped(&name));
@@ -117,8 +120,4 @@ fn frames(backtrace: &WasmBacktrace) -> Option<String> {
         text.push_str(&line);
     }
     (!text.is_empty()).then_some(text)
-}
-
-fn demangled(name: &str) -> String {
-    name.to_owned()
 }

@@ -33,6 +33,9 @@ pub const HANDLES_MAX: usize = 1_000;
 pub const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// On top of the output limit, so that an ordinary excess meets `output_too_large` and not this bound.
 pub const HOSTCALL_FUEL_SLACK: u64 = MIB;
+/// What a command may write in one call: its writes are copied piece by piece into a bounded log, and one that is
+/// refused makes `println!` panic.
+pub const COMMAND_COPIED_BYTES: u64 = 16 * MIB;
 /// Fuel of one page by which a memory grows: the kernel zeroes 64 KiB for it.
 const FUEL_PER_PAGE_GROWN: u8 = 255;
 /// Tables of one component or module in the pool.
@@ -80,16 +83,25 @@ pub(super) fn engine(settings: &HostSettings) -> wasmtime::Result<Engine> {
     Engine::new(&config(None))
 }
 
+/// What a component may make the host copy in one call, or answer.
+pub(super) fn component_copied_bytes(limits: &Limits) -> u64 {
+    limits.output_bytes.saturating_add(HOSTCALL_FUEL_SLACK)
+}
+
 /// A store for one run: all limits set, nothing shared with any other.
-pub(super) fn store(engine: &Engine, guest: Guest, limits: &Limits) -> wasmtime::Result<Store<Guest>> {
+pub(super) fn store(
+    engine: &Engine,
+    guest: Guest,
+    limits: &Limits,
+    copied_bytes_max: u64,
+) -> wasmtime::Result<Store<Guest>> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
     // Before any call and never again: it re-arms the interval of yields.
     store.set_fuel(limits.fuel())?;
     store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
     // What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
-    let copied = limits.output_bytes.saturating_add(HOSTCALL_FUEL_SLACK);
-    store.set_hostcall_fuel(usize::try_from(copied).unwrap_or(usize::MAX));
+    store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
     // wasmtime's default is 100,000.
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook_async(Meter);

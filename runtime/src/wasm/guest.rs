@@ -12,9 +12,9 @@ use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::engine::{HOST_YIELD_INTERVAL, RESOURCES_MAX};
+use super::engine::{FUEL_YIELD_INTERVAL, HOST_YIELD_INTERVAL, RESOURCES_MAX};
 use super::host::Job;
-use super::limits::MemoryLimiter;
+use super::limits::{Limits, MemoryLimiter};
 
 /// A run's side of its store.
 pub(super) struct Guest {
@@ -24,8 +24,9 @@ pub(super) struct Guest {
     pub(super) job: Job,
     /// Everything behind `wasi`, in both versions.
     pub(super) wasi: WasiP1Ctx,
-    host_calls: u64,
-    host_calls_max: u64,
+    /// Exits from the guest as wasmtime counts them: host calls, growing memory, and every yield by fuel.
+    exits: u64,
+    limits: Limits,
     yielded: Instant,
 }
 
@@ -37,15 +38,19 @@ pub(super) struct HostCallLimit {
 }
 
 impl Guest {
-    pub(super) fn new(memory: MemoryLimiter, job: Job, mut wasi: WasiP1Ctx, host_calls_max: u64) -> Self {
+    pub(super) fn new(memory: MemoryLimiter, job: Job, mut wasi: WasiP1Ctx, limits: Limits) -> Self {
         // wasmtime's default is a million.
         wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-        Self { memory, job, wasi, host_calls: 0, host_calls_max, yielded: Instant::now() }
+        Self { memory, job, wasi, exits: 0, limits, yielded: Instant::now() }
     }
 
-    /// Calls out of the guest so far.
-    pub(super) fn host_calls(&self) -> u64 {
-        self.host_calls
+    /// Calls out of the guest so far. A yield by fuel is none: a long computation would run into the limit.
+    pub(super) fn host_calls(&self, fuel_used: u64) -> u64 {
+        self.exits.saturating_sub(fuel_used / FUEL_YIELD_INTERVAL)
+    }
+
+    fn fuel_used(&self, fuel_left: u64) -> u64 {
+        self.limits.fuel().saturating_sub(fuel_left)
     }
 }
 
@@ -75,10 +80,11 @@ impl CallHookHandler<Guest> for Meter {
         if !matches!(event, CallHook::CallingHost) {
             return Box::pin(std::future::ready(Ok(())));
         }
+        let fuel_left = store.get_fuel().unwrap_or(0);
         let guest = store.data_mut();
-        guest.host_calls += 1;
-        if guest.host_calls > guest.host_calls_max {
-            let limit = guest.host_calls_max;
+        guest.exits += 1;
+        let limit = guest.limits.host_calls;
+        if guest.exits > limit && guest.host_calls(guest.fuel_used(fuel_left)) > limit {
             return Box::pin(std::future::ready(Err(HostCallLimit { limit }.into())));
         }
         if guest.yielded.elapsed() < HOST_YIELD_INTERVAL {

@@ -130,15 +130,18 @@ enum Stopped {
 pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
     let begun = Instant::now();
     let RunRequest { job, limits, grants, ids, cancel } = request;
-    let (streams, stdin) = match plugin.code() {
-        Code::Component(_) => (Streams::new(None), None),
-        Code::Command(_) => (Streams::new(Some(answer_bytes_max(&limits))), Some(command::input(&job, limits.timeout))),
+    let (streams, stdin, copied_bytes_max) = match plugin.code() {
+        Code::Component(_) => (Streams::new(None), None, engine::component_copied_bytes(&limits)),
+        Code::Command(_) => {
+            let stdin = command::input(&job, limits.timeout);
+            (Streams::new(Some(answer_bytes_max(&limits))), Some(stdin), engine::COMMAND_COPIED_BYTES)
+        }
     };
     let staged = Staged::new(grants, ids, &limits);
     let host = Job { streams: streams.clone(), cancel: cancel.clone(), staged, progress: None };
     let memory = MemoryLimiter::new(limits.memory_bytes);
-    let guest = Guest::new(memory, host, wasi::context(&streams, stdin), limits.host_calls);
-    let mut store = match engine::store(engine, guest, &limits) {
+    let guest = Guest::new(memory, host, wasi::context(&streams, stdin), limits.clone());
+    let mut store = match engine::store(engine, guest, &limits, copied_bytes_max) {
         Ok(store) => store,
         Err(error) => return unstarted(plugin, begun, &error),
     };
@@ -265,7 +268,7 @@ fn report(
     streams: &Streams,
     (begun, fuel_used): (Instant, u64),
 ) -> RunReport {
-    let host_calls = guest.host_calls();
+    let host_calls = guest.host_calls(fuel_used);
     let Guest { memory, job: Job { mut staged, progress, .. }, .. } = guest;
     let (log, last) = streams.finish();
     let outcome = outcome(ended, &memory, &mut staged, limits, (&log, last));
