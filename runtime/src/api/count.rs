@@ -1,0 +1,79 @@
+//! `GET /v1/jobs/count?by=state,queue,kind`: how many jobs there are. Maintained as differences, never scanned.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use runner_store::command::{Answer, CountKey, Query};
+use runner_store::job::{StateName, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::error::Problem;
+use super::params::Params;
+use super::read::nearest;
+
+/// What one may count by.
+const BY: [&str; 3] = ["state", "queue", "kind"];
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// All jobs.
+    pub total: u64,
+    /// By what was asked for; without zeros.
+    pub counts: Vec<Count>,
+}
+
+/// One sum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Of jobs in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateName>,
+    /// Of this queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// So many.
+    pub jobs: u64,
+}
+
+/// See the module.
+pub async fn get(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<Counts>, Problem> {
+    let by = params.take_as("by", parse_by)?.unwrap_or_else(|| vec!["state"]);
+    params.finish()?;
+    let Answer::Counts(counts) = app.store.snapshot()?.read(&Query::Counts)? else {
+        unreachable!("counts are answered with counts");
+    };
+    Ok(Json(sum(&app, &by, counts)))
+}
+
+fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            BY.into_iter().find(|by| *by == word).ok_or_else(|| match nearest(word, BY.into_iter()) {
+                Some(near) => format!("{word:?} is unknown; did you mean `{near}`?"),
+                None => format!("{word:?} is unknown; known are {}", BY.join(", ")),
+            })
+        })
+        .collect()
+}
+
+fn sum(app: &App, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
+    let has = |word| by.contains(&word);
+    let mut total = 0;
+    let mut sums: BTreeMap<(Option<StateName>, Option<String>, Option<String>), u64> = BTreeMap::new();
+    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == TenantId::DEFAULT) {
+        let queue = has("queue").then(|| app.store.queue_name(key.lane.queue).to_string());
+        let kind = has("kind").then(|| app.store.kind_name(key.lane.kind).to_string());
+        *sums.entry((has("state").then_some(key.state), queue, kind)).or_default() += jobs;
+        total += jobs;
+    }
+    let counts = sums.into_iter().map(|((state, queue, kind), jobs)| Count { state, queue, kind, jobs }).collect();
+    Counts { total, counts }
+}

@@ -1,0 +1,110 @@
+//! `POST /v1/jobs`: one job, or a list that is accepted whole or not at all.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use runner_store::command::limits::LIST_JOBS_MAX;
+use runner_store::command::{Command, Enqueue, Enqueued, IdempotencyKey, Reply};
+use runner_store::job::{JobSpec, Rejection, TenantId};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::body;
+use super::error::Problem;
+use super::new_job::NewJob;
+use super::params::Params;
+use super::read::{Bad, Object};
+use super::types::{EnqueuedList, EnqueuedShown};
+
+/// The header that makes a call safe to repeat.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// One or many, as it was asked and as it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    One,
+    List,
+}
+
+/// See the module.
+pub async fn post(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let key = key(&headers)?;
+    let text = body::json(&headers, body).await?;
+    let (shape, jobs, request) = parse(&app, &text)?;
+    drop(text);
+    let key = key.map(|key| IdempotencyKey { key, request });
+    let jobs = accept(&app, key, jobs).await?;
+    let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };
+    let mut shown = jobs.into_iter().map(EnqueuedShown::from);
+    Ok(match (shape, shown.next()) {
+        (Shape::One, Some(job)) => (status, Json(job)).into_response(),
+        (_, first) => (status, Json(EnqueuedList { jobs: first.into_iter().chain(shown).collect() })).into_response(),
+    })
+}
+
+async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
+    match app.call(Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key, jobs })).await? {
+        Reply::Enqueued(jobs) => Ok(jobs),
+        Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
+        Reply::Rejected(rejection) => Err(rejection.into()),
+        other => unreachable!("the answer to an enqueue is not {other:?}"),
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid(IDEMPOTENCY_KEY, "is given twice; keep one"));
+    }
+    let key = value.to_str().map_err(|_| Problem::invalid(IDEMPOTENCY_KEY, "must be visible ASCII characters"))?;
+    Ok(Some(key.to_owned()))
+}
+
+/// The jobs of a body, and a digest of what it says.
+fn parse(app: &App, text: &str) -> Result<(Shape, Vec<JobSpec>, [u8; 32]), Problem> {
+    let raw = body::parse(text)?;
+    let (shape, raws) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+        Ok(raws) => (Shape::List, raws),
+        Err(_) => (Shape::One, vec![raw]),
+    };
+    if shape == Shape::List && !(1..=LIST_JOBS_MAX).contains(&raws.len()) {
+        let why = format!("a list must have 1 to {LIST_JOBS_MAX} jobs, this one has {}", raws.len());
+        return Err(Problem::invalid("jobs", why));
+    }
+    let mut digest = Sha256::new();
+    let mut jobs = Vec::with_capacity(raws.len());
+    for (i, raw) in raws.into_iter().enumerate() {
+        let spec = parse_one(app, text, raw, &mut digest).map_err(|bad| match (shape, bad.field.as_str()) {
+            (Shape::One, _) => bad,
+            (Shape::List, "") => Bad { field: format!("jobs[{i}]"), ..bad },
+            (Shape::List, field) => Bad { field: format!("jobs[{i}].{field}"), ..bad },
+        })?;
+        jobs.push(spec);
+    }
+    Ok((shape, jobs, digest.finalize().into()))
+}
+
+fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<JobSpec, Bad> {
+    let object = Object::read(text, raw)?;
+    let canonical = object.canonical("args");
+    digest.update((canonical.len() as u64).to_be_bytes());
+    digest.update(&canonical);
+    let job = NewJob::read(object)?;
+    let defaults = app.plugins.defaults(&job.kind);
+    let spec = job.into_spec(&defaults);
+    // The store checks as well; here the place in a list of one is still known.
+    spec.check().map_err(|invalid| Bad { field: invalid.field, why: invalid.why, at: 0 })?;
+    Ok(spec)
+}

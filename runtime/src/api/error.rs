@@ -1,0 +1,135 @@
+//! Errors as the API shows them: problem+json with a stable code. The only place where errors of the store and of the
+//! rules become HTTP.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use runner_store::error::{CallError, StoreError};
+use runner_store::job::{Invalid, Rejection};
+use serde::{Deserialize, Serialize};
+
+/// The media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// What a caller should wait when the node is busy.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A name for the class of errors, from the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable; for programs.
+    pub code: String,
+    /// What, where, and how to mend it; for people.
+    pub detail: String,
+    /// The field that it is about, as the request spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// An error with this status, code and sentence.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:runner:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// The same, about a field.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// 422: understood, and its meaning is wrong.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", why).at(field)
+    }
+
+    /// 404 for a job.
+    #[must_use]
+    pub fn no_job() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no job with this id")
+    }
+
+    /// 503: nothing happened, try again.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        let detail = "more calls are waiting for the store than are let in; nothing happened: try again in a second";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(invalid.field, invalid.why)
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let code = match &rejection {
+            Rejection::Unknown => return Self::no_job(),
+            Rejection::Invalid(invalid) => return invalid.clone().into(),
+            Rejection::KeyReused => "idempotency_key_reused",
+            Rejection::Stale { .. } => "stale_run",
+            Rejection::Exists
+            | Rejection::Already(_)
+            | Rejection::State(_)
+            | Rejection::NotDue { .. }
+            | Rejection::NotExpired
+            | Rejection::NotWaiting(_) => "state",
+        };
+        Self::new(StatusCode::CONFLICT, code, rejection.to_string())
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unknown(why) => {
+                let detail = format!(
+                    "the store failed while it recorded this ({why}): it may or may not have happened; \
+                     repeat the call with the same Idempotency-Key once the server is back"
+                );
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
+            }
+            CallError::Stopped => {
+                let detail = "the store has stopped; nothing happened";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store could not be read");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", format!("the store could not be read: {error}"))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}

@@ -1,0 +1,170 @@
+//! Reading jobs: one, a page, an output, and waiting for an end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use runner_store::command::limits::PAGE_ROWS_MAX;
+use runner_store::command::{Answer, JobsQuery, Part, Query, RunRecord};
+use runner_store::engine::Snapshot;
+use runner_store::error::StoreError;
+use runner_store::job::{Job, JobId, JobRef, TenantId};
+
+use super::App;
+use super::error::Problem;
+use super::params::{self, Params, job_ref};
+use super::time::parse_duration;
+use super::types::{JobShown, JobsPage};
+
+/// Jobs of a page, where nobody says otherwise.
+const PAGE_ROWS_DEFAULT: u32 = 50;
+/// How long a call waits for a job's end, where nobody says otherwise.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest: connections that say nothing for longer are cut on their way.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// What a cursor begins with, so that one that was made up is noticed.
+const CURSOR_HEAD: &str = "before:";
+
+/// `GET /v1/jobs`: a page, newest first.
+pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<JobsPage>, Problem> {
+    let state = params.take_as("state", params::state)?;
+    let (kind, queue) = (params.take("kind")?, params.take("queue")?);
+    let limit = params.take_as("limit", parse_limit)?.unwrap_or(PAGE_ROWS_DEFAULT);
+    let before = params.take_as("cursor", parse_cursor)?;
+    params.finish()?;
+    let tenant = TenantId::DEFAULT;
+    let (kind_id, queue_id) =
+        (kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)), queue.as_ref().map(|q| app.store.queue_id(tenant, q)));
+    // A name that no job ever had has no jobs.
+    if kind_id == Some(None) || queue_id == Some(None) {
+        return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
+    }
+    let query = JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), before, limit };
+    let for_reader = Arc::clone(&app);
+    let page = tokio::task::spawn_blocking(move || page(&for_reader, query)).await;
+    Ok(Json(page.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the page panicked"))??))
+}
+
+fn page(app: &App, query: JobsQuery) -> Result<JobsPage, StoreError> {
+    let view = app.store.snapshot()?;
+    let read = |query| match view.read(&Query::Jobs(query))? {
+        Answer::Jobs(jobs) => Ok::<_, StoreError>(jobs),
+        _ => unreachable!("a page of jobs is answered with jobs"),
+    };
+    let jobs = read(query)?;
+    let next_cursor = match jobs.last() {
+        Some(last) if !read(JobsQuery { before: Some(last.id), limit: 1, ..query })?.is_empty() => {
+            Some(URL_SAFE_NO_PAD.encode(format!("{CURSOR_HEAD}{}", last.id)))
+        }
+        _ => None,
+    };
+    Ok(JobsPage { jobs: jobs.iter().map(|job| JobShown::new(app, job)).collect(), next_cursor })
+}
+
+/// `GET /v1/jobs/{id}`, with args, output and runs.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<JobShown>, Problem> {
+    params.finish()?;
+    let at = job_ref(&id)?;
+    let view = app.store.snapshot()?;
+    let job = job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    let (args, output) = (payload(view.as_ref(), at, Part::Args)?, payload(view.as_ref(), at, Part::Output)?);
+    let shown = JobShown::new(&app, &job).with_payloads(args.as_deref(), output.as_deref());
+    Ok(Json(shown.with_runs(&runs(view.as_ref(), at)?)))
+}
+
+/// `GET /v1/jobs/{id}/output`: the bytes as the handler gave them.
+pub async fn output(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let at = job_ref(&id)?;
+    let view = app.store.snapshot()?;
+    let job = job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    match payload(view.as_ref(), at, Part::Output)? {
+        Some(bytes) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()),
+        None if job.finalized_at().is_none() => {
+            let detail = format!("the job has no output yet: it is {}", job.state.name());
+            Err(Problem::new(StatusCode::NOT_FOUND, "no_output", detail))
+        }
+        None => {
+            let detail = format!("the job has no output: it is {}", job.state.name());
+            Err(Problem::new(StatusCode::NOT_FOUND, "no_output", detail))
+        }
+    }
+}
+
+/// `GET /v1/jobs/{id}/wait?timeout=30s`: the job when it has ended, or as it is when the time is over.
+pub async fn wait(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Result<Json<JobShown>, Problem> {
+    let parse = |text: &str| {
+        let wait = Duration::from(parse_duration(text)?);
+        if wait > WAIT_MAX { Err(format!("must be at most {}s; ask again", WAIT_MAX.as_secs())) } else { Ok(wait) }
+    };
+    let timeout = params.take_as("timeout", parse)?.unwrap_or(WAIT_DEFAULT);
+    params.finish()?;
+    let at = job_ref(&id)?;
+    // Registered first, then looked: an end in between is not missed.
+    let told = app.store.board().wait_for(at);
+    let now = job(app.store.snapshot()?.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    if now.finalized_at().is_some() {
+        return Ok(Json(JobShown::new(&app, &now)));
+    }
+    // Over, told, or the job is gone: in each case what is there now is the answer.
+    _ = tokio::time::timeout(timeout, told).await;
+    let now = job(app.store.snapshot()?.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    Ok(Json(JobShown::new(&app, &now)))
+}
+
+/// The row of a job.
+///
+/// # Errors
+/// The store could not be read.
+pub fn job(view: &dyn Snapshot, at: JobRef) -> Result<Option<Job>, StoreError> {
+    match view.read(&Query::Job(at))? {
+        Answer::Job(job) => Ok(job),
+        _ => unreachable!("a job is answered with a job"),
+    }
+}
+
+/// The records of a job's runs.
+///
+/// # Errors
+/// The store could not be read.
+pub fn runs(view: &dyn Snapshot, at: JobRef) -> Result<Vec<RunRecord>, StoreError> {
+    match view.read(&Query::Runs(at))? {
+        Answer::Runs(runs) => Ok(runs),
+        _ => unreachable!("runs are answered with runs"),
+    }
+}
+
+fn payload(view: &dyn Snapshot, at: JobRef, part: Part) -> Result<Option<Vec<u8>>, StoreError> {
+    match view.read(&Query::Payload(at, part))? {
+        Answer::Payload(bytes) => Ok(bytes),
+        _ => unreachable!("a payload is answered with a payload"),
+    }
+}
+
+fn parse_limit(text: &str) -> Result<u32, String> {
+    let limit = text.parse().ok().filter(|limit| (1..=PAGE_ROWS_MAX).contains(limit));
+    limit.ok_or_else(|| format!("must be a whole number from 1 to {PAGE_ROWS_MAX}"))
+}
+
+fn parse_cursor(text: &str) -> Result<JobId, String> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    let id = bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.strip_prefix(CURSOR_HEAD)?.parse().ok());
+    id.map(JobId).ok_or_else(|| "is no cursor; take `next_cursor` of the page before".to_owned())
+}

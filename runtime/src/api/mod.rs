@@ -1,0 +1,106 @@
+//! The HTTP API: one axum router, which the server offers over TCP and a unix socket, and which the command line calls
+//! in its own process where no server runs. So there is one implementation of everything, and it is this one.
+//!
+//! [`router`] answers; [`guard`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked of
+//! the store is data (`runner_store::command`); no rule about jobs stands here.
+
+pub mod body;
+pub mod count;
+pub mod enqueue;
+pub mod error;
+pub mod guard;
+pub mod jobs;
+pub mod new_job;
+pub mod params;
+pub mod plugins;
+pub mod read;
+pub mod serve;
+pub mod time;
+pub mod types;
+pub mod verbs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use runner_store::Handle;
+use runner_store::command::{Command, Reply};
+use tokio::sync::Semaphore;
+
+use self::error::Problem;
+use self::plugins::Plugins;
+
+/// Calls that wait for the store at once: half of what its queue takes, so that the scheduler's own calls find room.
+const WRITES_MAX: usize = 4_096;
+/// How long a call waits to be let in before it is told that the node is overloaded.
+const LET_IN_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the answers are made of.
+pub struct App {
+    store: Handle,
+    plugins: Plugins,
+    ready: Ready,
+    writes: Semaphore,
+}
+
+/// Says whether the node takes work: none if it does, else one word on why not.
+pub type Ready = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
+impl App {
+    /// An API over this store; `plugins` are those of the node, if one runs here.
+    #[must_use]
+    pub fn new(store: Handle, plugins: Plugins, ready: Ready) -> Arc<Self> {
+        Arc::new(Self { store, plugins, ready, writes: Semaphore::new(WRITES_MAX) })
+    }
+
+    /// Sends a command to the store.
+    async fn call(&self, command: Command) -> Result<Reply, Problem> {
+        let permit = tokio::time::timeout(LET_IN_WITHIN, self.writes.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(Problem::overloaded()) };
+        Ok(self.store.call(command).await?)
+    }
+}
+
+/// All routes. Whoever serves them says first who may ask ([`guard`]).
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/jobs", get(jobs::list).post(enqueue::post))
+        .route("/v1/jobs/count", get(count::get))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(verbs::delete))
+        .route("/v1/jobs/{id}/output", get(jobs::output))
+        .route("/v1/jobs/{id}/wait", get(jobs::wait))
+        .route("/v1/jobs/{id}/cancel", post(verbs::cancel))
+        .route("/v1/jobs/{id}/retry", post(verbs::retry))
+        .route("/v1/jobs/{id}/release", post(verbs::release))
+        .route("/v1/plugins", get(plugins::list))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })
+        .method_not_allowed_fallback(not_allowed)
+        .layer(axum::middleware::map_response(finish))
+        .with_state(app)
+}
+
+async fn ready(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
+    let failed = app.store.failure().map(|_| "store_failed");
+    match failed.or_else(|| (app.ready)()) {
+        None => "ok\n".into_response(),
+        Some(word) => (StatusCode::SERVICE_UNAVAILABLE, format!("{word}\n")).into_response(),
+    }
+}
+
+async fn not_allowed(method: axum::http::Method) -> Problem {
+    let detail = format!("{method} is not possible at this path; the header Allow has what is");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+/// What holds for every answer: no sniffing, no caching.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,284 @@
+//! A job as one asks for it: the body of `POST /v1/jobs` and a line of a list. Apart from [`JobSpec`], as what people
+//! write and what is stored change for different reasons.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use runner_store::job::{Backoff, JobSpec, Millis, Priority, RetryPolicy, StateName, Time, limits};
+
+use super::read::{Bad, Object, Value, nearest};
+
+/// What a handler gets where nobody gave args.
+const ARGS_DEFAULT: &[u8] = b"{}";
+/// The queue where nobody names one.
+const QUEUE_DEFAULT: &str = "default";
+
+/// A job as it was asked for; what is none follows from its kind's manifest or is the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of `JobSpec`, where each is documented")]
+pub struct NewJob {
+    pub kind: String,
+    pub args: Vec<u8>,
+    pub queue: Option<String>,
+    pub priority: Option<Priority>,
+    pub run_at: Option<Time>,
+    pub delay: Option<Millis>,
+    pub expires_at: Option<Time>,
+    pub max_attempts: Option<u32>,
+    pub timeout: Option<Millis>,
+    pub retry: Option<RetryPolicy>,
+    pub tags: Vec<(String, String)>,
+    pub hold: bool,
+}
+
+/// What a line of a list says beside the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extras {
+    /// The state in which the job is meant to end.
+    pub expect: StateName,
+    /// A file whose bytes are the args, or go into them, and where the list names it.
+    pub args_file: Option<(String, usize)>,
+    /// Whether the line has args of its own.
+    pub has_args: bool,
+    /// Where the kind stands.
+    pub kind_at: usize,
+    /// Where `hold` stands, if it is asked for.
+    pub hold_at: Option<usize>,
+}
+
+/// Where a job goes and in which order, if it says nothing: as its kind's manifest has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KindDefaults {
+    /// The queue.
+    pub queue: Option<String>,
+    /// The priority.
+    pub priority: Option<i16>,
+}
+
+impl NewJob {
+    /// Reads a job of the API.
+    ///
+    /// # Errors
+    /// The first field that is wrong or unknown.
+    pub fn read(mut object: Object<'_>) -> Result<Self, Bad> {
+        let job = Self::fields(&mut object)?;
+        object.finish()?;
+        Ok(job)
+    }
+
+    /// Reads a line of a list, which may also say what is expected and where args are.
+    ///
+    /// # Errors
+    /// The first field that is wrong or unknown.
+    pub fn read_line(mut object: Object<'_>) -> Result<(Self, Extras), Bad> {
+        let expect = object.take("expect").map(|value| expected(&value)).transpose()?;
+        let args_file = object.take("args_file").map(|v| v.str().map(|name| (name, v.at()))).transpose()?;
+        let kind_at = object.peek("kind").map_or(0, |value| value.at());
+        let args = object.peek("args");
+        let has_args = args.is_some() || object.peek("args_base64").is_some();
+        if let (Some(value), true) = (&args, args_file.is_some())
+            && !value.is_object()
+        {
+            return Err(value.bad("must be an object beside `args_file`, whose content is put into it"));
+        }
+        if let (Some(value), true) = (object.peek("args_base64"), args_file.is_some()) {
+            return Err(value.bad("and `args_file` exclude each other: keep one"));
+        }
+        let hold = object.peek("hold");
+        let job = Self::fields(&mut object)?;
+        object.finish()?;
+        let hold_at = hold.filter(|_| job.hold).map(|value| value.at());
+        let expect = expect.unwrap_or(StateName::Completed);
+        Ok((job, Extras { expect, args_file, has_args, kind_at, hold_at }))
+    }
+
+    /// The job to be stored.
+    #[must_use]
+    pub fn into_spec(self, defaults: &KindDefaults) -> JobSpec {
+        let queue = self.queue.or_else(|| defaults.queue.clone());
+        JobSpec {
+            kind: self.kind,
+            queue: queue.unwrap_or_else(|| QUEUE_DEFAULT.to_owned()),
+            args: self.args,
+            priority: self.priority.or(defaults.priority.map(Priority)).unwrap_or_default(),
+            run_at: self.run_at,
+            delay: self.delay,
+            expires_at: self.expires_at,
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            retry: self.retry,
+            tags: self.tags,
+            hold: self.hold,
+        }
+    }
+
+    fn fields(object: &mut Object<'_>) -> Result<Self, Bad> {
+        let start = object.start();
+        let kind = object.take("kind").map(|value| value.str()).transpose()?.ok_or_else(|| Bad {
+            field: "kind".to_owned(),
+            why: "is missing: the name of what is to be done, for example \"image.resize\"".to_owned(),
+            at: start,
+        })?;
+        Ok(Self {
+            kind,
+            args: args(object)?,
+            queue: object.take("queue").map(|value| value.str()).transpose()?,
+            priority: object.take("priority").map(|value| priority(&value)).transpose()?,
+            run_at: object.take("run_at").map(|value| value.time()).transpose()?,
+            delay: object.take("delay").map(|value| value.duration()).transpose()?,
+            expires_at: object.take("expires_at").map(|value| value.time()).transpose()?,
+            max_attempts: object.take("max_attempts").map(|value| value.u32()).transpose()?,
+            timeout: object.take("timeout").map(|value| value.duration()).transpose()?,
+            retry: object.take("retry").map(|value| retry(&value)).transpose()?,
+            tags: object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default(),
+            hold: object.take("hold").map(|value| value.bool()).transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+fn args(object: &mut Object<'_>) -> Result<Vec<u8>, Bad> {
+    let (json, bytes) = (object.take_any("args"), object.take("args_base64"));
+    match (json, bytes) {
+        (Some(_), Some(bytes)) => Err(bytes.bad("and `args` exclude each other: keep one")),
+        (Some(json), None) => Ok(json.raw().as_bytes().to_vec()),
+        (None, Some(bytes)) => {
+            STANDARD.decode(bytes.str()?).map_err(|error| bytes.bad(&format!("is not base64: {error}")))
+        }
+        (None, None) => Ok(ARGS_DEFAULT.to_vec()),
+    }
+}
+
+fn priority(value: &Value<'_>) -> Result<Priority, Bad> {
+    if let Ok(number) = serde_json::from_str::<i16>(value.raw()) {
+        return Ok(Priority(number));
+    }
+    let named = serde_json::from_str::<String>(value.raw()).ok();
+    parse_priority(named.as_deref().unwrap_or_else(|| value.raw())).map_err(|why| value.bad(&why))
+}
+
+/// A number or a name.
+///
+/// # Errors
+/// One sentence on what would be right.
+pub fn parse_priority(text: &str) -> Result<Priority, String> {
+    text.parse().map(Priority).ok().or_else(|| Priority::named(text)).ok_or_else(|| {
+        let names = Priority::NAMED.map(|(name, _)| name).join(", ");
+        format!("must be a whole number from -32768 (first) to 32767 (last), or one of {names}")
+    })
+}
+
+fn retry(value: &Value<'_>) -> Result<RetryPolicy, Bad> {
+    let default = RetryPolicy::default();
+    let mut object = value.object()?;
+    let word = object.take("backoff");
+    let base = object.take("base").map(|value| value.duration()).transpose()?;
+    let factor = object.take("factor").map(|value| value.permille(limits::RETRY_FACTOR_PERMILLE_MAX)).transpose()?;
+    let max = object.take("max").map(|value| value.duration()).transpose()?;
+    let jitter = object.take("jitter").map(|value| value.permille(1_000)).transpose()?;
+    let delays = object.take("delays");
+    object.finish()?;
+    let (base, factor_permille) = (base.unwrap_or(Millis::secs(1)), factor.unwrap_or(1_600));
+    let backoff = match (word, delays) {
+        (None, None) => Backoff::Exponential { base, factor_permille },
+        (None, Some(delays)) => list_of_delays(&delays)?,
+        (Some(word), delays) => match (word.str()?.as_str(), delays) {
+            ("list", Some(delays)) => list_of_delays(&delays)?,
+            ("list", None) => return Err(word.bad("needs `delays`, for example [\"1s\", \"5m\"]")),
+            (_, Some(delays)) => return Err(delays.bad("and `backoff` exclude each other: keep one")),
+            ("exponential", None) => Backoff::Exponential { base, factor_permille },
+            ("linear", None) => Backoff::Linear { base },
+            ("constant", None) => Backoff::Constant { base },
+            ("never", None) => Backoff::Never,
+            _ => return Err(word.bad("must be exponential, linear, constant, list or never")),
+        },
+    };
+    let jitter_permille = jitter.and_then(|j| u16::try_from(j).ok()).unwrap_or(default.jitter_permille);
+    Ok(RetryPolicy { backoff, jitter_permille, max: max.unwrap_or(default.max) })
+}
+
+fn list_of_delays(value: &Value<'_>) -> Result<Backoff, Bad> {
+    let delays = value.list()?;
+    if !(1..=limits::RETRY_DELAYS_MAX).contains(&delays.len()) {
+        return Err(value.bad(&format!("must have 1 to {} delays", limits::RETRY_DELAYS_MAX)));
+    }
+    delays.iter().map(Value::duration).collect::<Result<_, _>>().map(Backoff::List)
+}
+
+fn tags(value: &Value<'_>) -> Result<Vec<(String, String)>, Bad> {
+    let entries = value.object()?.into_rest();
+    entries.into_iter().map(|(key, value)| Ok((key, value.str()?))).collect()
+}
+
+fn expected(value: &Value<'_>) -> Result<StateName, Bad> {
+    let finals = StateName::ALL.into_iter().filter(|state| state.is_final());
+    let word = value.str()?;
+    finals.clone().find(|state| state.as_str() == word).ok_or_else(|| {
+        let hint = nearest(&word, finals.map(StateName::as_str)).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+        value.bad(&format!("must be completed, discarded or cancelled{hint}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<NewJob, Bad> {
+        let raw: &RawValue = serde_json::from_str(text).unwrap();
+        NewJob::read(Object::read(text, raw)?)
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, field: &str, at: usize, why: &str) {
+        let bad = read(text).expect_err("is refused");
+        assert_eq!((bad.field.as_str(), bad.at), (field, at), "{}", bad.why);
+        assert!(bad.why.contains(why), "{}", bad.why);
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let job = read(
+            r#"{"kind": "a", "args": {"n":  1.0, "n": 2}, "queue": "q", "priority": "low", "delay": "1h 30m",
+                "max_attempts": 3, "timeout": "5s", "expires_at": "2027-01-31T08:00:00Z", "hold": true,
+                "retry": {"backoff": "linear", "base": "2s", "max": "1m", "jitter": 0.1}, "tags": {"k": "v"}}"#,
+        )
+        .unwrap();
+        assert_eq!(job.args, br#"{"n":  1.0, "n": 2}"#, "args keep their bytes");
+        let spec = job.into_spec(&KindDefaults::default());
+        assert_eq!((spec.queue.as_str(), spec.priority, spec.delay), ("q", Priority(16384), Some(Millis(5_400_000))));
+        let backoff = Backoff::Linear { base: Millis(2_000) };
+        assert_eq!(spec.retry, Some(RetryPolicy { backoff, jitter_permille: 100, max: Millis(60_000) }));
+        assert_eq!(spec.tags, [("k".to_owned(), "v".to_owned())]);
+        assert!(spec.hold && spec.check().is_ok());
+    }
+
+    #[test]
+    fn what_is_not_said_follows_from_the_kind() {
+        let spec = |text| read(text).unwrap().into_spec(&KindDefaults { queue: Some("m".into()), priority: Some(-3) });
+        let plain = spec(r#"{"kind": "a"}"#);
+        assert_eq!((plain.queue.as_str(), plain.priority, plain.args.as_slice()), ("m", Priority(-3), ARGS_DEFAULT));
+        let own = spec(r#"{"kind": "a", "queue": "q", "priority": 0, "args": null, "retry": {"delays": ["1s", "5m"]}}"#);
+        assert_eq!((own.queue.as_str(), own.priority, own.args.as_slice()), ("q", Priority(0), b"null".as_slice()));
+        assert_eq!(own.retry.unwrap().backoff, Backoff::List(vec![Millis(1_000), Millis(300_000)]));
+        assert_eq!(read(r#"{"kind": "a", "args_base64": "/w=="}"#).unwrap().args, [255]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        check_refused(r#"{"kid": "a"}"#, "kind", 0, "is missing");
+        check_refused(r#"{"kind": "a", "prioritty": 1}"#, "prioritty", 27, "did you mean `priority`?");
+        check_refused(r#"{"kind": "a", "depends_on": ["1"]}"#, "depends_on", 28, "is no known field");
+        check_refused(r#"{"kind": "a", "kind": "b"}"#, "kind", 22, "occurs twice");
+        check_refused(r#"{"kind": "a", "tags": {"a": "1", "a": "2"}}"#, "tags.a", 38, "occurs twice");
+        check_refused(r#"{"kind": "a", "tags": {"a": 1}}"#, "tags.a", 28, "must be a text; it is 1");
+        check_refused(r#"{"kind": "a", "timeout": 60}"#, "timeout", 25, "must be a text with a unit");
+        check_refused(r#"{"kind": "a", "timeout": "60"}"#, "timeout", 25, "has no unit; write for example `60s`");
+        check_refused(r#"{"kind": "a", "priority": 40000}"#, "priority", 26, "highest, high, default, low, lowest");
+        check_refused(r#"{"kind": "a", "run_at": "noon"}"#, "run_at", 24, "not an RFC 3339 time");
+        check_refused(r#"{"kind": "a", "retry": {"base": 5}}"#, "retry.base", 32, "with a unit");
+        check_refused(r#"{"kind": "a", "retry": {"delays": ["1s", 2]}}"#, "retry.delays[1]", 41, "with a unit");
+        check_refused(r#"{"kind": "a", "args": 1, "args_base64": ""}"#, "args_base64", 40, "exclude each other");
+        check_refused(r#"{"kind": "a", "args_base64": "*"}"#, "args_base64", 29, "is not base64");
+        check_refused("[1]", "", 0, "must be an object");
+    }
+}

@@ -1,0 +1,93 @@
+//! The parameters of a URL, each known or refused by name.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use runner_store::job::{JobId, JobRef, StateName, TenantId};
+
+use super::error::Problem;
+use super::read::nearest;
+
+/// What stands behind the question mark.
+pub struct Params {
+    entries: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(entries) = query.map_err(|error| Problem::invalid("query", error.body_text()))?;
+        Ok(Self { entries, known: Vec::new() })
+    }
+}
+
+impl Params {
+    /// Takes a parameter out.
+    ///
+    /// # Errors
+    /// It is there twice.
+    pub fn take(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        self.known.push(name);
+        let mut values: Vec<String> = Vec::new();
+        self.entries.retain(|(entry, value)| {
+            let matches = entry == name;
+            if matches {
+                values.push(value.clone());
+            }
+            !matches
+        });
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(Problem::invalid(name, "is given twice; keep one")),
+        }
+    }
+
+    /// Takes a parameter that is parsed.
+    ///
+    /// # Errors
+    /// It is there twice, or not what `parse` takes.
+    pub fn take_as<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Problem> {
+        let value = self.take(name)?;
+        value.map(|text| parse(&text).map_err(|why| Problem::invalid(name, why))).transpose()
+    }
+
+    /// Refuses what nobody took.
+    ///
+    /// # Errors
+    /// The first unknown parameter, with the nearest known name.
+    pub fn finish(self) -> Result<(), Problem> {
+        let Some((name, _)) = self.entries.first() else { return Ok(()) };
+        let near = nearest(name, self.known.iter().copied());
+        let hint = match (near, self.known.is_empty()) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, false) => format!("known are {}", self.known.join(", ")),
+            (None, true) => "there are none here".to_owned(),
+        };
+        Err(Problem::invalid(name.clone(), format!("is no known parameter; {hint}")))
+    }
+}
+
+/// The job that a path names.
+///
+/// # Errors
+/// What is no number is no job.
+pub fn job_ref(id: &str) -> Result<JobRef, Problem> {
+    // A leading + or 0 would be a second name for the same job.
+    let id = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
+    Ok(JobRef { tenant: TenantId::DEFAULT, job: JobId(id) })
+}
+
+/// The state of that name.
+///
+/// # Errors
+/// The names that there are.
+pub fn state(word: &str) -> Result<StateName, String> {
+    StateName::parse(word)
+        .ok_or_else(|| format!("{word:?} is no state; there are {}", StateName::ALL.map(StateName::as_str).join(", ")))
+}

@@ -1,0 +1,154 @@
+//! The sockets: a TCP address and a unix socket, their bounds, and their end.
+//!
+//! Every connection is a task in a set that is joined: [`Server::stop`] takes no new ones, lets answers that are being
+//! written finish within a bound, and cuts the rest.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::guard::{self, Guard};
+
+/// Connections at once, over all sockets; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 1_024;
+/// From the first byte of a request's head to its last, and between two requests.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The head of a request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long answers that are being written may take once the server ends.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// The name of the unix socket in a data directory.
+pub const SOCKET: &str = "runner.sock";
+
+/// The API on its sockets.
+pub struct Server {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    socket: Option<PathBuf>,
+}
+
+impl Server {
+    /// Serves `router` on `tcp` and, if there is one, on the unix socket, each with its guard.
+    #[must_use]
+    pub fn start(router: &Router, tcp: (TcpListener, Guard), socket: Option<(UnixListener, PathBuf)>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut tasks = JoinSet::new();
+        let guarded = |guard| router.clone().layer(axum::middleware::from_fn_with_state(guard, guard::check));
+        let (listener, guard) = tcp;
+        tasks.spawn(accept(listener, guarded(guard), Arc::clone(&places), stopped.clone()));
+        let socket = socket.map(|(listener, path)| {
+            tasks.spawn(accept(listener, guarded(Guard::Socket), places, stopped));
+            path
+        });
+        Self { stop, tasks, socket }
+    }
+
+    /// Takes no new connections, lets answers finish, and comes back when every connection is closed.
+    pub async fn stop(mut self) {
+        if let Some(path) = &self.socket {
+            // Whoever looks for a server should not find one that is gone; what is left is harmless, so errors are too.
+            _ = std::fs::remove_file(path);
+        }
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Binds the unix socket of a data directory, for its owner alone. The store must be open: then whatever is there is
+/// left over from a server that is gone.
+///
+/// # Errors
+/// The directory cannot be written, or its path is longer than a socket's may be.
+pub fn bind_socket(dir: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    let path = dir.join(SOCKET);
+    let nursery = dir.join(".runner.sock.new");
+    _ = std::fs::remove_dir_all(&nursery);
+    // Bound where nobody else can go, so that there is no moment in which others may connect.
+    std::fs::DirBuilder::new().mode(0o700).create(&nursery)?;
+    let bound = bind_in(&nursery, &path);
+    _ = std::fs::remove_dir_all(&nursery);
+    Ok((bound?, path))
+}
+
+fn bind_in(nursery: &Path, path: &Path) -> io::Result<UnixListener> {
+    let new = nursery.join("s");
+    let listener = UnixListener::bind(&new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+/// Whether an address is this machine's own.
+#[must_use]
+pub fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+async fn accept<L: Listener>(
+    mut listener: L,
+    router: Router,
+    places: Arc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            // Never closed: it is held here.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (listener.accept().await.0, place)
+        };
+        tokio::select! {
+            () = asked_to_stop(&mut stopped) => break,
+            Some(_) = connections.join_next() => {}
+            (stream, place) = next => {
+                let connection = serve(stream, router.clone(), stopped.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection.await;
+                });
+            }
+        }
+    }
+    let all = async { while connections.join_next().await.is_some() {} };
+    // Those that are not done by then are cut when the set is dropped.
+    _ = tokio::time::timeout(STOP_WITHIN, all).await;
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, mut stopped: watch::Receiver<bool>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = asked_to_stop(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that went away or was too slow: its loss, and nothing to be done.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+    // A server that was dropped without `stop` ends as well.
+    _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -1,0 +1,220 @@
+//! Jobs, runs and answers as JSON shows them: wire types, apart from the store's.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use runner_store::command::{Enqueued, RunRecord};
+use runner_store::job::{Job, OutcomeName, Reason, StateName, TenantId, limits};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::App;
+use super::time::rfc3339;
+
+/// A job as it is shown and listed. Lists leave out args, output and runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are the vocabulary of the design; `Job` of the store documents each")]
+pub struct JobShown {
+    pub id: String,
+    pub tenant: String,
+    pub queue: String,
+    pub kind: String,
+    pub state: StateName,
+    pub priority: i16,
+    pub tags: BTreeMap<String, String>,
+    pub depends_on: Vec<String>,
+    pub unique_key: Option<String>,
+    pub enqueued_at: String,
+    pub run_at: String,
+    pub finalized_at: Option<String>,
+    pub expires_at: Option<String>,
+    pub run: u32,
+    pub attempts: u32,
+    pub max_attempts: u32,
+    pub timeout: String,
+    pub progress: Option<serde_json::Value>,
+    pub waiting: Option<String>,
+    pub reason: Option<String>,
+    pub cancel_requested: bool,
+    pub crashes: u32,
+    pub snoozes: u32,
+    pub schedule: Option<String>,
+    /// Whether a verb changed anything; only in the answers to verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Box<RawValue>>,
+    /// Args that are not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Box<RawValue>>,
+    /// An output that is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Vec<RunShown>>,
+}
+
+/// A run as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as `RunRecord` of the store documents")]
+pub struct RunShown {
+    pub run: u32,
+    pub node: Option<String>,
+    pub plugin: Option<String>,
+    pub started_at: Option<String>,
+    pub finished_at: String,
+    pub outcome: OutcomeName,
+    pub error: Option<String>,
+    pub trace: Option<String>,
+    pub fuel: u64,
+    pub memory_peak_bytes: u64,
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobsPage {
+    /// Newest first.
+    pub jobs: Vec<JobShown>,
+    /// Where the next page begins; none: this is the last.
+    pub next_cursor: Option<String>,
+}
+
+/// One accepted job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as `Enqueued` of the store documents")]
+pub struct EnqueuedShown {
+    pub id: String,
+    pub state: StateName,
+    pub duplicate: bool,
+}
+
+/// The answer to a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnqueuedList {
+    /// In the list's order.
+    pub jobs: Vec<EnqueuedShown>,
+}
+
+impl From<Enqueued> for EnqueuedShown {
+    fn from(job: Enqueued) -> Self {
+        Self { id: job.id.to_string(), state: job.state, duplicate: job.duplicate }
+    }
+}
+
+impl JobShown {
+    /// The job as lists show it.
+    #[must_use]
+    pub fn new(app: &App, job: &Job) -> Self {
+        let kind = app.store.kind_name(job.kind);
+        let of_kind = app.plugins.settings(&kind);
+        Self {
+            id: job.id.to_string(),
+            tenant: tenant_name(job.tenant),
+            queue: app.store.queue_name(job.queue).to_string(),
+            state: job.state.name(),
+            priority: job.priority.0,
+            tags: job.tags.iter().cloned().collect(),
+            depends_on: job.dependencies.iter().map(|dependency| dependency.job.to_string()).collect(),
+            unique_key: None,
+            enqueued_at: rfc3339(job.enqueued_at),
+            run_at: rfc3339(job.run_at),
+            finalized_at: job.finalized_at().map(rfc3339),
+            expires_at: job.expires_at.map(rfc3339),
+            run: job.run.0,
+            attempts: job.attempts,
+            max_attempts: job.max_attempts.or(of_kind.max_attempts).unwrap_or(limits::ATTEMPTS_DEFAULT),
+            timeout: job.timeout.or(of_kind.timeout).unwrap_or(limits::TIMEOUT_DEFAULT).to_string(),
+            progress: None,
+            waiting: waiting(app, job, &kind),
+            reason: reason(job),
+            cancel_requested: job.lease().is_some_and(|lease| lease.cancel.is_some()),
+            crashes: job.crashes,
+            snoozes: job.snoozes,
+            schedule: None,
+            changed: None,
+            args: None,
+            args_base64: None,
+            output: None,
+            output_base64: None,
+            runs: None,
+            kind: kind.to_string(),
+        }
+    }
+
+    /// The same with its args and output: as JSON where they are, else as base64.
+    #[must_use]
+    pub fn with_payloads(mut self, args: Option<&[u8]>, output: Option<&[u8]>) -> Self {
+        (self.args, self.args_base64) = shown(args.unwrap_or_default());
+        (self.output, self.output_base64) = output.map_or((None, None), shown);
+        self
+    }
+
+    /// The same with its runs.
+    #[must_use]
+    pub fn with_runs(self, runs: &[RunRecord]) -> Self {
+        Self { runs: Some(runs.iter().map(RunShown::from).collect()), ..self }
+    }
+}
+
+impl From<&RunRecord> for RunShown {
+    fn from(run: &RunRecord) -> Self {
+        Self {
+            run: run.run.0,
+            node: run.node.map(|node| node.to_string()),
+            plugin: run.plugin.map(|digest| format!("sha256:{}", hex(&digest))),
+            started_at: run.started_at.map(rfc3339),
+            finished_at: rfc3339(run.finished_at),
+            outcome: run.outcome,
+            error: run.error.clone(),
+            trace: run.trace.clone(),
+            fuel: run.fuel,
+            memory_peak_bytes: run.memory_peak_bytes,
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tenant_name(tenant: TenantId) -> String {
+    if tenant == TenantId::DEFAULT { "default".to_owned() } else { format!("#{tenant}") }
+}
+
+/// Why a job that could run does not, where that is known here.
+fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
+    let waits = job.state.name() == StateName::Available && app.plugins.lacks(kind);
+    waits.then(|| format!("no plugin provides kind {kind}"))
+}
+
+/// One sentence on why the job was cancelled, discarded or snoozed.
+fn reason(job: &Job) -> Option<String> {
+    let because_of = match job.reason() {
+        Some(reason @ (Reason::AttemptsExhausted { .. } | Reason::NeverRetried)) => Some(reason.to_string()),
+        other => return other.map(ToString::to_string).or_else(|| snoozed(job)),
+    };
+    // Why the last one failed is what one wants to know of "all attempts failed".
+    match (because_of, job.last.as_ref().and_then(|last| last.error.as_deref())) {
+        (Some(reason), Some(error)) if !error.is_empty() => Some(format!("{reason}: {error}")),
+        (reason, _) => reason,
+    }
+}
+
+fn snoozed(job: &Job) -> Option<String> {
+    let last = job.last.as_ref().filter(|last| last.outcome == OutcomeName::Snoozed)?;
+    let waits = job.state.name() == StateName::Scheduled;
+    waits.then(|| last.error.clone().map_or_else(|| "snoozed".to_owned(), |why| format!("snoozed: {why}")))
+}
+
+fn shown(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
+    match serde_json::from_slice::<Box<RawValue>>(bytes) {
+        Ok(json) => (Some(json), None),
+        Err(_) if bytes.is_empty() => (None, None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
