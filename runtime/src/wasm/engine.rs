@@ -148,8 +148,7 @@ fn proposals(config: &mut Config) {
 
 /// One unit an operator (wasmtime's default), and the work that one operator can ask for at run time.
 fn costs() -> OperatorCost {
-    let mut costs = OperatorCost::default();
-    costs.variable = VariableOperatorCost {
+    let variable = VariableOperatorCost {
         // By default growing is free, and zeroing memory is not.
         memory_grow_per_page: FUEL_PER_PAGE_GROWN,
         // Bulk operations: one unit a byte or element, which is also the default, stated here to stay.
@@ -162,7 +161,7 @@ fn costs() -> OperatorCost {
         table_grow_per_element: 1,
         ..VariableOperatorCost::new()
     };
-    costs
+    OperatorCost { variable, ..OperatorCost::default() }
 }
 
 /// As many places as slots, each as large as one run may be: a run that got a slot finds a place.

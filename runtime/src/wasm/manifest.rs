@@ -13,8 +13,6 @@ use runner_store::job::time::Millis;
 
 use super::limits::Limits;
 
-/// The most a name may have.
-pub const NAME_BYTES_MAX: usize = 128;
 /// Kinds of one plugin: enough for a whole application, and a bound on what one file can register.
 pub const KINDS_MAX: usize = 1_000;
 
@@ -154,25 +152,6 @@ impl Grants {
     #[must_use]
     pub fn may_enqueue(&self, kind: &str) -> bool {
         self.enqueue.iter().any(|pattern| matches(pattern, kind))
-    }
-}
-
-/// What is wrong with a name of a plugin, kind or queue, if anything is.
-#[must_use]
-pub fn name_problem(name: &str) -> Option<&'static str> {
-    let first = name.bytes().next();
-    if first.is_none() {
-        Some("it is empty")
-    } else if name.len() > NAME_BYTES_MAX {
-        Some("it has more than 128 characters")
-    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
-        Some("it has characters other than `a-z A-Z 0-9 . _ -`")
-    } else if !first.is_some_and(|b| b.is_ascii_alphanumeric()) {
-        Some("it does not begin with a letter or digit")
-    } else if name.contains("..") {
-        Some("it has two dots in a row")
-    } else {
-        None
     }
 }
 

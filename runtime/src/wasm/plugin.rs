@@ -98,8 +98,8 @@ pub enum PluginError {
     Link { message: String },
     #[error("its manifest pins sha256 {pinned}, but the file has {found}; put the pinned file here or change the pin")]
     Digest { pinned: String, found: String },
-    #[error("its name `{name}` is not allowed: {problem}; rename the file")]
-    Name { name: String, problem: &'static str },
+    #[error("its name is not allowed: {problem}; rename the file")]
+    Name { problem: String },
 }
 
 /// Compiled and linked code.
@@ -117,8 +117,8 @@ impl Plugin {
     /// Checks, compiles and links a file's bytes.
     pub(super) fn new(host: &Host, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Self, PluginError> {
         let begun = Instant::now();
-        if let Some(problem) = super::manifest::name_problem(name) {
-            return Err(PluginError::Name { name: name.escape_debug().to_string(), problem });
+        if let Some(problem) = runner_store::job::name_problem(name) {
+            return Err(PluginError::Name { problem });
         }
         let digest = check_bytes(bytes, &manifest)?;
         let flavour = header::flavour(bytes)?;

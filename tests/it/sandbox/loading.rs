@@ -5,7 +5,7 @@ use std::fs;
 use runner_runtime::wasm::folder::{self, FolderError, Problem};
 use runner_runtime::wasm::{Flavour, Manifest};
 
-use super::guests::{RESULT, command, component, handler};
+use super::guests::{RESULT, command, handler};
 use super::host;
 
 #[track_caller]
@@ -104,14 +104,6 @@ fn a_plugin_says_what_it_is() {
     let pinned = Manifest { sha256: Some("0".repeat(64)), ..Manifest::default() };
     let error = host().compile("tool", &bytes, pinned).expect_err("is refused").to_string();
     assert!(error.contains("pins sha256 000"), "{error}");
-}
-
-#[test]
-fn a_component_without_the_handler_of_the_world_is_refused() {
-    let module = r#"(module (memory (export "memory") 1)
-      (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-      (func (export "runner:plugin/handler@0.1.0#handle") (param i32) (result i32) unreachable))"#;
-    assert!(host().compile("guest", &component(module), Manifest::default()).is_ok());
 }
 
 #[test]

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use runner_store::job::name_problem;
+
 use super::{CallError, call_error};
 use crate::wasm::limits::Limits;
-use crate::wasm::manifest::{Grants, name_problem};
+use crate::wasm::manifest::Grants;
 use crate::wasm::run::{IdSource, NewJob};
 
 /// Args of one job.
@@ -53,7 +55,7 @@ impl Staged {
     pub(crate) fn enqueue(&mut self, job: NewJobArgs) -> Result<u64, Refused> {
         let NewJobArgs { kind, args, options } = job;
         if let Some(problem) = name_problem(&kind) {
-            return Err(refused("invalid", format!("the kind `{}`: {problem}", kind.escape_debug())));
+            return Err(refused("invalid", format!("the kind: {problem}")));
         }
         if !self.grants.may_enqueue(&kind) {
             let line = format!("[allow] enqueue = [\"{kind}\"]");

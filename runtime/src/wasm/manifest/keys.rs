@@ -1,11 +1,12 @@
 //! The keys of a manifest, and what each means.
 
+use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
 use toml::de::DeTable;
 
 use super::read::{Table, Value, line_of};
-use super::{Grants, KINDS_MAX, KindSettings, Manifest, ManifestError, name_problem};
+use super::{Grants, KINDS_MAX, KindSettings, Manifest, ManifestError};
 use crate::wasm::limits::MIB;
 
 /// Wall clock: a day is longer than any job should hold a slot, and fits `u32` milliseconds.
@@ -82,7 +83,7 @@ fn name(value: &Value<'_>) -> Result<String, ManifestError> {
     let name = value.str()?;
     match name_problem(name) {
         None => Ok(name.to_owned()),
-        Some(problem) => Err(value.error(&format!("has the name `{}`, but {problem}", name.escape_debug()))),
+        Some(problem) => Err(value.error(&format!("is no right name: {problem}"))),
     }
 }
 
