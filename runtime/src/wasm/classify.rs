@@ -108,9 +108,7 @@ fn root(error: &wasmtime::Error) -> String {
 fn frames(backtrace: &WasmBacktrace) -> Option<String> {
     let mut text = String::new();
     for (at, frame) in backtrace.frames().iter().enumerate() {
-        let symbol = frame.symbols().first().and_then(|symbol| symbol.name());
-        let name = symbol.or_else(|| frame.func_name());
-        let name = name.map_or_else(|| format!("function {}", frame.func_index()), ToOwned::to_owned);
+        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled);
         let offset = frame.func_offset().map_or_else(String::new, |offset| format!(" + {offset:#x}"));
         let module = frame.module().name().map_or_else(String::new, |module| format!("{} ! ", escaped(module)));
         let line = format!("{at}: {module}{}{offset}\n", escaped(&name));
@@ -120,4 +118,9 @@ fn frames(backtrace: &WasmBacktrace) -> Option<String> {
         text.push_str(&line);
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// Rust's names without their hashes; others as they are.
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
 }

@@ -160,7 +160,7 @@ impl RunLog {
         let tail = |source: LogSource| {
             let mut lines: Vec<String> = Vec::new();
             let mut bytes = 0;
-            for line in self.lines().rev().filter(|line| line.source == source) {
+            for line in self.lines().rev().filter(|line| line.source == source && !is_advice(line)) {
                 bytes += line.bytes.len() + 1;
                 if bytes > bytes_max && !lines.is_empty() {
                     break;
@@ -173,6 +173,11 @@ impl RunLog {
         };
         tail(LogSource::Stderr).or_else(|| tail(LogSource::Error))
     }
+}
+
+/// What Rust's panics say last, to whoever can set an environment variable, which a guest has none of.
+fn is_advice(line: &LogLine) -> bool {
+    line.bytes.starts_with(b"note: run with `RUST_BACKTRACE=")
 }
 
 /// Text without control characters and without those that reorder what a person sees.

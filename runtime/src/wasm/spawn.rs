@@ -98,9 +98,16 @@ impl Host {
         })
     }
 
-    /// Runs one job here and now, on the caller's tokio runtime: for `plugin run` and benches.
+    /// Runs one job here and now, on the caller's tokio runtime: for `plugin invoke`, benches, and futures
+    /// that are on the guests' threads already.
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
         run::run(&self.engine, plugin, request).await
+    }
+
+    /// The guests' threads, for a future that is about a run: what it does between guests is for their slots, and no
+    /// thread has to wake another one.
+    pub(crate) fn threads(&self) -> tokio::runtime::Handle {
+        self.guests().handle().clone()
     }
 
     /// Places that are free.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runner_runtime::wasm::{CancelSignal, Limits};
+use runner_runtime::wasm::{CancelSignal, Host, HostSettings, Limits, Manifest};
 use runner_store::job::outcome::{Outcome, OutcomeName};
 use runner_store::job::time::Millis;
 
@@ -258,5 +258,40 @@ fn honest_runs_finish_while_others_misbehave() {
         for run in hostile {
             assert_eq!(run.await.expect("the host never panics").outcome.name(), OutcomeName::TimedOut);
         }
+    });
+}
+
+#[test]
+fn without_a_pool_and_without_a_place_runs_wait_and_end_alike() {
+    for pooled in [true, false] {
+        let host = Host::new(&HostSettings { slots: 1, threads: 1, pooled }).expect("wasmtime runs here");
+        let compile = |guest: &[u8]| Arc::new(host.compile("guest", guest, Manifest::default()).expect("is a plugin"));
+        let (honest, loops) = (compile(&handler(RESULT)), compile(&handler(LOOP)));
+        let mut hostile = request(&loops);
+        short(&mut hostile.limits);
+        block_on(async {
+            let first = host.spawn(Arc::clone(&loops), hostile);
+            let others: Vec<_> = (0..20).map(|_| host.spawn(Arc::clone(&honest), request(&honest))).collect();
+            assert_eq!(first.await.expect("the host never panics").outcome.name(), OutcomeName::TimedOut);
+            for run in others {
+                assert_eq!(run.await.expect("the host never panics").outcome.name(), OutcomeName::Completed);
+            }
+        });
+        assert_eq!(host.places_free(), 1);
+        host.shutdown(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn aborting_a_runs_task_gives_its_place_back() {
+    let host = Host::new(&HostSettings { slots: 1, threads: 1, pooled: true }).expect("wasmtime runs here");
+    let loops = Arc::new(host.compile("guest", &handler(LOOP), Manifest::default()).expect("is a plugin"));
+    let honest = Arc::new(host.compile("guest", &handler(RESULT), Manifest::default()).expect("is a plugin"));
+    block_on(async {
+        let running = host.spawn(Arc::clone(&loops), request(&loops));
+        running.abort();
+        assert!(running.await.is_err());
+        let next = host.spawn(Arc::clone(&honest), request(&honest)).await.expect("the host never panics");
+        assert_eq!(next.outcome.name(), OutcomeName::Completed);
     });
 }

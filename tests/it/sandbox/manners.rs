@@ -84,6 +84,15 @@ fn a_panics_message_is_the_message_of_the_trap() {
 }
 
 #[test]
+fn a_rust_panic_is_shown_without_its_advice() {
+    let stderr =
+        "thread 'main' panicked at src/main.rs:1:1:\nboo\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
+    let report = check(&says("", stderr, 101), |_| {}, OutcomeName::Failed);
+    let Outcome::Failed { message, .. } = &report.outcome else { unreachable!("checked by name") };
+    assert_eq!(message, "thread 'main' panicked at src/main.rs:1:1:\nboo");
+}
+
+#[test]
 fn progress_and_checkpoint_are_in_the_report() {
     let imports = r#"
       (import "runner:plugin/host@0.1.0" "progress" (func $progress (param i32 i32 i32)))
