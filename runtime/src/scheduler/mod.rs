@@ -219,12 +219,13 @@ impl Shell {
         self.signals.insert(run, signal.clone());
         let work = self.runs.work(job, slot, signal);
         let messages = self.messages.clone();
-        self.tasks.spawn(async move {
+        let whole = async move {
             let finish = work.enter().await;
             // The slot is free before the outcome is recorded: the commit is not the guest's time.
             _ = messages.send(Message::Ended(run)).await;
             finish.record().await;
-        });
+        };
+        self.tasks.spawn_on(whole, &self.parts.host.threads());
     }
 
     fn drain(&mut self, grace: Duration) {

@@ -47,7 +47,7 @@ impl Runs {
 }
 
 impl Work {
-    /// Enters the handler and waits until it is left.
+    /// Enters the handler and waits until it is left. On the guests' threads.
     pub(super) async fn enter(self) -> Ended {
         let run = RunRef { at: self.job.at(), run: self.job.run };
         let kind = self.parts.store.kind_name(self.job.kind);
@@ -67,6 +67,7 @@ impl Work {
             tracing::error!(%error, "a run was not entered, as a crash of it could not be told");
             return self.ended(Command::HandBack(run));
         }
+        // A task of its own: should the host itself panic, this one still gives the slot back and records it.
         let report = self.parts.host.spawn(Arc::clone(&plugin), request).await;
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.leave(self.slot)

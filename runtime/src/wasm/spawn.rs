@@ -98,9 +98,10 @@ impl Host {
         })
     }
 
-    /// Runs one job here and now, on the caller's tokio runtime: for `plugin invoke`, benches, and futures
-    /// that are on the guests' threads already.
+    /// Runs one job here and now, on the caller's tokio runtime: for `plugin invoke` and benches.
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
+        // Never closed, as above.
+        let _place = self.places.acquire().await.ok();
         run::run(&self.engine, plugin, request).await
     }
 
