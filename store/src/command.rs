@@ -196,8 +196,9 @@ pub struct EndBoots {
 pub enum Reply {
     /// The jobs of the list, in its order.
     Enqueued(Vec<Enqueued>),
-    /// The claimed jobs, first to run first; fewer than asked for: there are no more. Whoever runs them reads their args
-    /// from a snapshot, so that the writer does not.
+    /// The claimed jobs, first to run first; fewer than asked for: there are no more (or thousands of the first had
+    /// expired: they are discarded, as the counts then say). Whoever runs them reads their args from a snapshot, so that
+    /// the writer does not.
     Claimed(Vec<Arc<Job>>),
     /// The job after a finish, or after an operator's verb; `changed` is false if it was so already.
     Job {
@@ -362,6 +363,7 @@ pub struct JobsQuery {
 /// The answer to a [`Query`], under the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at the variant of `Query` that has its name")]
+#[expect(clippy::large_enum_variant, reason = "one is made for each query and taken apart at once, never kept")]
 pub enum Answer {
     Job(Option<Job>),
     Payload(Option<Vec<u8>>),

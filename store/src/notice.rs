@@ -44,7 +44,8 @@ impl Board {
         self.changed.notified().await;
     }
 
-    /// A receiver of the state in which `job` ends. Register first, then look whether it has ended already.
+    /// A receiver of the state in which `job` ends; it fails when the job is deleted. Register first, then look whether
+    /// it has ended already.
     #[must_use]
     pub fn wait_for(&self, job: JobRef) -> oneshot::Receiver<StateName> {
         let (tell, told) = oneshot::channel();
@@ -72,19 +73,27 @@ impl Board {
                 notices.counts.remove(key);
             }
         }
+        let changed = !counts.is_empty() || !cancelled.is_empty() || notices.next_due != next_due;
         notices.cancelled.extend(cancelled);
         notices.next_due = next_due;
         drop(notices);
-        self.changed.notify_one();
+        // A claim that found nothing is no news: whoever claims at every notice would never rest.
+        if changed {
+            self.changed.notify_one();
+        }
     }
 
-    pub(crate) fn ended(&self, jobs: impl Iterator<Item = (JobRef, StateName)>) {
+    /// Tells who waits for these jobs: the state in which each ended, or none where it is gone.
+    pub(crate) fn ended(&self, jobs: impl Iterator<Item = (JobRef, Option<StateName>)>) {
         let mut waiting = lock(&self.waiting);
         if waiting.is_empty() {
             return;
         }
         for (job, state) in jobs {
-            for waiter in waiting.remove(&job).unwrap_or_default() {
+            let waiters = waiting.remove(&job).unwrap_or_default();
+            // Who waits for a job that is gone learns it from the dropped channel.
+            let Some(state) = state else { continue };
+            for waiter in waiters {
                 // Whoever stopped listening needs no answer.
                 _ = waiter.send(state);
             }

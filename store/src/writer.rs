@@ -6,13 +6,14 @@
 //! A failed engine is sticky: whoever waits learns that the outcome is unknown, whoever comes later that nothing
 //! happened, and the owner of the process is told to stop it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::command::{Command, Reply, RunRef};
-use crate::decide;
-use crate::engine::{Change, Engine};
+use crate::decide::{self, Decision};
+use crate::engine::{Change, Engine, Persisted};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
 use crate::job::State;
@@ -23,6 +24,8 @@ pub const QUEUED_COMMANDS_MAX: usize = 8_192;
 /// than it saves.
 const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How often a batch is decided, each time with more of the lanes that ran short: what it then lacks, the next batch finds.
+const ROUNDS_MAX: u32 = 3;
 
 /// A command, and where its reply goes.
 pub(crate) struct Envelope {
@@ -81,8 +84,9 @@ fn measure(command: &Command) -> (usize, usize) {
 fn serve(engine: &mut dyn Engine, batch: Vec<Envelope>, shared: &Shared) -> Result<(), StoreError> {
     let (commands, callers): (Vec<Command>, Vec<_>) =
         batch.into_iter().map(|envelope| (envelope.command, envelope.reply)).unzip();
-    let result = write(engine, &commands, shared);
-    match result {
+    // Caught here, where it is known who was in the batch: theirs may have happened, what is still queued has not.
+    let result = catch_unwind(AssertUnwindSafe(|| write(engine, &commands, shared)));
+    match result.unwrap_or_else(|_| Err(StoreError::Contradiction("the writer panicked; see the log".to_owned()))) {
         Ok(replies) => {
             for (caller, reply) in callers.into_iter().zip(replies) {
                 // A caller that went away needs no reply; what it asked for is done.
@@ -100,17 +104,34 @@ fn serve(engine: &mut dyn Engine, batch: Vec<Envelope>, shared: &Shared) -> Resu
 }
 
 fn write(engine: &mut dyn Engine, commands: &[Command], shared: &Shared) -> Result<Vec<Reply>, StoreError> {
-    let set = engine.prefetch(&decide::needs(commands))?;
-    let decision = decide::decide(commands, &set);
-    let persisted = engine.persist(&decision.changes)?;
+    let (decision, persisted) = step(engine, commands)?;
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
     shared.board.post(&persisted.counts, to_be_ended(&decision.changes), persisted.next_due);
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
-        Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), job.state.name())),
+        Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
+        Change::Job { before: Some(job), after: None } => Some((job.at(), None)),
         _ => None,
     }));
     Ok(decision.replies)
+}
+
+/// Runs one batch on `engine`: what the writer does, for whoever needs it on a thread of their own.
+///
+/// # Errors
+/// As the engine's. It is unknown whether the batch will be there after a restart.
+pub fn step(engine: &mut dyn Engine, commands: &[Command]) -> Result<(Decision, Persisted), StoreError> {
+    let mut needs = decide::needs(commands);
+    let mut decision = decide::decide(commands, &engine.prefetch(&needs)?);
+    for _ in 1..ROUNDS_MAX {
+        if decision.short.is_empty() {
+            break;
+        }
+        decide::read_on(&mut needs, &decision.short);
+        decision = decide::decide(commands, &engine.prefetch(&needs)?);
+    }
+    let persisted = engine.persist(&decision.changes)?;
+    Ok((decision, persisted))
 }
 
 /// Runs that a node should end: their job was flagged as cancelled, or is gone.

@@ -14,7 +14,7 @@ pub(super) fn needs(call: &Claim, needs: &mut Needs) {
     for grant in &call.grants {
         let wanted = needs.lanes.entry(grant.lane).or_default();
         // Claims of one batch take from the same heads: the later one needs those that the earlier one leaves.
-        *wanted = (*wanted + grant.max.min(call.max)).min(limits::CLAIM_RUNS_MAX);
+        *wanted = wanted.saturating_add(grant.max.min(call.max).min(limits::CLAIM_RUNS_MAX));
     }
 }
 
@@ -59,8 +59,12 @@ impl Batch<'_> {
         let new = self.fresh.get(&grant.lane).and_then(|fresh| fresh.first().copied());
         // Behind the last job that was read there may be others which come before a fresh one.
         let read_up_to = read.jobs.last().and_then(order);
-        let new = new.filter(|order| read.all || read_up_to.is_some_and(|last| *order < last));
-        [old, new].into_iter().flatten().min()
+        let new = new.filter(|order| read.all || read_up_to.is_some_and(|last| *order <= last));
+        let head = [old, new].into_iter().flatten().min();
+        if head.is_none() && !read.all {
+            self.short.insert(grant.lane);
+        }
+        head
     }
 
     pub(super) fn end_boots(&mut self, call: &EndBoots) -> Reply {
@@ -68,6 +72,10 @@ impl Batch<'_> {
         let (mut crashed, mut interrupted) = (0, 0);
         for at in &self.set.dead {
             let Some(job) = self.job(*at) else { continue };
+            // The batch may have given it to the living since it was read.
+            if job.lease().is_none_or(|lease| lease.holder == Holder::Node(call.living)) {
+                continue;
+            }
             let run = RunRef { at: *at, run: job.run };
             let was_started = started.contains(&run);
             let found = call.settings.iter().find(|(kind, _)| *kind == job.kind);
@@ -86,32 +94,14 @@ impl Batch<'_> {
     fn end_run(&mut self, run: RunRef, started: bool, settings: RunSettings) -> Result<(), Rejection> {
         let lease = self.job(run.at).and_then(|job| job.lease()).cloned();
         self.apply(run.at, &Event::HolderGone { run: run.run, started, settings })?;
-        let outcome = if started { OutcomeName::Crashed } else { OutcomeName::Interrupted };
-        let error = if started {
-            "the process died while the handler ran"
+        let (outcome, error) = if started {
+            (OutcomeName::Crashed, "the process died while the handler ran")
         } else {
-            "the process died before the handler was entered"
+            (OutcomeName::Interrupted, "the process died before the handler was entered")
         };
-        let claimed_at = lease.as_ref().map(|lease| lease.claimed_at);
-        self.record_run(
-            run.at,
-            RunRecord {
-                run: run.run,
-                started_at: claimed_at.filter(|_| started),
-                finished_at: self.now,
-                outcome,
-                error: Some(error.to_owned()),
-                trace: None,
-                fuel: 0,
-                memory_peak_bytes: 0,
-                plugin: None,
-                node: lease.and_then(|lease| match lease.holder {
-                    Holder::Node(boot) => Some(boot),
-                    Holder::Worker(_) => None,
-                }),
-                progress: None,
-            },
-        );
+        let bare = self.bare_record(run.run, lease.as_ref(), outcome);
+        let started_at = lease.map(|lease| lease.claimed_at).filter(|_| started);
+        self.record_run(run.at, RunRecord { started_at, error: Some(error.to_owned()), ..bare });
         Ok(())
     }
 }

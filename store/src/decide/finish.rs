@@ -2,7 +2,7 @@
 
 use crate::command::{Finish, Part, Reply, RunRecord, RunRef};
 use crate::engine::{Change, Needs};
-use crate::job::{Event, Holder, JobRef, Lease, Outcome, OutcomeName, Rejection, StateName, limits};
+use crate::job::{Event, Holder, JobRef, Lease, Outcome, OutcomeName, Rejection, RunNumber, StateName, limits};
 
 use super::Batch;
 
@@ -10,6 +10,7 @@ pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     needs.jobs.insert(call.run.at);
     for staged in &call.staged {
         super::enqueue::need_names(call.run.at.tenant, &staged.spec, needs);
+        needs.jobs.insert(JobRef { tenant: call.run.at.tenant, job: staged.id });
     }
 }
 
@@ -21,16 +22,16 @@ impl Batch<'_> {
             Event::Finished { run: call.run.run, outcome: call.outcome.clone(), settings: call.settings.clone() };
         let job = self.apply(at, &event)?.expect("a finished job is there");
         let cancelled = job.state.name() == StateName::Cancelled;
-        let record = record(call, lease.as_ref(), self.now);
+        let record = self.record(call, lease.as_ref());
         self.record_run(at, record);
         self.write_payloads(call, at);
         let effects =
             matches!(call.outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
         if effects && !cancelled {
             for staged in &call.staged {
-                // What a run staged was checked when it was staged; what breaks a rule all the same is left out, as
-                // nothing may fail a run at its commit.
-                if staged.spec.check().is_ok() {
+                // What a run staged was checked when it was staged; what breaks a rule all the same, or has an id that
+                // was not set aside or is used by now, is left out, as nothing may fail a run at its commit.
+                if staged.spec.check().is_ok() && staged.id < self.next_job {
                     _ = self.accept(JobRef { tenant: at.tenant, job: staged.id }, &staged.spec);
                 }
             }
@@ -59,46 +60,49 @@ impl Batch<'_> {
     pub(super) fn hand_back(&mut self, run: RunRef) -> Result<Reply, Rejection> {
         let lease = self.job(run.at).and_then(|job| job.lease()).cloned();
         let job = self.apply(run.at, &Event::HandedBack { run: run.run })?.expect("a job handed back is there");
-        let record = RunRecord {
-            run: run.run,
+        let bare = self.bare_record(run.run, lease.as_ref(), OutcomeName::Interrupted);
+        let error = Some("handed back before its handler was entered".to_owned());
+        let record = RunRecord { error, ..bare };
+        self.record_run(run.at, record);
+        Ok(Reply::Job { job, changed: true })
+    }
+
+    fn record(&self, call: &Finish, lease: Option<&Lease>) -> RunRecord {
+        let (outcome, measured) = (&call.outcome, &call.measured);
+        let progress = measured.progress.as_ref();
+        RunRecord {
+            started_at: measured.started_at,
+            error: outcome.error().map(|text| cut_marked(&text, limits::ERROR_BYTES_MAX)),
+            trace: outcome.trace().map(|text| cut_marked(text, limits::TRACE_BYTES_MAX)),
+            fuel: measured.fuel,
+            memory_peak_bytes: measured.memory_peak_bytes,
+            plugin: measured.plugin,
+            progress: progress
+                .map(|(percent, words)| ((*percent).min(100), cut_marked(words, limits::ROW_ERROR_BYTES_MAX))),
+            ..self.bare_record(call.run.run, lease, outcome.name())
+        }
+    }
+
+    /// The record of a run of which nothing was measured.
+    pub(super) fn bare_record(&self, run: RunNumber, lease: Option<&Lease>, outcome: OutcomeName) -> RunRecord {
+        let node = |lease: &Lease| match lease.holder {
+            Holder::Node(boot) => Some(boot),
+            Holder::Worker(_) => None,
+        };
+        RunRecord {
+            run,
             started_at: None,
-            finished_at: self.now,
-            outcome: OutcomeName::Interrupted,
-            error: Some("handed back before its handler was entered".to_owned()),
+            // The clock may have stepped back since; a run does not end before it began.
+            finished_at: lease.map_or(self.now, |lease| self.now.max(lease.claimed_at)),
+            outcome,
+            error: None,
             trace: None,
             fuel: 0,
             memory_peak_bytes: 0,
             plugin: None,
-            node: node(lease.as_ref()),
+            node: lease.and_then(node),
             progress: None,
-        };
-        self.record_run(run.at, record);
-        Ok(Reply::Job { job, changed: true })
-    }
-}
-
-fn record(call: &Finish, lease: Option<&Lease>, now: crate::job::Time) -> RunRecord {
-    let error = call.outcome.error();
-    let progress = call.measured.progress.clone();
-    RunRecord {
-        run: call.run.run,
-        started_at: call.measured.started_at,
-        finished_at: now,
-        outcome: call.outcome.name(),
-        error: error.map(|text| cut_marked(&text, limits::ERROR_BYTES_MAX)),
-        trace: call.outcome.trace().map(|text| cut_marked(text, limits::TRACE_BYTES_MAX)),
-        fuel: call.measured.fuel,
-        memory_peak_bytes: call.measured.memory_peak_bytes,
-        plugin: call.measured.plugin,
-        node: node(lease),
-        progress: progress.map(|(percent, words)| (percent.min(100), cut_marked(&words, limits::ROW_ERROR_BYTES_MAX))),
-    }
-}
-
-fn node(lease: Option<&Lease>) -> Option<crate::job::BootId> {
-    match lease?.holder {
-        Holder::Node(boot) => Some(boot),
-        Holder::Worker(_) => None,
+        }
     }
 }
 

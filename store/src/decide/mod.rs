@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::command::{Command, Lane, Name, Reply, RunRecord, limits};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs, WorkingSet};
 use crate::index::{self, Order};
-use crate::job::{Event, EventName, Job, JobId, JobRef, Rejection, State, Time, transition};
+use crate::job::{Edit, Event, EventName, Invalid, Job, JobId, JobRef, Rejection, State, Time, transition};
 use crate::log::LogEntry;
 
 /// What a batch does.
@@ -23,6 +23,9 @@ pub struct Decision {
     pub replies: Vec<Reply>,
     /// What to write.
     pub changes: Vec<Change>,
+    /// Lanes of which too few heads were read: what was read was taken away by the batch itself or had expired. With
+    /// more of them (see [`read_on`]) the claims may get more.
+    pub short: BTreeSet<Lane>,
 }
 
 /// What must be read before `commands` can be decided.
@@ -48,6 +51,14 @@ pub fn needs(commands: &[Command]) -> Needs {
     needs
 }
 
+/// Asks for more heads of the lanes of which too few were read.
+pub fn read_on(needs: &mut Needs, short: &BTreeSet<Lane>) {
+    for lane in short {
+        let wanted = needs.lanes.entry(*lane).or_default();
+        *wanted = wanted.saturating_add(limits::CLAIM_RUNS_MAX).saturating_mul(2);
+    }
+}
+
 /// Decides `commands`, in their order, on what was read for them.
 #[must_use]
 pub fn decide(commands: &[Command], set: &WorkingSet) -> Decision {
@@ -62,7 +73,8 @@ pub fn decide(commands: &[Command], set: &WorkingSet) -> Decision {
             _ => batch.run(command),
         })
         .collect();
-    Decision { replies, changes: batch.into_changes() }
+    let short = std::mem::take(&mut batch.short);
+    Decision { replies, changes: batch.into_changes(), short }
 }
 
 /// A batch while it is decided: what was read, and over it what has changed so far.
@@ -75,6 +87,7 @@ struct Batch<'a> {
     fresh: BTreeMap<Lane, BTreeSet<Order>>,
     /// How many of the jobs that were read of a lane are behind us.
     passed: HashMap<Lane, usize>,
+    short: BTreeSet<Lane>,
     names: HashMap<Name, u32>,
     keys: HashMap<KeyRef, KeyRecord>,
     next_job: JobId,
@@ -91,6 +104,7 @@ impl<'a> Batch<'a> {
             touched: Vec::new(),
             fresh: BTreeMap::new(),
             passed: HashMap::new(),
+            short: BTreeSet::new(),
             names: HashMap::new(),
             keys: HashMap::new(),
             next_job: set.next_job,
@@ -110,9 +124,9 @@ impl<'a> Batch<'a> {
             Command::Cancel { job, reason } => self.verb(*job, Event::CancelRequested { reason: reason.clone() }),
             Command::Release(job) => self.verb(*job, Event::Released),
             Command::Retry(job) => self.retry(*job),
-            Command::Edit { job, edit } => self.verb(*job, Event::Edited(edit.clone())),
+            Command::Edit { job, edit } => self.edit(*job, edit),
             Command::Delete { job, force } => self.delete(*job, *force),
-            Command::ReserveIds { n } => Ok(self.reserve_ids(*n)),
+            Command::ReserveIds { n } => self.reserve_ids(*n),
         };
         reply.unwrap_or_else(Reply::Rejected)
     }
@@ -186,10 +200,19 @@ impl<'a> Batch<'a> {
         self.verb(at, Event::Deleted { force })
     }
 
-    fn reserve_ids(&mut self, n: u32) -> Reply {
+    fn edit(&mut self, at: JobRef, edit: &Edit) -> Result<Reply, Rejection> {
+        edit.check()?;
+        self.verb(at, Event::Edited(edit.clone()))
+    }
+
+    fn reserve_ids(&mut self, n: u32) -> Result<Reply, Rejection> {
+        if !(1..=limits::RESERVED_IDS_MAX).contains(&n) {
+            let why = format!("must be 1 to {}", limits::RESERVED_IDS_MAX);
+            return Err(Invalid { field: "n".to_owned(), why }.into());
+        }
         let first = self.next_job;
-        self.next_job = JobId(first.0 + u64::from(n.min(limits::RESERVED_IDS_MAX)));
-        Reply::Reserved { first }
+        self.next_job = JobId(first.0 + u64::from(n));
+        Ok(Reply::Reserved { first })
     }
 
     fn record_run(&mut self, at: JobRef, record: RunRecord) {
@@ -199,6 +222,14 @@ impl<'a> Batch<'a> {
     fn into_changes(mut self) -> Vec<Change> {
         if self.next_job != self.set.next_job {
             self.changes.push(Change::NextJob(self.next_job));
+        }
+        // What the batch had written of jobs that it then removed must not outlive them.
+        if self.jobs.values().any(Option::is_none) {
+            let gone = |at: &JobRef| matches!(self.jobs.get(at), Some(None));
+            self.changes.retain(|change| match change {
+                Change::Payload(at, ..) | Change::Run(at, _) => !gone(at),
+                _ => true,
+            });
         }
         for at in &self.touched {
             let before = self.set.jobs.get(at).cloned();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Millis, Priority, RetryPolicy, Time};
+use super::{Backoff, Edit, Millis, Priority, RetryPolicy, Time};
 
 /// Bounds of a job, named, with the reason for each number where it is not the design's own.
 pub mod limits {
@@ -152,17 +152,10 @@ impl JobSpec {
         ensure("delay", self.delay.is_none() || self.run_at.is_none(), || {
             "give either `delay` or `run_at`, not both".to_owned()
         })?;
-        for (field, time) in [("run_at", self.run_at), ("expires_at", self.expires_at)] {
-            ensure(field, time.is_none_or(|t| t <= Time::MAX), || "is after the year 9999".to_owned())?;
-        }
-        ensure("max_attempts", self.max_attempts.is_none_or(|n| (1..=limits::ATTEMPTS_MAX).contains(&n)), || {
-            format!("must be 1 to {}", limits::ATTEMPTS_MAX)
-        })?;
-        ensure(
-            "timeout",
-            self.timeout.is_none_or(|t| (limits::TIMEOUT_MIN..=limits::TIMEOUT_MAX).contains(&t)),
-            || "must be 1ms to 24h".to_owned(),
-        )?;
+        check_time("run_at", self.run_at)?;
+        check_time("expires_at", self.expires_at)?;
+        check_attempts(self.max_attempts)?;
+        check_timeout(self.timeout)?;
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
         self.check_tags()
     }
@@ -181,6 +174,18 @@ impl JobSpec {
             ensure("tags", self.tags[..i].iter().all(|(k, _)| k != key), || format!("{key:?} occurs twice"))?;
         }
         Ok(())
+    }
+}
+
+impl Edit {
+    /// Checks every bound of a job that an edit can change.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), Invalid> {
+        check_time("run_at", self.run_at)?;
+        check_attempts(self.max_attempts)?;
+        check_timeout(self.timeout)
     }
 }
 
@@ -234,6 +239,21 @@ pub fn name_problem(name: &str) -> Option<String> {
 
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     name_problem(name).map_or(Ok(()), |why| Err(Invalid { field: field.to_owned(), why }))
+}
+
+fn check_time(field: &str, time: Option<Time>) -> Result<(), Invalid> {
+    ensure(field, time.is_none_or(|t| t <= Time::MAX), || "is after the year 9999".to_owned())
+}
+
+fn check_attempts(max: Option<u32>) -> Result<(), Invalid> {
+    ensure("max_attempts", max.is_none_or(|n| (1..=limits::ATTEMPTS_MAX).contains(&n)), || {
+        format!("must be 1 to {}", limits::ATTEMPTS_MAX)
+    })
+}
+
+fn check_timeout(timeout: Option<Millis>) -> Result<(), Invalid> {
+    let allowed = limits::TIMEOUT_MIN..=limits::TIMEOUT_MAX;
+    ensure("timeout", timeout.is_none_or(|t| allowed.contains(&t)), || "must be 1ms to 24h".to_owned())
 }
 
 fn ensure(field: &str, holds: bool, why: impl FnOnce() -> String) -> Result<(), Invalid> {

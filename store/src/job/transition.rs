@@ -40,8 +40,16 @@ pub fn transition(job: Option<&Job>, event: &Event, now: Time) -> Result<Option<
 
 /// The wall clock may step back; a job's own times never do.
 fn not_before_its_past(job: &Job, now: Time) -> Time {
-    let claimed_at = job.lease().map_or(job.enqueued_at, |lease| lease.claimed_at);
-    now.max(job.enqueued_at).max(claimed_at).max(job.finalized_at().unwrap_or_default())
+    let last_change = match &job.state {
+        // What is available was so at its `run_at` already.
+        State::Available => job.run_at,
+        State::Running(lease) => lease.claimed_at,
+        State::Completed { finalized_at }
+        | State::Discarded { finalized_at, .. }
+        | State::Cancelled { finalized_at, .. } => *finalized_at,
+        State::Held | State::Blocked | State::Scheduled | State::Retryable => job.enqueued_at,
+    };
+    now.max(job.enqueued_at).max(last_change)
 }
 
 fn enqueued(at: JobRef, queue: QueueId, kind: KindId, spec: &JobSpec, now: Time) -> Job {

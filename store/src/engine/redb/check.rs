@@ -1,14 +1,14 @@
 //! Compares everything in the file with everything else, in bounded memory but for one small entry a job.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{Redb, damaged, engine_error, read::View, tables};
 use crate::check::Report;
-use crate::codec::{self, Fold, Row};
+use crate::codec::{self, Fold};
 use crate::command::CountKey;
-use crate::engine::Dump;
+use crate::engine::{Dump, KeyRecord};
 use crate::error::StoreError;
 use crate::index;
 use crate::job::{Job, JobRef, Seq};
@@ -28,9 +28,10 @@ impl Redb {
     pub fn check(&self) -> Result<Report, StoreError> {
         let view = View(self.db.begin_read().map_err(engine_error)?);
         let mut report = Report::default();
-        let mut trails = follow_log(&view, &mut report)?;
-        check_jobs(&view, &mut trails, &mut report)?;
+        let (mut trails, trimmed) = follow_log(&view, &mut report)?;
+        check_jobs(&view, &mut trails, trimmed, &mut report)?;
         check_parts(&view, &mut report)?;
+        check_keys(&view, &mut report)?;
         for at in trails.keys() {
             report.find(|| format!("job {}: the log says that it is there, and it is not", at.job));
         }
@@ -79,9 +80,7 @@ impl Redb {
             dump.log.push(codec::decode(value).map_err(|e| damaged("log", key, e))?);
             Ok(())
         })?;
-        let meta = db.open_table(tables::META).map_err(engine_error)?;
-        let next = meta.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value());
-        dump.next_job = crate::job::JobId(next);
+        dump.next_job = crate::job::JobId(number(&view, tables::NEXT_JOB)?);
         Ok(dump)
     }
 }
@@ -99,10 +98,10 @@ fn each<const N: usize, V: redb::Value + 'static>(
 }
 
 /// Follows every job through the log: each event begins where the one before ended, and what it changed leads to what
-/// it says.
-fn follow_log(view: &View, report: &mut Report) -> Result<HashMap<JobRef, Trail>, StoreError> {
+/// it says. Also answers whether the beginning of the log was trimmed.
+fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail>, bool), StoreError> {
     let mut trails: HashMap<JobRef, Trail> = HashMap::new();
-    let mut last: Option<Seq> = None;
+    let (mut first, mut last): (Option<Seq>, Option<Seq>) = (None, None);
     each(view.0.open_table(tables::LOG), |key, value| {
         report.events += 1;
         let entry: LogEntry = match codec::decode(value) {
@@ -116,11 +115,22 @@ fn follow_log(view: &View, report: &mut Report) -> Result<HashMap<JobRef, Trail>
         report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
         report
             .ensure(last.is_none_or(|last| last.0 + 1 == seq.0), || format!("event {seq}: the one before is missing"));
+        first = first.or(Some(seq));
         last = Some(seq);
         follow(&mut trails, &entry, report);
         Ok(())
     })?;
-    Ok(trails)
+    let next = number(view, tables::NEXT_SEQ)?;
+    // A log that was trimmed to nothing still knows its next number.
+    let ends_well = last.is_none_or(|last| last.0 + 1 == next);
+    report.ensure(ends_well, || format!("the log should end before event {next}, and ends with {last:?}"));
+    Ok((trails, first.map_or(next, |first| first.0) > 1))
+}
+
+/// A single number of the store.
+fn number(view: &View, name: &str) -> Result<u64, StoreError> {
+    let meta = view.0.open_table(tables::META).map_err(engine_error)?;
+    Ok(meta.get(name).map_err(engine_error)?.map_or(1, |n| n.value()))
 }
 
 fn follow(trails: &mut HashMap<JobRef, Trail>, entry: &LogEntry, report: &mut Report) {
@@ -146,7 +156,14 @@ fn follow(trails: &mut HashMap<JobRef, Trail>, entry: &LogEntry, report: &mut Re
 }
 
 /// Every row decodes, is where the log left it, has its index entries, and is counted; and there are no others.
-fn check_jobs(view: &View, trails: &mut HashMap<JobRef, Trail>, report: &mut Report) -> Result<(), StoreError> {
+fn check_jobs(
+    view: &View,
+    trails: &mut HashMap<JobRef, Trail>,
+    trimmed: bool,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    let next_job = number(view, tables::NEXT_JOB)?;
+    let numbers: HashSet<u32> = view.names()?.into_iter().map(|(_, number)| number).collect();
     let lanes = view.0.open_table(tables::LANES).map_err(engine_error)?;
     let due = view.0.open_table(tables::DUE).map_err(engine_error)?;
     let lists = view.0.open_table(tables::LISTS).map_err(engine_error)?;
@@ -165,10 +182,16 @@ fn check_jobs(view: &View, trails: &mut HashMap<JobRef, Trail>, report: &mut Rep
         };
         report.ensure(job.at() == at, || format!("job {}: its row says that it is {}", at.job, job.id));
         if let Some(trail) = trail {
-            let digest = Row::of(&job).digest();
+            // Of the bytes as they are, not of what they decode to: nothing may hide behind a row.
+            let digest = xxhash_rust::xxh3::xxh3_64(row);
             report.ensure(trail.digest == digest, || format!("job {}: its row is not what the log left", at.job));
             report.folded += u64::from(trail.fold.is_some_and(|fold| fold.bytes() == row));
+        } else {
+            report.ensure(trimmed, || format!("job {}: nothing in the log leads to it", at.job));
         }
+        report.ensure(job.id.0 < next_job, || format!("job {}: its id has yet to be given out", at.job));
+        let named = numbers.contains(&job.queue.0) && numbers.contains(&job.kind.0);
+        report.ensure(named, || format!("job {}: its queue or its kind has no name", at.job));
         let keys = index::keys(&job);
         *counts.entry(index::count(&job)).or_default() += 1;
         let listed = lists.get(&tables::list(&keys.list)).map_err(engine_error)?.is_some();
@@ -216,4 +239,27 @@ fn check_parts(view: &View, report: &mut Report) -> Result<(), StoreError> {
         }
         Ok(())
     })
+}
+
+/// Every remembered call will be forgotten in its time, and nothing else will.
+fn check_keys(view: &View, report: &mut Report) -> Result<(), StoreError> {
+    let until = view.0.open_table(tables::KEYS_UNTIL).map_err(engine_error)?;
+    let mut there = 0;
+    each(view.0.open_table(tables::KEYS), |key, value| {
+        let record: KeyRecord = match codec::decode(value) {
+            Ok(record) => record,
+            Err(error) => {
+                report.find(|| damaged("keys", key, error).to_string());
+                return Ok(());
+            }
+        };
+        let entry = tables::key_until(tables::key_of(key), record.until);
+        let found = until.get(&entry).map_err(engine_error)?.is_some();
+        report.ensure(found, || format!("a remembered call until {} would never be forgotten", record.until.0));
+        there += u64::from(found);
+        Ok(())
+    })?;
+    let entries = until.len().map_err(engine_error)?;
+    report.ensure(entries == there, || format!("table keys_until: has {entries} entries, the calls have {there}"));
+    Ok(())
 }

@@ -99,7 +99,8 @@ fn dead(
             let key = tables::list_of(entry.map_err(engine_error)?.0.value());
             if key.state != StateName::Running {
                 // Past this tenant's running jobs, or before them: go on where the next ones would be.
-                let tenant = if key.state > StateName::Running { key.tenant.0 + 1 } else { key.tenant.0 };
+                let behind = u32::from(key.state > StateName::Running);
+                let Some(tenant) = key.tenant.0.checked_add(behind) else { return Ok(()) };
                 from = tables::list_start(TenantId(tenant), StateName::Running);
                 continue 'tenants;
             }
@@ -266,6 +267,9 @@ impl View {
         let first = tables::job(JobRef { tenant: query.tenant, job: JobId(0) });
         let last = tables::job(JobRef { tenant: query.tenant, job: before });
         let mut page = Vec::new();
+        if limit == 0 {
+            return Ok(page);
+        }
         let range = jobs.range::<&[u8; 12]>(&first..&last).map_err(engine_error)?;
         for entry in range.rev().take(WALKED_ROWS_MAX) {
             let (key, row) = entry.map_err(engine_error)?;

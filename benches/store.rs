@@ -1,0 +1,3 @@
+//! What the write path of the store costs.
+
+fn main() {}

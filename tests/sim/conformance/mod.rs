@@ -1,0 +1,11 @@
+//! Every semantic of the store as a case, on both engines, on virtual time.
+
+mod boots;
+mod claim;
+mod enqueue;
+mod keys;
+mod limits;
+mod queries;
+mod runs;
+mod staged;
+mod verbs;

@@ -1,0 +1,12 @@
+//! The simulator: the rules about jobs as a table, every semantic on every engine, seeded workloads, and crashes.
+//!
+//! `transition` holds the pure rules against a table written from the design. `conformance` runs each semantic as a case
+//! on both engines at once, on virtual time ([`world`]). `workload` does the same with random commands. `recovery` kills
+//! real processes and damages real files. `writer` is what callers see of the one thread that writes.
+
+mod conformance;
+mod recovery;
+mod transition;
+mod workload;
+mod world;
+mod writer;

@@ -1,0 +1,374 @@
+//! Two stores that are given the same commands at the same times: one in memory, one in a file. Every reply, every answer
+//! and in the end everything that is kept must be equal, and the file must pass its own check.
+//!
+//! Batches go through [`step`], as in the writer but on this thread. While a case only makes single calls, two more
+//! stores behind [`Handle`]s get them too: that is the surface which the rest of the program uses.
+
+use runner_store::Handle;
+use runner_store::clock::Clock;
+use runner_store::command::{
+    Answer, Claim, Command, EndBoots, Enqueue, Finish, Grant, JobsQuery, Lane, Measured, Name, NameClass, Part, Query,
+    Reply, RunRecord, RunRef,
+};
+use runner_store::engine::memory::Memory;
+use runner_store::engine::redb::{Commit, Redb};
+use runner_store::engine::{Dump, Engine, Persisted};
+use runner_store::handle::Writer;
+use runner_store::job::{
+    BootId, Job, JobId, JobRef, JobSpec, KindId, Millis, Outcome, QueueId, Rejection, RunNumber, RunSettings, Seq,
+    StateName, TenantId, Time,
+};
+use runner_store::log::LogEntry;
+use runner_store::writer::step;
+use tempfile::TempDir;
+
+/// When every world begins: some time in 2023.
+pub(crate) const START: Time = Time(1_700_000_000_000);
+/// The boot that claims where a case does not say who.
+pub(crate) const BOOT: BootId = BootId(0xB007);
+pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) clock: Clock,
+    memory: Memory,
+    redb: Option<Redb>,
+    handles: Option<[(Handle, Writer); 2]>,
+    dir: TempDir,
+    persisted: Persisted,
+}
+
+/// Runs one case, then compares and checks everything.
+#[track_caller]
+pub(crate) fn case(run: impl FnOnce(&mut World)) {
+    let mut world = World::new();
+    run(&mut world);
+    world.check();
+}
+
+/// A folder that is quick to write to, where the system has one: these tests are about what is written, not about disks.
+pub(crate) fn quick_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("there is a folder for temporary files")
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = quick_dir();
+        let clock = Clock::manual(START);
+        let file = |name: &str| Redb::create(&dir.path().join(name), clock.clone(), Commit::OnePhase).unwrap();
+        let redb = Some(file("sync.redb"));
+        let engines: [Box<dyn Engine>; 2] = [Box::new(Memory::new(clock.clone())), Box::new(file("handle.redb"))];
+        let handles = Some(engines.map(|engine| Handle::start(engine).unwrap()));
+        Self { memory: Memory::new(clock.clone()), redb, handles, dir, clock, persisted: Persisted::default() }
+    }
+
+    /// A world without handles, for long runs.
+    pub(crate) fn without_handles() -> Self {
+        Self { handles: None, ..Self::new() }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub(crate) fn advance(&self, ms: u64) {
+        self.clock.advance(Millis(ms));
+    }
+
+    /// Several commands in one transaction.
+    #[track_caller]
+    pub(crate) fn batch(&mut self, commands: &[Command]) -> Vec<Reply> {
+        self.handles = None;
+        self.step(commands)
+    }
+
+    /// One command.
+    #[track_caller]
+    pub(crate) fn call(&mut self, command: Command) -> Reply {
+        let reply = self.step(std::slice::from_ref(&command)).remove(0);
+        for (handle, _) in self.handles.iter().flatten() {
+            assert_eq!(handle.call_blocking(command.clone()).as_ref(), Ok(&reply), "the handle's reply to {command:?}");
+        }
+        reply
+    }
+
+    #[track_caller]
+    fn step(&mut self, commands: &[Command]) -> Vec<Reply> {
+        let (in_memory, persisted) = step(&mut self.memory, commands).unwrap();
+        let (in_file, also) = step(self.redb.as_mut().unwrap(), commands).unwrap();
+        assert_eq!(in_memory.replies, in_file.replies, "the engines disagree on {commands:?}");
+        assert_eq!(in_memory.changes, in_file.changes, "the engines disagree on {commands:?}");
+        assert_eq!(persisted, also, "the engines disagree on {commands:?}");
+        self.persisted = persisted;
+        in_memory.replies
+    }
+
+    /// What the last batch led to.
+    pub(crate) fn persisted(&self) -> &Persisted {
+        &self.persisted
+    }
+
+    /// Drops the file as a dying process would, and opens it again.
+    pub(crate) fn reopen(&mut self) {
+        self.redb = None;
+        let path = self.dir.path().join("sync.redb");
+        self.redb = Some(Redb::open(&path, self.clock.clone(), Commit::OnePhase).unwrap());
+    }
+
+    /// Compares everything that is kept, and lets the file check itself.
+    #[track_caller]
+    pub(crate) fn check(&mut self) -> Dump {
+        let dump = self.memory.dump();
+        let redb = self.redb.as_ref().unwrap();
+        assert_dumps_equal(&dump, &redb.dump().unwrap());
+        let report = redb.check().unwrap();
+        assert!(report.is_clean(), "{:#?}", report.findings);
+        assert_eq!((report.jobs, report.folded), (dump.jobs.len() as u64, dump.jobs.len() as u64));
+        if let Some(handles) = self.handles.take() {
+            for (handle, writer) in handles {
+                drop(handle);
+                writer.join();
+            }
+            let redb = Redb::open(&self.dir.path().join("handle.redb"), self.clock.clone(), Commit::OnePhase).unwrap();
+            assert_dumps_equal(&dump, &redb.dump().unwrap());
+        }
+        dump
+    }
+
+    /// The answer to a query, the same from both engines.
+    #[track_caller]
+    pub(crate) fn ask(&self, query: &Query) -> Answer {
+        let answers = [self.memory.reader(), self.redb.as_ref().unwrap().reader()]
+            .map(|reader| reader.snapshot().unwrap().read(query).unwrap());
+        let [in_memory, in_file] = answers;
+        assert_eq!(in_memory, in_file, "the engines disagree on {query:?}");
+        in_memory
+    }
+
+    #[track_caller]
+    pub(crate) fn job(&self, id: JobId) -> Job {
+        self.find(id).unwrap_or_else(|| panic!("job {id} is not there"))
+    }
+
+    pub(crate) fn find(&self, id: JobId) -> Option<Job> {
+        match self.ask(&Query::Job(at(id))) {
+            Answer::Job(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn state(&self, id: JobId) -> StateName {
+        self.job(id).state.name()
+    }
+
+    pub(crate) fn payload(&self, id: JobId, part: Part) -> Option<Vec<u8>> {
+        match self.ask(&Query::Payload(at(id), part)) {
+            Answer::Payload(bytes) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn runs(&self, id: JobId) -> Vec<RunRecord> {
+        match self.ask(&Query::Runs(at(id))) {
+            Answer::Runs(runs) => runs,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn list(&self, query: JobsQuery) -> Vec<u64> {
+        match self.ask(&Query::Jobs(query)) {
+            Answer::Jobs(jobs) => jobs.iter().map(|job| job.id.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn log(&self, since: u64, limit: u32) -> Vec<LogEntry> {
+        match self.ask(&Query::Events { since: Seq(since), limit }) {
+            Answer::Events(entries) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The names of a job's events, in order.
+    pub(crate) fn events(&self, id: JobId) -> Vec<&'static str> {
+        self.log(0, 1_000).iter().filter(|e| e.job.job == id).map(|e| e.event.as_str()).collect()
+    }
+
+    pub(crate) fn name(&self, class: NameClass, name: &str) -> Option<u32> {
+        let Answer::Names(names) = self.ask(&Query::Names) else { panic!("not names") };
+        let wanted = Name { tenant: TENANT, class, name: name.to_owned() };
+        names.into_iter().find(|(name, _)| *name == wanted).map(|(_, number)| number)
+    }
+
+    /// The lane of a queue and a kind; one that nobody has ever used where either name is unknown.
+    pub(crate) fn lane(&self, queue: &str, kind: &str) -> Lane {
+        Lane {
+            tenant: TENANT,
+            queue: QueueId(self.name(NameClass::Queue, queue).unwrap_or(u32::MAX)),
+            kind: KindId(self.name(NameClass::Kind, kind).unwrap_or(u32::MAX)),
+            suspect: false,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn enqueue(&mut self, spec: JobSpec) -> JobId {
+        self.enqueue_all(vec![spec])[0]
+    }
+
+    #[track_caller]
+    pub(crate) fn enqueue_all(&mut self, jobs: Vec<JobSpec>) -> Vec<JobId> {
+        ids(&self.call(enqueue(jobs)))
+    }
+
+    /// Claims from the lane of kind `work` in queue `default`, suspects after the others.
+    #[track_caller]
+    pub(crate) fn claim(&mut self, max: u32) -> Vec<u64> {
+        let command = self.claiming(max);
+        claimed(&self.call(command)).iter().map(|job| job.id.0).collect()
+    }
+
+    /// The command of [`World::claim`].
+    pub(crate) fn claiming(&self, max: u32) -> Command {
+        let lane = self.lane("default", "work");
+        claim(BOOT, max, &[lane, Lane { suspect: true, ..lane }])
+    }
+
+    /// Makes due what is due, claims, and expects exactly this job.
+    #[track_caller]
+    pub(crate) fn start(&mut self, id: JobId) -> RunRef {
+        assert_eq!(self.claim(1), [id.0]);
+        self.run(id)
+    }
+
+    /// The job's latest run.
+    #[track_caller]
+    pub(crate) fn run(&self, id: JobId) -> RunRef {
+        RunRef { at: at(id), run: self.job(id).run }
+    }
+
+    /// Records how the job's latest run ended, and answers the job.
+    #[track_caller]
+    pub(crate) fn finish(&mut self, id: JobId, outcome: Outcome) -> Job {
+        let command = finish(self.run(id), outcome);
+        job_of(&self.call(command))
+    }
+
+    /// Claims the job and ends its run so.
+    #[track_caller]
+    pub(crate) fn run_once(&mut self, id: JobId, outcome: Outcome) -> Job {
+        self.start(id);
+        self.finish(id, outcome)
+    }
+}
+
+#[track_caller]
+fn assert_dumps_equal(left: &Dump, right: &Dump) {
+    assert_eq!(left.jobs, right.jobs);
+    assert_eq!(left.log, right.log);
+    assert_eq!(left.runs, right.runs);
+    assert_eq!(left.payloads, right.payloads);
+    assert_eq!(left, right);
+}
+
+pub(crate) fn at(id: JobId) -> JobRef {
+    JobRef { tenant: TENANT, job: id }
+}
+
+/// A job of kind `work` in queue `default`.
+pub(crate) fn work() -> JobSpec {
+    JobSpec::new("work", "{}")
+}
+
+/// The same, that changes something.
+pub(crate) fn work_with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
+    let mut spec = work();
+    change(&mut spec);
+    spec
+}
+
+pub(crate) fn enqueue(jobs: Vec<JobSpec>) -> Command {
+    Command::Enqueue(Enqueue { tenant: TENANT, key: None, jobs })
+}
+
+pub(crate) fn claim(holder: BootId, max: u32, lanes: &[Lane]) -> Command {
+    let grants = lanes.iter().map(|lane| Grant { lane: *lane, max }).collect();
+    Command::Claim(Claim { holder, max, grants })
+}
+
+pub(crate) fn finish(run: RunRef, outcome: Outcome) -> Command {
+    Command::Finish(Box::new(finishing(run, outcome)))
+}
+
+pub(crate) fn finishing(run: RunRef, outcome: Outcome) -> Finish {
+    Finish {
+        run,
+        outcome,
+        settings: RunSettings::default(),
+        measured: Measured::default(),
+        staged: Vec::new(),
+        checkpoint: None,
+    }
+}
+
+pub(crate) fn end_boots(living: BootId, started: Vec<RunRef>) -> Command {
+    Command::EndBoots(EndBoots { living, started, settings: Vec::new() })
+}
+
+pub(crate) fn cancel(id: JobId) -> Command {
+    Command::Cancel { job: at(id), reason: None }
+}
+
+pub(crate) fn failed(message: &str) -> Outcome {
+    Outcome::Failed { message: message.to_owned(), retry_after: None }
+}
+
+pub(crate) fn completed() -> Outcome {
+    Outcome::Completed { output: Vec::new() }
+}
+
+pub(crate) fn stale(run: u32) -> Reply {
+    Reply::Rejected(Rejection::Stale { said: RunNumber(run) })
+}
+
+/// The ids that an enqueue answered.
+#[track_caller]
+pub(crate) fn ids(reply: &Reply) -> Vec<JobId> {
+    match reply {
+        Reply::Enqueued(jobs) => jobs.iter().map(|job| job.id).collect(),
+        other => panic!("not enqueued: {other:?}"),
+    }
+}
+
+/// The jobs that a claim answered.
+#[track_caller]
+pub(crate) fn claimed(reply: &Reply) -> Vec<Job> {
+    match reply {
+        Reply::Claimed(jobs) => jobs.iter().map(|job| (**job).clone()).collect(),
+        other => panic!("not claimed: {other:?}"),
+    }
+}
+
+/// The ids that a claim answered.
+#[track_caller]
+pub(crate) fn claimed_ids(reply: &Reply) -> Vec<u64> {
+    claimed(reply).iter().map(|job| job.id.0).collect()
+}
+
+/// The job that a verb or a finish answered.
+#[track_caller]
+pub(crate) fn job_of(reply: &Reply) -> Job {
+    match reply {
+        Reply::Job { job, .. } => (**job).clone(),
+        other => panic!("not a job: {other:?}"),
+    }
+}
+
+/// The job that a verb answered, and whether it changed.
+#[track_caller]
+pub(crate) fn changed(reply: &Reply) -> bool {
+    match reply {
+        Reply::Job { changed, .. } => *changed,
+        other => panic!("not a job: {other:?}"),
+    }
+}

@@ -1,0 +1,174 @@
+//! The writer's thread: what callers learn when the engine fails, and what it tells after each commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use runner_store::Handle;
+use runner_store::clock::Clock;
+use runner_store::command::{Command, CountKey, Query, Reply, RunRef};
+use runner_store::engine::memory::Memory;
+use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, WorkingSet};
+use runner_store::error::{CallError, StoreError};
+use runner_store::handle::Writer;
+use runner_store::job::{JobId, Millis, RunNumber, StateName, Time};
+
+use crate::world::*;
+
+#[derive(Clone, Copy)]
+enum Failure {
+    /// An error where nothing was written.
+    Before,
+    /// An error although everything was written.
+    After,
+    /// A panic although everything was written.
+    Panic,
+}
+
+/// An engine that fails its next commit once it is told to.
+struct Failing {
+    memory: Memory,
+    how: Failure,
+    now: Arc<AtomicBool>,
+}
+
+impl Engine for Failing {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        self.memory.prefetch(needs)
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        let fails = self.now.load(Ordering::SeqCst);
+        if !fails || !matches!(self.how, Failure::Before) {
+            let persisted = self.memory.persist(changes)?;
+            if !fails {
+                return Ok(persisted);
+            }
+        }
+        assert!(!matches!(self.how, Failure::Panic), "a planted panic of the engine");
+        Err(StoreError::Engine("a planted failure".to_owned()))
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.memory.reader()
+    }
+}
+
+fn start() -> (Handle, Writer) {
+    Handle::start(Box::new(Memory::new(Clock::manual(START)))).unwrap()
+}
+
+/// Whether this future is ready at its first look.
+fn is_ready(future: impl Future<Output = ()>) -> bool {
+    let future = std::pin::pin!(future);
+    matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+}
+
+#[track_caller]
+fn check_failure(how: Failure, happened: bool) {
+    let now = Arc::new(AtomicBool::new(false));
+    let engine = Failing { memory: Memory::new(Clock::manual(START)), how, now: Arc::clone(&now) };
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    assert!(handle.call_blocking(enqueue(vec![work()])).is_ok());
+    now.store(true, Ordering::SeqCst);
+    let unknown = handle.call_blocking(enqueue(vec![work()]));
+    assert!(matches!(unknown, Err(CallError::Unknown(_))), "{unknown:?}");
+    for _ in 0..3 {
+        assert_eq!(handle.call_blocking(enqueue(vec![work()])), Err(CallError::Stopped), "a failure is sticky");
+    }
+    assert!(handle.failure().is_some());
+    let there = handle.snapshot().unwrap().read(&Query::Job(at(JobId(2)))).unwrap();
+    assert_eq!(there != runner_store::command::Answer::Job(None), happened, "that is why it is called unknown");
+    drop(handle);
+    writer.join();
+}
+
+#[test]
+fn a_failed_commit_is_unknown_and_everything_after_it_did_not_happen() {
+    check_failure(Failure::Before, false);
+    check_failure(Failure::After, true);
+}
+
+/// The story: the writer panicked behind its commit, its callers looked at the failure that it had left, took themselves
+/// for callers that were still queued, and told their clients that nothing had happened.
+#[test]
+fn a_panic_behind_a_commit_is_unknown_too() {
+    check_failure(Failure::Panic, true);
+}
+
+#[test]
+fn notices_add_up_until_they_are_taken() {
+    let (handle, writer) = start();
+    let call = |command| handle.call_blocking(command).unwrap();
+    call(enqueue(vec![work(); 3]));
+    call(enqueue(vec![work_with(|s| s.delay = Some(Millis(50)))]));
+    assert!(is_ready(handle.board().changed()));
+    let notices = handle.board().take();
+    let kind = handle.kind_id(TENANT, "work").unwrap();
+    let queue = handle.queue_id(TENANT, "default").unwrap();
+    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let count = |state| notices.counts.get(&CountKey { lane, state }).copied();
+    assert_eq!((count(StateName::Available), count(StateName::Scheduled)), (Some(3), Some(1)));
+    assert_eq!(notices.next_due, Some(Time(START.0 + 50)));
+    call(claim(BOOT, 1, &[lane]));
+    call(cancel(JobId(1)));
+    let notices = handle.board().take();
+    assert_eq!(notices.cancelled, [RunRef { at: at(JobId(1)), run: RunNumber(1) }]);
+    assert_eq!(notices.next_due, Some(Time(START.0 + 50)), "a state, not a difference");
+    call(claim(BOOT, 1, &[lane]));
+    call(Command::Delete { job: at(JobId(2)), force: true });
+    assert_eq!(handle.board().take().cancelled, [RunRef { at: at(JobId(2)), run: RunNumber(1) }]);
+    assert_eq!((&*handle.kind_name(kind), &*handle.queue_name(queue)), ("work", "default"));
+    drop(handle);
+    writer.join();
+}
+
+/// The story: a scheduler that claims at every notice found nothing, and was woken by the commit of that very claim.
+#[test]
+fn a_commit_that_changed_nothing_is_no_news() {
+    let (handle, writer) = start();
+    handle.call_blocking(enqueue(vec![work_with(|s| s.hold = true)])).unwrap();
+    assert!(is_ready(handle.board().changed()));
+    for command in [claim(BOOT, 9, &[]), Command::Due, cancel(JobId(99))] {
+        handle.call_blocking(command).unwrap();
+        assert!(!is_ready(handle.board().changed()));
+    }
+    drop(handle);
+    writer.join();
+}
+
+/// The story: whoever waited for a job that was then deleted waited for ever.
+#[test]
+fn who_waits_for_a_job_learns_how_it_ended_or_that_it_is_gone() {
+    let (handle, writer) = start();
+    handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
+    let [ended, deleted] = [1, 2].map(|id| handle.board().wait_for(at(JobId(id))));
+    handle.call_blocking(cancel(JobId(1))).unwrap();
+    handle.call_blocking(Command::Delete { job: at(JobId(2)), force: false }).unwrap();
+    assert_eq!(ended.blocking_recv(), Ok(StateName::Cancelled));
+    assert!(deleted.blocking_recv().is_err());
+    drop(handle);
+    writer.join();
+}
+
+#[test]
+fn many_callers_at_once_each_get_their_own_reply() {
+    let (handle, writer) = start();
+    let mut all: Vec<u64> = std::thread::scope(|scope| {
+        let caller = |_| {
+            scope.spawn(|| {
+                let one = || match handle.call_blocking(enqueue(vec![work()])) {
+                    Ok(Reply::Enqueued(jobs)) => jobs[0].id.0,
+                    other => panic!("{other:?}"),
+                };
+                (0..50).map(|_| one()).collect::<Vec<_>>()
+            })
+        };
+        let callers: Vec<_> = (0..8).map(caller).collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    });
+    all.sort_unstable();
+    assert!(all.into_iter().eq(1..=400));
+    drop(handle);
+    writer.join();
+}
