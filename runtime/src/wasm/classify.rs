@@ -1,7 +1,7 @@
 //! Says which outcome an error of wasmtime's means: by its type and the run's flags, never by its text. Pure.
 
 use runner_store::job::outcome::Outcome;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::answer::cut;
@@ -43,6 +43,11 @@ pub(super) fn outcome(phase: Phase, error: &wasmtime::Error, denied: bool, limit
         return Outcome::OutOfMemory { limit_bytes: limits.memory_bytes };
     }
     let complaint = log.complaint(COMPLAINT_BYTES_MAX);
+    if error.is::<PoolConcurrencyLimitError>() {
+        // Each place has room for one run, so this is a bug of ours, and none of the guest's.
+        tracing::error!(%error, "no room in the pool");
+        return Outcome::Interrupted;
+    }
     if phase == Phase::Starting {
         let why = trap.map_or_else(|| escaped(&chain(error)), |trap| trap.to_string());
         let message = complaint.map_or_else(|| why.clone(), |complaint| format!("{why}: {complaint}"));

@@ -133,6 +133,18 @@ fn memory_is_summed_and_a_denied_growth_is_out_of_memory() {
 }
 
 #[test]
+fn tables_are_bounded() {
+    // Growing answers -1, as a memory's does, and giving up then is out of memory.
+    let grow = "(if (i32.eq (table.grow $t (ref.null func) (i32.const 1000000000)) (i32.const -1)) (then unreachable))";
+    let table = "(table $t 1 funcref)";
+    check(&handler_with(table, &format!("{grow} {RESULT}")), |_| {}, OutcomeName::OutOfMemory);
+    // From the start: the pool has no such place, which is known at load.
+    let large = "(table $t 1000000 funcref)";
+    let refused = host().compile("guest", &handler_with(large, RESULT), Manifest::default());
+    assert!(refused.is_err());
+}
+
+#[test]
 fn a_run_that_copes_with_a_denied_growth_is_completed() {
     let copes = handler(&format!("(drop (memory.grow (i32.const 16384))) {RESULT}"));
     let report = check(&copes, |_| {}, OutcomeName::Completed);
