@@ -38,8 +38,10 @@ pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Jso
     let before = params.take_as("cursor", parse_cursor)?;
     params.finish()?;
     let tenant = TenantId::DEFAULT;
-    let (kind_id, queue_id) =
-        (kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)), queue.as_ref().map(|q| app.store.queue_id(tenant, q)));
+    let (kind_id, queue_id) = (
+        kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)),
+        queue.as_ref().map(|q| app.store.queue_id(tenant, q)),
+    );
     // A name that no job ever had has no jobs.
     if kind_id == Some(None) || queue_id == Some(None) {
         return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
@@ -82,11 +84,7 @@ pub async fn show(
 }
 
 /// `GET /v1/jobs/{id}/output`: the bytes as the handler gave them.
-pub async fn output(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    params: Params,
-) -> Result<Response, Problem> {
+pub async fn output(State(app): State<Arc<App>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     let at = job_ref(&id)?;
     let view = app.store.snapshot()?;

@@ -212,7 +212,8 @@ fn expected(value: &Value<'_>) -> Result<StateName, Bad> {
     let finals = StateName::ALL.into_iter().filter(|state| state.is_final());
     let word = value.str()?;
     finals.clone().find(|state| state.as_str() == word).ok_or_else(|| {
-        let hint = nearest(&word, finals.map(StateName::as_str)).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+        let hint = nearest(&word, finals.map(StateName::as_str))
+            .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
         value.bad(&format!("must be completed, discarded or cancelled{hint}"))
     })
 }
@@ -257,7 +258,8 @@ mod tests {
         let spec = |text| read(text).unwrap().into_spec(&KindDefaults { queue: Some("m".into()), priority: Some(-3) });
         let plain = spec(r#"{"kind": "a"}"#);
         assert_eq!((plain.queue.as_str(), plain.priority, plain.args.as_slice()), ("m", Priority(-3), ARGS_DEFAULT));
-        let own = spec(r#"{"kind": "a", "queue": "q", "priority": 0, "args": null, "retry": {"delays": ["1s", "5m"]}}"#);
+        let own =
+            spec(r#"{"kind": "a", "queue": "q", "priority": 0, "args": null, "retry": {"delays": ["1s", "5m"]}}"#);
         assert_eq!((own.queue.as_str(), own.priority, own.args.as_slice()), ("q", Priority(0), b"null".as_slice()));
         assert_eq!(own.retry.unwrap().backoff, Backoff::List(vec![Millis(1_000), Millis(300_000)]));
         assert_eq!(read(r#"{"kind": "a", "args_base64": "/w=="}"#).unwrap().args, [255]);

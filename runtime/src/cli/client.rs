@@ -1,0 +1,259 @@
+//! The command line's side of the API: one client, two backs.
+//!
+//! Where a server runs, it is asked: over the unix socket in the data directory, or at a URL. Where none runs, the store
+//! is opened and the very same router answers in this process. So the command line has no implementation of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use runner_store::Handle;
+use runner_store::clock::Clock;
+use runner_store::dir::{Create, StoreDir};
+use runner_store::engine::redb::Commit;
+use runner_store::handle::Writer;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::exit::{Code, Failure};
+use crate::api::error::Problem;
+use crate::api::plugins::Plugins;
+use crate::api::serve::SOCKET;
+use crate::api::{self, App};
+
+/// How long a server may take to accept a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long an answer may take: longer than the longest wait that the API allows.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// Where to ask.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Target {
+    /// The store's folder; a server that runs on it is asked, else the store is opened
+    #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+    pub data: PathBuf,
+    /// A server elsewhere, for example http://127.0.0.1:7070
+    #[arg(long, value_name = "URL", env = "RUNNER_URL")]
+    pub url: Option<String>,
+}
+
+/// See the module.
+pub struct Client(Back);
+
+enum Back {
+    Tcp { authority: String },
+    Unix(PathBuf),
+    Local { router: Router, writer: Writer },
+}
+
+/// An answer of the API.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub bytes: Bytes,
+}
+
+impl Client {
+    /// Finds out whom to ask.
+    ///
+    /// # Errors
+    /// The URL is none, or no server runs and the store cannot be opened.
+    pub async fn open(target: &Target) -> Result<Self, Failure> {
+        if let Some(url) = &target.url {
+            return Ok(Self(Back::Tcp { authority: authority(url)? }));
+        }
+        let socket = target.data.join(SOCKET);
+        match UnixStream::connect(&socket).await {
+            Ok(_) => Ok(Self(Back::Unix(socket))),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let message = format!("`{}` belongs to another user; run this as the server's user", socket.display());
+                Err(Failure::new(Code::NotAllowed, message))
+            }
+            Err(_) => Self::local(&target.data),
+        }
+    }
+
+    fn local(data: &Path) -> Result<Self, Failure> {
+        let engine = StoreDir::new(data).open(Create::No, Clock::System, Commit::default())?;
+        let (handle, writer) = Handle::start(Box::new(engine))?;
+        let app = App::new(handle, Plugins::default(), Box::new(|| Some("no_node")));
+        Ok(Self(Back::Local { router: api::router(app), writer }))
+    }
+
+    /// Whether the store was opened here, so that nothing runs.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.0, Back::Local { .. })
+    }
+
+    /// Closes what was opened.
+    pub async fn close(self) {
+        if let Back::Local { router, writer } = self.0 {
+            drop(router);
+            // A bug of the writer was reported by its own hook.
+            _ = tokio::task::spawn_blocking(|| writer.join()).await;
+        }
+    }
+
+    /// Asks for something without a body.
+    ///
+    /// # Errors
+    /// The server does not answer, or says no.
+    pub async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    /// Posts JSON, under an idempotency key if there is one.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post(&self, path: &str, key: Option<&str>, body: Option<String>) -> Result<Answer, Failure> {
+        self.call(Method::POST, path, key, body).await
+    }
+
+    /// Deletes something.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::DELETE, path, None, None).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<String>,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = key {
+            request = request.header(api::enqueue::IDEMPOTENCY_KEY, key);
+        }
+        let authority = match &self.0 {
+            Back::Tcp { authority } => authority,
+            Back::Unix(_) | Back::Local { .. } => "localhost",
+        };
+        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        let request = request.header(header::HOST, authority).body(body);
+        let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
+        match tokio::time::timeout(ANSWER_WITHIN, self.send(request)).await {
+            Ok(answer) => answer?.checked(),
+            Err(_) => Err(self.unreachable(&format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        match &self.0 {
+            Back::Local { router, .. } => {
+                let service = TowerToHyperService::new(router.clone());
+                let response = match service.call(request.map(Body::new)).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                };
+                let status = response.status();
+                let body = response.into_body().collect().await;
+                let body =
+                    body.map_err(|error| Failure::new(Code::Failed, format!("the answer broke off: {error}")))?;
+                Ok(Answer { status, bytes: body.to_bytes() })
+            }
+            Back::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error.to_string()))?;
+                self.exchange(stream, request).await
+            }
+            Back::Tcp { authority } => {
+                let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(authority)).await;
+                let stream = connect
+                    .map_err(|_| self.unreachable("no connection"))?
+                    .map_err(|error| self.unreachable(&error.to_string()))?;
+                self.exchange(stream, request).await
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, Failure> {
+        let lost = |error: hyper::Error| self.unreachable(&format!("the connection broke off: {error}"));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok(Answer { status, bytes: response.into_body().collect().await?.to_bytes() })
+        };
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            answered = answer.as_mut() => answered.map_err(lost),
+            // The connection's own end tells nothing that the answer does not tell.
+            _ = connection => answer.await.map_err(lost),
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        let (whom, mend) = match &self.0 {
+            Back::Tcp { authority } => (format!("http://{authority}"), "is it running, and is this its address?"),
+            Back::Unix(path) => (path.display().to_string(), "is the server still running?"),
+            Back::Local { .. } => ("the store".to_owned(), "is the disk slow?"),
+        };
+        Failure::new(Code::Unreachable, format!("{whom} does not answer ({why}); {mend}"))
+    }
+}
+
+impl Answer {
+    /// The answer as a value.
+    ///
+    /// # Errors
+    /// It is not what this version of the API says.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.bytes).map_err(|error| {
+            let message = format!("the answer is not one of this version of the API ({error}); is it a runner?");
+            Failure::new(Code::Failed, message)
+        })
+    }
+
+    fn checked(self) -> Result<Self, Failure> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        match serde_json::from_slice::<Problem>(&self.bytes) {
+            Ok(problem) => Err(problem.into()),
+            Err(_) => Err(Failure::new(Code::Failed, format!("the server answered {}; is it a runner?", self.status))),
+        }
+    }
+}
+
+fn authority(url: &str) -> Result<String, Failure> {
+    let uri: axum::http::Uri =
+        url.parse().map_err(|error| Failure::usage(format!("{url:?} is not a URL ({error})")))?;
+    let authority = match (uri.scheme_str(), uri.authority()) {
+        (Some("http"), Some(authority)) => authority,
+        (Some("https"), _) => {
+            return Err(Failure::usage(format!(
+                "{url:?}: https is not spoken yet; use http on this machine, or a tunnel"
+            )));
+        }
+        _ => return Err(Failure::usage(format!("{url:?} is not a URL; write for example http://127.0.0.1:7070"))),
+    };
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(Failure::usage(format!("{url:?} has a path; give only http://{authority}")));
+    }
+    let port = if authority.port().is_some() { String::new() } else { ":80".to_owned() };
+    Ok(format!("{authority}{port}"))
+}

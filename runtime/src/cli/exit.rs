@@ -1,0 +1,134 @@
+//! How the command line ends: its exit codes, and errors that say what, where, and how to mend it.
+
+use std::io;
+use std::path::Path;
+
+use runner_store::error::{CallError, StoreError};
+
+use crate::api::error::Problem;
+use crate::node::NodeError;
+
+/// Exit codes. They are documented in `--help` and never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Done.
+    Done = 0,
+    /// It was tried, and failed.
+    Failed = 1,
+    /// What was asked for makes no sense.
+    Usage = 2,
+    /// There is no such thing.
+    NotFound = 3,
+    /// Not possible in the state that it is in.
+    Conflict = 4,
+    /// The server does not answer.
+    Unreachable = 5,
+    /// Not allowed.
+    NotAllowed = 6,
+    /// The store is damaged or foreign: do not restart.
+    StoreDamaged = 7,
+    /// Stopped after a storage error: restart, it checks.
+    StoreFailed = 8,
+    /// The store is in use, newer or missing.
+    StoreUnavailable = 9,
+    /// Waited for a job that was discarded.
+    Discarded = 10,
+    /// Waited for a job that was cancelled.
+    Cancelled = 11,
+    /// Waited, and the job has not ended.
+    TimedOut = 12,
+    /// The address is in use.
+    AddressInUse = 13,
+}
+
+/// The exit codes, for `--help`.
+pub const CODES_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable, 6 not allowed, 7 store damaged or \
+foreign (do not restart), 8 stopped after a storage error (restart: it checks), 9 store in use, newer or missing, \
+13 address in use; `job wait` and `enqueue --wait`: 10 discarded, 11 cancelled, 12 timed out waiting.";
+
+/// Why the command line did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// One or more lines for people; empty: what there is to say was said.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this code and message.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What was asked for makes no sense.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// A file could not be used.
+    #[must_use]
+    pub fn file(path: &Path, error: &io::Error) -> Self {
+        let path = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::usage(format!("`{path}` does not exist; check the name")),
+            io::ErrorKind::PermissionDenied => {
+                Self::new(Code::NotAllowed, format!("`{path}`: permission denied; make it readable for this user"))
+            }
+            _ => Self::usage(format!("`{path}`: {error}")),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::InUse(_) | StoreError::Missing(_) | StoreError::FileGone { .. } | StoreError::Newer { .. } => {
+                Code::StoreUnavailable
+            }
+            StoreError::Damaged { .. } | StoreError::Contradiction(_) | StoreError::Foreign { .. } => {
+                Code::StoreDamaged
+            }
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::NotAllowed,
+            StoreError::Io { .. } | StoreError::Engine(_) => Code::StoreFailed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(Code::StoreFailed, error.to_string())
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Store(error) => error.into(),
+            NodeError::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let code = match (problem.status, problem.code.as_str()) {
+            (_, "outcome_unknown" | "store_failed" | "stopped") => Code::StoreFailed,
+            (404, _) => Code::NotFound,
+            (409, _) => Code::Conflict,
+            (401 | 403, _) => Code::NotAllowed,
+            (400..500, _) => Code::Usage,
+            _ => Code::Failed,
+        };
+        let message = match &problem.field {
+            Some(field) => format!("{field}: {}", problem.detail),
+            None => problem.detail,
+        };
+        Self::new(code, message)
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: noun, then verb. A client of the HTTP API, like everyone else.
+//!
+//! [`client`] is the one way to ask, at a server or in this process; one file per noun does the asking. `run` and `serve`
+//! are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
+
+pub mod client;
+mod enqueue;
+pub mod exit;
+mod job;
+mod list;
+mod open;
+pub mod output;
+mod plugin;
+mod run;
+mod serve;
+mod signals;
+mod store;
+mod telemetry;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use self::client::{Client, Target};
+use self::exit::{CODES_HELP, Code, Failure};
+use self::signals::Signals;
+use crate::api::time::parse_duration;
+use crate::node::{Node, NodeState};
+
+/// Runs background jobs in sandboxed WebAssembly handlers.
+#[derive(Debug, Parser)]
+#[command(name = "runner", version, after_help = CODES_HELP, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    Run(run::Args),
+    Serve(serve::Args),
+    Enqueue(enqueue::Args),
+    /// Look at jobs and change them
+    #[command(subcommand)]
+    Job(job::Verb),
+    /// Look at plugins and try them
+    #[command(subcommand)]
+    Plugin(plugin::Verb),
+    /// Make, check and measure a store
+    #[command(subcommand)]
+    Store(store::Verb),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli.noun) {
+        Ok(code) => code,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                output::note(&format!("runner: {message}"));
+            }
+            ExitCode::from(code as u8)
+        }
+    }
+}
+
+fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
+    telemetry::start(if matches!(noun, Noun::Serve(_)) { "info" } else { "warn" })?;
+    match noun {
+        Noun::Run(args) => run::main(args),
+        Noun::Serve(args) => serve::main(args),
+        Noun::Enqueue(args) => enqueue::main(args),
+        Noun::Job(verb) => job::main(verb),
+        Noun::Plugin(verb) => plugin::main(verb),
+        Noun::Store(verb) => store::main(verb),
+    }
+}
+
+/// The async runtime of a process with a node.
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, format!("no threads: {error}")))
+}
+
+/// Asks the API at `target`, and closes what was opened for that, whatever the answer.
+fn ask<T>(target: &Target, asking: impl AsyncFnOnce(&Client) -> Result<T, Failure>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, format!("no threads: {error}")))?;
+    runtime.block_on(async {
+        let client = Client::open(target).await?;
+        let answer = asking(&client).await;
+        client.close().await;
+        answer
+    })
+}
+
+/// Waits until a draining node has stopped; the next signal interrupts what still runs.
+async fn stop(node: Node, mut life: watch::Receiver<NodeState>, signals: &mut Signals) {
+    tokio::select! {
+        // Ends also when the node is gone, which is as good.
+        _ = life.wait_for(|state| *state == NodeState::Stopped) => {}
+        () = signals.next() => node.interrupt(),
+    }
+    node.stopped().await;
+}
+
+/// A random name for a call, so that a repeated one does nothing.
+fn random_key() -> String {
+    let number = getrandom::u64().expect("the system has random numbers, or nothing works");
+    format!("cli:{number:016x}")
+}
+
+/// A duration with its unit, for clap.
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Duration::from)
+}

@@ -1,0 +1,82 @@
+//! Opening what a process that runs jobs needs: plugins and a store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use runner_store::Handle;
+use runner_store::clock::Clock;
+use runner_store::dir::{Create, StoreDir};
+use runner_store::engine::memory::Memory;
+use runner_store::engine::redb::Commit;
+use runner_store::handle::Writer;
+
+use super::exit::{Code, Failure};
+use super::output::note;
+use crate::wasm::folder::{self, Registry, Report};
+use crate::wasm::{Host, HostSettings};
+
+/// How much a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum CommitMode {
+    /// Two fsyncs: also survives a disk that lied about one of them
+    #[default]
+    TwoPhase,
+    /// One fsync: survives crashes and power cuts on a disk that keeps its word
+    OnePhase,
+}
+
+/// Plugins that are loaded, and the host that they were compiled for.
+pub(super) struct Loaded {
+    pub(super) host: Arc<Host>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) reports: Vec<Report>,
+}
+
+/// A store that is open.
+pub(super) struct Open {
+    pub(super) handle: Handle,
+    pub(super) writer: Writer,
+    /// None: it is in memory.
+    pub(super) dir: Option<StoreDir>,
+}
+
+impl From<CommitMode> for Commit {
+    fn from(mode: CommitMode) -> Self {
+        match mode {
+            CommitMode::TwoPhase => Self::TwoPhase,
+            CommitMode::OnePhase => Self::OnePhase,
+        }
+    }
+}
+
+/// A host with so many slots.
+pub(super) fn host(slots: Option<u32>) -> Result<Host, Failure> {
+    let default = HostSettings::default();
+    let settings = HostSettings { slots: slots.unwrap_or(default.slots), ..default };
+    Host::new(&settings).map_err(|error| Failure::new(Code::Failed, error.to_string()))
+}
+
+/// Loads every plugin of a folder; says on stderr what is wrong with single files.
+pub(super) fn plugins(folder: &Path, slots: Option<u32>) -> Result<Loaded, Failure> {
+    let host = host(slots)?;
+    let (registry, reports) = folder::load(&host, folder).map_err(|error| Failure::usage(error.to_string()))?;
+    for report in &reports {
+        note(&format!("plugin {}: {}", report.path.display(), report.problem));
+    }
+    Ok(Loaded { host: Arc::new(host), registry: Arc::new(registry), reports })
+}
+
+/// Opens the store of a folder, or makes it where `create` allows that.
+pub(super) fn store(data: &Path, create: Create, commit: CommitMode) -> Result<Open, Failure> {
+    let dir = StoreDir::new(data);
+    let engine = dir.open(create, Clock::System, commit.into())?;
+    let (handle, writer) = Handle::start(Box::new(engine))?;
+    Ok(Open { handle, writer, dir: Some(dir) })
+}
+
+/// A store that lives as long as the process.
+pub(super) fn memory() -> Result<Open, Failure> {
+    let (handle, writer) = Handle::start(Box::new(Memory::new(Clock::System)))?;
+    Ok(Open { handle, writer, dir: None })
+}

@@ -1,0 +1,181 @@
+//! What the command line prints: tables that fit a terminal, plain ones elsewhere, JSON on request.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::wasm::log::escaped;
+
+/// Below this, a table is not squeezed any further.
+const FLEXIBLE_CHARS_MIN: usize = 12;
+
+/// In which form answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people: a table.
+    #[default]
+    Table,
+    /// For programs: JSON, one object a line for lists.
+    Json,
+}
+
+/// A table: the last column takes what is left of the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table with these columns.
+    #[must_use]
+    pub fn new(header: &[&'static str]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row. Control characters are escaped.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let row: Vec<String> = cells.into_iter().map(|cell| escaped(&cell)).collect();
+        assert_eq!(row.len(), self.header.len(), "a row has as many cells as there are columns");
+        self.rows.push(row);
+    }
+
+    /// The table as text, each line at most `width` wide, if there is one.
+    #[must_use]
+    pub fn render(&self, width: Option<usize>) -> String {
+        let columns = self.header.len();
+        let mut widths: Vec<usize> = self.header.iter().map(|name| name.chars().count()).collect();
+        for row in &self.rows {
+            for (column, cell) in row.iter().enumerate() {
+                widths[column] = widths[column].max(cell.chars().count());
+            }
+        }
+        if let Some(width) = width {
+            let others: usize = widths[..columns - 1].iter().map(|width| width + 2).sum();
+            let left = width.saturating_sub(others).max(FLEXIBLE_CHARS_MIN);
+            widths[columns - 1] = widths[columns - 1].min(left);
+        }
+        let mut text = String::new();
+        let header: Vec<String> = self.header.iter().map(|name| name.to_uppercase()).collect();
+        for row in std::iter::once(&header).chain(&self.rows) {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{:<width$}", cut(cell, *width), width = *width))
+                .collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Prints it, if it has rows; else says what there is none of.
+    pub fn print(&self, none: &str) {
+        if self.rows.is_empty() {
+            note(none);
+        } else {
+            print(&self.render(terminal_width()));
+        }
+    }
+}
+
+/// A text of at most so many characters, with a mark where it was cut.
+#[must_use]
+pub fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+/// Prints to stdout. Whoever reads no further is not an error.
+pub fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// The same with bytes.
+pub fn print_bytes(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
+
+/// Prints one line of JSON.
+pub fn print_json(value: &impl Serialize) {
+    let line = serde_json::to_string(value).expect("answers have only text as keys, so they are JSON");
+    print(&format!("{line}\n"));
+}
+
+/// Prints a line beside the answer, to stderr.
+pub fn note(line: &str) {
+    _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// How wide the terminal is that stdout goes to; none: it is none.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+    columns.filter(|columns| *columns > 0)
+}
+
+/// A number of bytes for people.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    scaled(n, 1_024, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+/// An amount of fuel, or another large number, for people.
+#[must_use]
+pub fn amount(n: u64) -> String {
+    scaled(n, 1_000, &["", " k", " M", " G", " T"])
+}
+
+/// A duration in milliseconds for people.
+#[must_use]
+pub fn millis(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{:02} s", ms / 1_000, ms % 1_000 / 10),
+        _ => format!("{} m {:02} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+fn scaled(n: u64, step: u64, units: &[&str]) -> String {
+    let (mut whole, mut rest, mut unit) = (n, 0, 0);
+    while whole >= step && unit + 1 < units.len() {
+        (whole, rest, unit) = (whole / step, whole % step, unit + 1);
+    }
+    let tenth = rest * 10 / step;
+    if unit == 0 || whole >= 100 {
+        format!("{whole}{}", units[unit])
+    } else {
+        format!("{whole}.{tenth}{}", units[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
+        let mut table = Table::new(&["id", "error"]);
+        table.row(["1".to_owned(), "a long error that\ngoes on".to_owned()]);
+        table.row(["20000".to_owned(), String::new()]);
+        assert_eq!(table.render(None), "ID     ERROR\n1      a long error that\\ngoes on\n20000\n");
+        assert_eq!(table.render(Some(20)), "ID     ERROR\n1      a long error…\n20000\n");
+    }
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!([bytes(0), bytes(1_536), bytes(64 << 20)], ["0 B", "1.5 KiB", "64.0 MiB"]);
+        assert_eq!([amount(999), amount(1_250_000), amount(250_000_000_000)], ["999", "1.2 M", "250 G"]);
+        assert_eq!([millis(7), millis(1_500), millis(61_000)], ["7 ms", "1.50 s", "1 m 01 s"]);
+    }
+}

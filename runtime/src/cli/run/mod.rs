@@ -1,0 +1,277 @@
+//! `runner run`: a list of jobs, from the first to the last, in this process.
+//!
+//! The list is read and checked whole, and every kind must have a plugin, before anything is stored. Then it is enqueued
+//! under the digest of what it says, so that the same command goes on where it was killed, and a node runs until each of
+//! its jobs has ended.
+
+mod report;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use runner_store::Handle;
+use runner_store::command::limits::LIST_JOBS_MAX;
+use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply};
+use runner_store::dir::Create;
+use runner_store::job::{JobId, JobRef, StateName, TenantId};
+use tokio::sync::oneshot;
+
+use self::report::Report;
+use super::exit::{Code, Failure};
+use super::list::{Complaint, Line, List};
+use super::open::{self, CommitMode, Loaded, Open};
+use super::output::{Format, note};
+use super::signals::Signals;
+use crate::api::plugins::Plugins;
+use crate::api::read::nearest;
+use crate::api::types::hex;
+use crate::node::{Node, NodeSettings};
+
+/// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
+const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How often the progress line is drawn anew.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Run a list of jobs to the end
+///
+/// Each line of the list is a JSON object: {"kind": "…", "args": …}, with every field of `POST /v1/jobs`, and two more:
+/// "expect" (completed, discarded or cancelled; completed if absent) and "args_file", the path of a file below the list's
+/// folder that is the args, or whose content goes into an args object as "file_base64" and "file_name".
+///
+/// The list is remembered by its content for 24 hours: the same command goes on after a kill, and if all jobs have ended
+/// it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
+pub(super) struct Args {
+    /// The list, one JSON object a line
+    #[arg(value_name = "JOBS.ndjson")]
+    jobs: PathBuf,
+    /// The folder of plugins
+    #[arg(long, value_name = "DIR")]
+    plugins: PathBuf,
+    /// The store's folder; made if it does not exist
+    #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+    data: PathBuf,
+    /// Where jobs are kept
+    #[arg(long, value_name = "WHERE", default_value = "data")]
+    store: StoreKind,
+    /// Run the list anew, although it was run before
+    #[arg(long)]
+    again: bool,
+    /// Runs at once; 8 for each core if absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    slots: Option<u32>,
+    /// How long runs may go on after a signal
+    #[arg(long, value_parser = super::duration, default_value = "30s")]
+    grace: Duration,
+    /// What a commit survives
+    #[arg(long, value_enum, default_value_t)]
+    commit: CommitMode,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Where jobs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    /// In the folder of --data
+    Data,
+    /// In memory: nothing is left
+    Memory,
+}
+
+/// A job of the list that was accepted.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    id: JobId,
+    expect: StateName,
+}
+
+/// How the wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Every job has ended.
+    All,
+    /// A signal came first.
+    Interrupted,
+}
+
+/// Runs the verb.
+pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    let list = List::read(&args.jobs)?;
+    refuse_holds(&list)?;
+    let loaded = open::plugins(&args.plugins, args.slots)?;
+    refuse_unknown_kinds(&list, &loaded, args)?;
+    let store = match args.store {
+        StoreKind::Memory => open::memory()?,
+        StoreKind::Data => open::store(&args.data, Create::NewFolder, args.commit)?,
+    };
+    let runtime = super::runtime()?;
+    let Open { handle, writer, dir } = store;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::take()?;
+        let jobs = enqueue(&handle, &list, &loaded, args).await?;
+        if pending(&handle, &jobs)?.is_empty() {
+            note("all jobs of this list have ended already; --again runs it anew");
+            return Ok((jobs, Ended::All));
+        }
+        let settings = NodeSettings { grace: args.grace, ..NodeSettings::default() };
+        let settings = NodeSettings { slots: args.slots.unwrap_or(settings.slots), ..settings };
+        let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.registry));
+        let node = Node::start(handle.clone(), dir.as_ref(), host, plugins, settings).await?;
+        let ended = wait(&handle, &jobs, &node, &mut signals).await?;
+        node.drain();
+        let watch = node.watch();
+        super::stop(node, watch, &mut signals).await;
+        Ok((jobs, ended))
+    });
+    let outcome = result.and_then(|(jobs, ended)| report(&handle, &jobs, ended, args.output));
+    drop(handle);
+    drop(runtime);
+    drop(loaded);
+    writer.join();
+    outcome
+}
+
+fn refuse_holds(list: &List) -> Result<(), Failure> {
+    let held = |line: &Line| {
+        let why = "hold: a job on hold never ends by itself; leave `hold` out".to_owned();
+        line.hold_column.map(|column| Complaint { line: line.number, column, why })
+    };
+    let complaints: Vec<Complaint> = list.lines().iter().filter_map(held).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(list.refused(&complaints)) }
+}
+
+fn refuse_unknown_kinds(list: &List, loaded: &Loaded, args: &Args) -> Result<(), Failure> {
+    let unknown = |line: &Line| {
+        if loaded.registry.get(&line.kind).is_some() {
+            return None;
+        }
+        let known = || loaded.registry.kinds().map(|(kind, _)| kind);
+        let hint = match nearest(&line.kind, known()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known().next().is_none() => "it has no plugin at all".to_owned(),
+            None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        let why = format!("no plugin in `{}` provides kind `{}`; {hint}", args.plugins.display(), line.kind);
+        Some(Complaint { line: line.number, column: line.kind_column, why })
+    };
+    let complaints: Vec<Complaint> = list.lines().iter().filter_map(unknown).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(list.refused(&complaints)) }
+}
+
+/// Enqueues the list in parts, each under a key of its own: what was accepted before is not accepted again.
+async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> Result<Vec<Accepted>, Failure> {
+    let digest = if args.again { random_digest() } else { list.digest() };
+    let defaults = Plugins::of_node(Arc::clone(&loaded.registry), &[]);
+    let mut accepted = Vec::with_capacity(list.lines().len());
+    for (n, part) in list.parts(LIST_JOBS_MAX, PART_BYTES_MAX).into_iter().enumerate() {
+        let lines = &list.lines()[part];
+        let spec = |line: &Line| Ok::<_, Failure>(list.job(line)?.into_spec(&defaults.defaults(&line.kind)));
+        let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
+        // The key says all that the request says, so a different request cannot have it.
+        let key = IdempotencyKey { key: format!("run:{}:{n}", hex(&digest)), request: digest };
+        let command = Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: Some(key), jobs });
+        match handle.call(command).await? {
+            Reply::Enqueued(jobs) => {
+                let with_line = jobs.into_iter().zip(lines);
+                accepted.extend(with_line.map(|(job, line)| Accepted { id: job.id, expect: line.expect }));
+            }
+            Reply::Rejected(rejection) => return Err(Failure::new(Code::Failed, format!("refused: {rejection}"))),
+            other => unreachable!("the answer to an enqueue is not {other:?}"),
+        }
+    }
+    Ok(accepted)
+}
+
+fn random_digest() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system has random numbers, or nothing works");
+    bytes
+}
+
+/// Receivers of the ends of those jobs that have not ended. Registered first, then looked.
+fn pending(handle: &Handle, jobs: &[Accepted]) -> Result<Vec<oneshot::Receiver<StateName>>, Failure> {
+    let at = |job: &Accepted| JobRef { tenant: TenantId::DEFAULT, job: job.id };
+    let told: Vec<_> = jobs.iter().map(|job| handle.board().wait_for(at(job))).collect();
+    let view = handle.snapshot()?;
+    let mut pending = Vec::new();
+    for (job, told) in jobs.iter().zip(told) {
+        // A job that was deleted since has no end to wait for.
+        if let Answer::Job(Some(row)) = view.read(&Query::Job(at(job)))?
+            && row.finalized_at().is_none()
+        {
+            pending.push(told);
+        }
+    }
+    handle.board().forget_gone();
+    Ok(pending)
+}
+
+/// Waits until every job has ended, or a signal comes.
+async fn wait(handle: &Handle, jobs: &[Accepted], node: &Node, signals: &mut Signals) -> Result<Ended, Failure> {
+    let mut pending = pending(handle, jobs)?;
+    let progress = Progress::new(jobs.len());
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    let mut life = node.watch();
+    while let Some(last) = pending.last_mut() {
+        tokio::select! {
+            _ = last => drop(pending.pop()),
+            _ = ticks.tick(), if progress.shown => {
+                pending.retain_mut(|told| matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+                progress.draw(pending.len());
+            }
+            () = signals.next() => {
+                progress.clear();
+                return Ok(Ended::Interrupted);
+            }
+            why = handle.failed() => {
+                progress.clear();
+                return Err(Failure::new(Code::StoreFailed, format!("stopped, because the store failed: {why}; the same command goes on")));
+            }
+            _ = life.changed() => {
+                progress.clear();
+                return Err(Failure::new(Code::Failed, "the scheduler stopped by itself, which is a bug; the same command goes on"));
+            }
+        }
+    }
+    progress.clear();
+    Ok(Ended::All)
+}
+
+fn report(handle: &Handle, jobs: &[Accepted], ended: Ended, format: Format) -> Result<ExitCode, Failure> {
+    let report = Report::read(handle, jobs)?;
+    report.print(format);
+    if ended == Ended::Interrupted && report.unfinished() > 0 {
+        let message = format!("interrupted with {} jobs to go; the same command goes on", report.unfinished());
+        return Err(Failure::new(Code::Failed, message));
+    }
+    Ok(ExitCode::from(if report.as_expected() { Code::Done as u8 } else { Code::Failed as u8 }))
+}
+
+/// A line on a terminal that says how far it is.
+struct Progress {
+    shown: bool,
+    all: usize,
+}
+
+impl Progress {
+    fn new(all: usize) -> Self {
+        Self { shown: std::io::stderr().is_terminal(), all }
+    }
+
+    fn draw(&self, pending: usize) {
+        eprint!("\r\x1b[K{} of {} jobs have ended", self.all - pending, self.all);
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

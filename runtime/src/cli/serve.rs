@@ -1,0 +1,172 @@
+//! `runner serve`: a node with its API, until a signal ends it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_store::dir::Create;
+
+use super::exit::{Code, Failure};
+use super::open::{self, CommitMode, Loaded, Open};
+use super::output::note;
+use super::signals::Signals;
+use crate::api::guard::Guard;
+use crate::api::plugins::Plugins;
+use crate::api::serve::{Server, bind_socket, is_loopback};
+use crate::api::{self, App};
+use crate::node::{Node, NodeSettings, NodeState};
+
+/// Run jobs and serve the API, until SIGINT or SIGTERM
+///
+/// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
+/// second one interrupts at once. Nothing that was accepted is lost by any way of stopping.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
+pub(super) struct Args {
+    /// The folder of plugins
+    #[arg(long, value_name = "DIR")]
+    plugins: PathBuf,
+    /// The store's folder; made if it does not exist
+    #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+    data: PathBuf,
+    /// Make a store also in a folder that exists
+    #[arg(long)]
+    init: bool,
+    /// Where the API listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", env = "RUNNER_LISTEN")]
+    listen: String,
+    /// Let anyone who reaches the address do anything; needed for any address but a loopback one
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// Runs at once; 8 for each core if absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
+    slots: Option<u32>,
+    /// How long runs may go on after the first signal
+    #[arg(long, value_parser = super::duration, default_value = "30s", env = "RUNNER_GRACE")]
+    grace: Duration,
+    /// What a commit survives
+    #[arg(long, value_enum, default_value_t, env = "RUNNER_COMMIT")]
+    commit: CommitMode,
+}
+
+/// Runs the verb.
+pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    let (listener, guard) = listen(args)?;
+    let create = if args.init { Create::Yes } else { Create::NewFolder };
+    let store = open::store(&args.data, create, args.commit)?;
+    let loaded = open::plugins(&args.plugins, args.slots)?;
+    let runtime = super::runtime()?;
+    let Open { handle, writer, dir } = store;
+    let served = runtime.block_on(async {
+        let mut signals = Signals::take()?;
+        let defaults = NodeSettings::default();
+        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace };
+        let Loaded { host, registry, reports } = loaded;
+        let plugins = Plugins::of_node(Arc::clone(&registry), &reports);
+        let node = Node::start(handle.clone(), dir.as_ref(), host, registry, settings).await?;
+        let mut life = node.watch();
+        let ready = {
+            let life = node.watch();
+            Box::new(move || match *life.borrow() {
+                NodeState::Running => None,
+                NodeState::Draining => Some("draining"),
+                NodeState::Stopped => Some("stopped"),
+            })
+        };
+        let router = api::router(App::new(handle.clone(), plugins, ready));
+        let server = start_server(args, &router, listener, guard)?;
+        drop(router);
+        announce(&node);
+        let ended = tokio::select! {
+            () = signals.next() => Ok(()),
+            why = handle.failed() => Err(Failure::new(Code::StoreFailed, format!("stopped, because the store failed: {why}; start again: it checks"))),
+            _ = life.changed() => Err(Failure::new(Code::Failed, "the scheduler stopped by itself, which is a bug; start again")),
+        };
+        tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
+        node.drain();
+        super::stop(node, life, &mut signals).await;
+        server.stop().await;
+        ended
+    });
+    let failure = handle.failure();
+    drop(handle);
+    drop(runtime);
+    writer.join();
+    served?;
+    if let Some(why) = failure {
+        return Err(Failure::new(
+            Code::StoreFailed,
+            format!("the store failed while it stopped: {why}; start again: it checks"),
+        ));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen(args: &Args) -> Result<(TcpListener, Guard), Failure> {
+    let wrong =
+        |why: String| Failure::usage(format!("--listen {}: {why}; write for example 127.0.0.1:7070", args.listen));
+    let mut addresses = args.listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+    let address = addresses.next().ok_or_else(|| wrong("names no address".to_owned()))?;
+    let guard = match (is_loopback(&address), args.insecure_no_auth) {
+        (true, _) => Guard::Loopback,
+        (false, true) => Guard::Open,
+        (false, false) => {
+            let message = format!(
+                "{address} can be reached from other machines, and there are no tokens yet: listen on 127.0.0.1, or \
+                 say --insecure-no-auth if everyone who reaches it may do anything"
+            );
+            return Err(Failure::new(Code::NotAllowed, message));
+        }
+    };
+    let listener = TcpListener::bind(address).map_err(|error| not_bound(&address, &error))?;
+    listener.set_nonblocking(true).map_err(|error| not_bound(&address, &error))?;
+    Ok((listener, guard))
+}
+
+fn not_bound(address: &SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::new(
+            Code::AddressInUse,
+            format!("{address} is in use by another process; stop it, or choose another address with --listen"),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Code::NotAllowed, format!("{address}: permission denied; choose a port above 1023"))
+        }
+        _ => Failure::usage(format!("{address} cannot be listened on: {error}; choose another with --listen")),
+    }
+}
+
+fn start_server(args: &Args, router: &axum::Router, listener: TcpListener, guard: Guard) -> Result<Server, Failure> {
+    let failed = |error: io::Error| Failure::new(Code::Failed, format!("{}: {error}", args.listen));
+    let address = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let socket = match bind_socket(&args.data) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            tracing::warn!(%error, data = %args.data.display(), "no unix socket: the command line needs --url");
+            None
+        }
+    };
+    let server = Server::start(router, (listener, guard), socket);
+    let who = match guard {
+        Guard::Open => "anyone who reaches it",
+        Guard::Loopback | Guard::Socket => "anyone on this machine",
+    };
+    tracing::info!(url = %format!("http://{address}"), "listening; {who} may enqueue, look and change jobs");
+    Ok(server)
+}
+
+fn announce(node: &Node) {
+    let recovered = node.recovered();
+    if recovered.crashed + recovered.interrupted > 0 {
+        let (crashed, interrupted) = (recovered.crashed, recovered.interrupted);
+        tracing::warn!(crashed, interrupted, "the process before this one ended without stopping; its runs were ended");
+    }
+    if std::io::IsTerminal::is_terminal(&io::stderr()) {
+        note("ready; Ctrl-C drains and stops, a second Ctrl-C stops at once");
+    }
+}
