@@ -1,4 +1,8 @@
 //! Runs jobs: scheduler, Wasm host, HTTP API, command line.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod cli;
+pub mod node;
+pub mod scheduler;
 pub mod wasm;
