@@ -15,13 +15,14 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder, async_trait};
 
-use super::engine::RANDOM_BYTES_MAX;
+use super::engine::{HOST_YIELD_INTERVAL, RANDOM_BYTES_MAX};
 use super::log::{LINE_BYTES_MAX, LogSource, RunLog};
 
 /// The smallest difference that a guest can see.
 pub(super) const CLOCK_STEP: Duration = Duration::from_micros(100);
-/// What one write may carry; more goes in several.
-const WRITE_BYTES_MAX: usize = 1 << 20;
+/// What one write may carry; more goes in several, between which the guest yields. As many newlines take a
+/// millisecond.
+const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// Where a run's output goes; shared by its streams, `host.log` and the run itself.
 #[derive(Debug, Clone)]
@@ -60,6 +61,7 @@ pub(super) enum LastLine {
 struct Stream {
     streams: Streams,
     source: LogSource,
+    yielded: Instant,
 }
 
 /// The context of one run.
@@ -69,8 +71,8 @@ pub(super) fn context(streams: &Streams, stdin: Option<Vec<u8>>) -> WasiP1Ctx {
         builder.stdin(MemoryInputPipe::new(bytes));
     }
     builder
-        .stdout(Stream { streams: streams.clone(), source: LogSource::Stdout })
-        .stderr(Stream { streams: streams.clone(), source: LogSource::Stderr })
+        .stdout(Stream::new(streams, LogSource::Stdout))
+        .stderr(Stream::new(streams, LogSource::Stderr))
         .max_random_size(RANDOM_BYTES_MAX)
         .monotonic_clock(CoarseMonotonic(Instant::now()))
         .wall_clock(CoarseWall)
@@ -91,11 +93,15 @@ impl Streams {
         Self(Arc::new(Mutex::new(Shared { log, stdout, stderr, answer_bytes_max, answer })))
     }
 
-    /// One complete line from `host.log`.
+    /// One message from `host.log`: cut as a line is, then shown as the lines it has.
     pub(super) fn line(&self, source: LogSource, text: &str) {
+        let text = text.trim_end_matches('\n');
+        let (kept, lost) = text.split_at(text.floor_char_boundary(LINE_BYTES_MAX));
         let mut shared = self.lock();
-        for line in text.trim_end_matches('\n').split('\n') {
-            shared.log.push(source, line.as_bytes());
+        let mut lines = kept.split('\n').peekable();
+        while let Some(line) = lines.next() {
+            let lost = if lines.peek().is_none() { lost.len() as u64 } else { 0 };
+            shared.log.push_cut(source, line.as_bytes(), lost);
         }
     }
 
@@ -202,9 +208,9 @@ impl Line {
     }
 }
 
-impl Clone for Stream {
-    fn clone(&self) -> Self {
-        Self { streams: self.streams.clone(), source: self.source }
+impl Stream {
+    fn new(streams: &Streams, source: LogSource) -> Self {
+        Self { streams: streams.clone(), source, yielded: Instant::now() }
     }
 }
 
@@ -216,17 +222,23 @@ impl IsTerminal for Stream {
 
 impl StdoutStream for Stream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(Self::new(&self.streams, self.source))
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
+        Box::new(Self::new(&self.streams, self.source))
     }
 }
 
 #[async_trait]
 impl Pollable for Stream {
-    async fn ready(&mut self) {}
+    /// Always ready; asked before every piece of a long write, which is one host call, so it gives the thread back.
+    async fn ready(&mut self) {
+        if self.yielded.elapsed() >= HOST_YIELD_INTERVAL {
+            tokio::task::yield_now().await;
+            self.yielded = Instant::now();
+        }
+    }
 }
 
 impl OutputStream for Stream {

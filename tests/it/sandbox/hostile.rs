@@ -81,6 +81,14 @@ fn floods_of_host_calls_end_by_time_or_by_count() {
 }
 
 #[test]
+fn a_flood_of_newlines_ends_by_its_time_out() {
+    let newlines = "(memory.fill (i32.const 65536) (i32.const 10) (i32.const 4000000))";
+    check_timed_out(&command(&format!(
+        "{newlines} (loop $again (call $print (i32.const 1) (i32.const 65536) (i32.const 4000000)) (br $again))"
+    )));
+}
+
+#[test]
 fn a_long_computation_makes_no_host_calls() {
     // wasmtime counts a yield by fuel, every 10 M, as a call out of the guest; a limit on calls must not.
     let counts = "(local $i i32) (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1)))

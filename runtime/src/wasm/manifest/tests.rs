@@ -48,7 +48,7 @@ fn a_manifest_means_what_it_says() {
 #[test]
 fn without_a_fuel_of_its_own_a_run_gets_more_than_its_time_can_burn() {
     let limits = Manifest::parse("[limits]\ntimeout = \"2s\"").expect("is right").limits("any");
-    assert_eq!(limits.fuel(), 60_000_000_000);
+    assert_eq!(limits.fuel(), 400_000_000_000);
 }
 
 #[test]
