@@ -85,6 +85,9 @@ impl StoreDir {
 
     fn open_existing(&self, clock: Clock, commit: Commit) -> Result<Redb, StoreError> {
         let schema = self.read_marker()?;
+        if schema == 0 {
+            return Err(self.foreign("has a store.marker with schema 0, which no program ever wrote"));
+        }
         if schema > SCHEMA {
             return Err(StoreError::Newer { path: self.0.clone(), found: schema, known: SCHEMA });
         }

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// What is stored contradicts itself.
     #[error("damaged: {0}")]
     Contradiction(String),
+    /// The engine panicked, as it does on some damaged pages.
+    #[error("the storage engine panicked, as a damaged file makes it do: {0}")]
+    Panicked(String),
     /// A file could not be used.
     #[error("{}: {doing}: {source}", path.display())]
     Io {

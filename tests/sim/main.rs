@@ -4,6 +4,8 @@
 //! on both engines at once, on virtual time ([`world`]). `workload` does the same with random commands. `recovery` kills
 //! real processes and damages real files. `writer` is what callers see of the one thread that writes.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails a test, and says where")]
+
 mod conformance;
 mod recovery;
 mod transition;

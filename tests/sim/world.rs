@@ -12,7 +12,7 @@ use runner_store::command::{
 };
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
-use runner_store::engine::{Dump, Engine, Persisted};
+use runner_store::engine::{Dump, Engine, Needs, Persisted};
 use runner_store::handle::Writer;
 use runner_store::job::{
     BootId, Job, JobId, JobRef, JobSpec, KindId, Millis, Outcome, QueueId, Rejection, RunNumber, RunSettings, Seq,
@@ -113,6 +113,13 @@ impl World {
         self.redb = None;
         let path = self.dir.path().join("sync.redb");
         self.redb = Some(Redb::open(&path, self.clock.clone(), Commit::OnePhase).unwrap());
+    }
+
+    /// The same, while a transaction is open: it never was.
+    pub(crate) fn reopen_in_the_middle(&mut self) {
+        let redb = self.redb.as_mut().unwrap();
+        redb.prefetch(&Needs { due: 1, ..Needs::default() }).unwrap();
+        self.reopen();
     }
 
     /// Compares everything that is kept, and lets the file check itself.

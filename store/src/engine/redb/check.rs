@@ -1,10 +1,11 @@
 //! Compares everything in the file with everything else, in bounded memory but for one small entry a job.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::{Redb, damaged, engine_error, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
 use crate::command::CountKey;
@@ -21,11 +22,28 @@ struct Trail {
 }
 
 impl Redb {
-    /// Checks the whole store on a snapshot.
+    /// Verifies the checksum of every page that is in use, which nothing else does while the file is open, and which
+    /// alone sees damage within args and outputs. Needs the file for itself: no reader, no batch. True: all are as they
+    /// were written; false: what redb keeps for itself was not, and was made anew.
+    ///
+    /// # Errors
+    /// A page is damaged, or could not be read, or somebody else uses the file.
+    pub fn verify_pages(&mut self) -> Result<bool, StoreError> {
+        let db = Arc::get_mut(&mut self.db);
+        let db =
+            db.ok_or_else(|| StoreError::Engine("the pages cannot be verified while the store is read".to_owned()))?;
+        guarded(|| db.check_integrity().map_err(engine_error))
+    }
+
+    /// Checks the whole store on a snapshot: everything but the bytes of payloads against everything else.
     ///
     /// # Errors
     /// The file could not be read at all; whatever can be read and is wrong is a finding instead.
     pub fn check(&self) -> Result<Report, StoreError> {
+        guarded(|| self.compare())
+    }
+
+    fn compare(&self) -> Result<Report, StoreError> {
         let view = View(self.db.begin_read().map_err(engine_error)?);
         let mut report = Report::default();
         let (mut trails, trimmed) = follow_log(&view, &mut report)?;
@@ -43,6 +61,10 @@ impl Redb {
     /// # Errors
     /// The file could not be read.
     pub fn dump(&self) -> Result<Dump, StoreError> {
+        guarded(|| self.copy())
+    }
+
+    fn copy(&self) -> Result<Dump, StoreError> {
         let view = View(self.db.begin_read().map_err(engine_error)?);
         let mut dump = Dump { counts: view.counts()?, names: view.names()?, ..Dump::default() };
         let db = &view.0;

@@ -10,10 +10,11 @@ mod tables;
 mod write;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 
 use super::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use crate::clock::Clock;
@@ -59,7 +60,7 @@ impl Redb {
         let transaction = db.begin_write().map_err(engine_error)?;
         write::create_tables(&transaction)?;
         transaction.commit().map_err(engine_error)?;
-        Self::with(db, clock, commit)
+        Self::with(path, db, clock, commit)
     }
 
     /// Opens the file of a store. After a crash it is repaired first, which reads all of it.
@@ -75,23 +76,39 @@ impl Redb {
                 why: "the store's file is empty; put it back from where it went, or from a backup".to_owned(),
             });
         }
-        let db =
-            redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| open_error(path, error))?;
-        Self::with(db, clock, commit)
+        guarded(|| {
+            let db =
+                redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| open_error(path, error))?;
+            Self::with(path, db, clock, commit)
+        })
+        .map_err(|error| match error {
+            StoreError::Panicked(why) => {
+                let why = format!("the store's file is damaged; restore it from a backup ({why})");
+                StoreError::Foreign { path: path.to_owned(), why }
+            }
+            other => other,
+        })
     }
 
-    fn with(db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
+    fn with(path: &Path, db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
         let mut names = HashMap::new();
         let mut next_name = 1;
         let view = db.begin_read().map_err(engine_error)?;
-        for entry in view.open_table(tables::NAMES).map_err(engine_error)?.iter().map_err(engine_error)? {
+        let table = view.open_table(tables::NAMES).map_err(|error| match error {
+            TableError::Storage(error) => engine_error(error),
+            other => StoreError::Foreign {
+                path: path.to_owned(),
+                why: format!("is a redb file, but not that of a store: {other}"),
+            },
+        })?;
+        for entry in table.iter().map_err(engine_error)? {
             let (key, value) = entry.map_err(engine_error)?;
             let number = u32::from_be_bytes(*key.value());
             let name: Name = codec::decode(value.value()).map_err(|e| damaged("names", key.value(), e))?;
             next_name = next_name.max(number + 1);
             names.insert(name, number);
         }
-        drop(view);
+        drop((table, view));
         Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit })
     }
 
@@ -109,7 +126,8 @@ impl Redb {
 impl Engine for Redb {
     fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
         let transaction = self.begin()?;
-        let mut set = read::prefetch(&transaction, needs, self.clock.now())?;
+        let now = self.clock.now();
+        let mut set = guarded(|| read::prefetch(&transaction, needs, now))?;
         for name in &needs.names {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
@@ -122,12 +140,15 @@ impl Engine for Redb {
 
     fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
         let transaction = self.begin()?;
-        let persisted = write::persist(&transaction, changes)?;
-        if changes.is_empty() {
-            transaction.abort().map_err(engine_error)?;
-            return Ok(persisted);
-        }
-        transaction.commit().map_err(engine_error)?;
+        let persisted = guarded(|| {
+            let persisted = write::persist(&transaction, changes)?;
+            if changes.is_empty() {
+                transaction.abort().map_err(engine_error)?;
+            } else {
+                transaction.commit().map_err(engine_error)?;
+            }
+            Ok(persisted)
+        })?;
         for change in changes {
             if let Change::Name(name, number) = change {
                 self.names.insert(name.clone(), *number);
@@ -148,6 +169,16 @@ impl Reader for View {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(read::View(self.0.begin_read().map_err(engine_error)?)))
     }
+}
+
+/// Runs `work` on the file. A damaged page makes redb panic where another would make it fail; both are errors of the file,
+/// not of the program, and after either of them every use of it goes on to fail.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+        Err(StoreError::Panicked(text.to_owned()))
+    })
 }
 
 fn engine_error(error: impl Into<redb::Error>) -> StoreError {

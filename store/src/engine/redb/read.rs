@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{damaged, engine_error, tables};
+use super::{damaged, engine_error, guarded, tables};
 use crate::codec;
 use crate::command::{Answer, CountKey, JobsQuery, Lane, Name, Query, RunRecord, limits};
 use crate::engine::{Heads, KeyRecord, Needs, Snapshot, WorkingSet};
@@ -150,6 +150,12 @@ pub(super) struct View(pub(super) ReadTransaction);
 
 impl Snapshot for View {
     fn read(&self, query: &Query) -> Result<Answer, StoreError> {
+        guarded(|| self.answer(query))
+    }
+}
+
+impl View {
+    fn answer(&self, query: &Query) -> Result<Answer, StoreError> {
         Ok(match query {
             Query::Job(at) => {
                 let jobs = self.0.open_table(tables::JOBS).map_err(engine_error)?;
@@ -172,9 +178,7 @@ impl Snapshot for View {
             }
         })
     }
-}
 
-impl View {
     fn runs(&self, at: JobRef) -> Result<Vec<RunRecord>, StoreError> {
         let runs = self.0.open_table(tables::RUNS).map_err(engine_error)?;
         let first = tables::run(at, crate::job::RunNumber(0));
