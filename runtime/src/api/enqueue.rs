@@ -99,7 +99,7 @@ fn parse(app: &App, text: &str) -> Result<(Shape, Vec<JobSpec>, [u8; 32]), Probl
 fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<JobSpec, Bad> {
     let object = Object::read(text, raw)?;
     let canonical = object.canonical("args");
-    digest.update((canonical.len() as u64).to_be_bytes());
+    digest.update((canonical.len() as u64).to_le_bytes());
     digest.update(&canonical);
     let job = NewJob::read(object)?;
     let defaults = app.plugins.defaults(&job.kind);

@@ -124,7 +124,7 @@ impl<'a> Object<'a> {
                 _ => raw.get().to_owned(),
             };
             for part in [name.as_bytes(), value.as_bytes()] {
-                bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
                 bytes.extend_from_slice(part);
             }
         }

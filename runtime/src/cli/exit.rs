@@ -90,9 +90,10 @@ impl From<StoreError> for Failure {
             StoreError::InUse(_) | StoreError::Missing(_) | StoreError::FileGone { .. } | StoreError::Newer { .. } => {
                 Code::StoreUnavailable
             }
-            StoreError::Damaged { .. } | StoreError::Contradiction(_) | StoreError::Foreign { .. } => {
-                Code::StoreDamaged
-            }
+            StoreError::Damaged { .. }
+            | StoreError::Contradiction(_)
+            | StoreError::Panicked(_)
+            | StoreError::Foreign { .. } => Code::StoreDamaged,
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::NotAllowed,
             StoreError::Io { .. } | StoreError::Engine(_) => Code::StoreFailed,
         };

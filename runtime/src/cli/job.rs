@@ -11,12 +11,14 @@ use serde_json::json;
 use super::ask;
 use super::client::{Client, Target};
 use super::exit::{Code, Failure};
-use super::output::{Format, Table, amount, bytes, note, print, print_bytes, print_json};
+use super::output::{Format, Table, amount, bytes, cut, note, print, print_bytes, print_json};
 use crate::api::types::{JobShown, JobsPage};
 use crate::wasm::log::escaped;
 
 /// Jobs of one call.
 const PAGE_ROWS_MAX: usize = 1_000;
+/// What a table shows of args and output; `-o json` shows all.
+const PAYLOAD_CHARS_MAX: usize = 2_000;
 /// How long one call waits; the command line asks again.
 const WAIT_STEP: Duration = Duration::from_secs(30);
 
@@ -198,8 +200,10 @@ fn print_job(job: &JobShown) {
     let value = serde_json::to_value(job).unwrap_or_default();
     // In the order of the type, without what is not said.
     let text = |name: &str| match &value[name] {
+        _ if name == "args" => job.args.as_ref().map(|args| cut(args.get(), PAYLOAD_CHARS_MAX)),
+        _ if name == "output" => job.output.as_ref().map(|output| cut(output.get(), PAYLOAD_CHARS_MAX)),
         serde_json::Value::Null | serde_json::Value::Bool(false) => None,
-        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::String(text) => Some(cut(text, PAYLOAD_CHARS_MAX)),
         serde_json::Value::Object(fields) if fields.is_empty() && name == "tags" => None,
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use runner_store::Handle;
 use runner_store::command::RunRecord;
-use runner_store::job::{Job, JobRef, StateName, TenantId};
+use runner_store::job::{Job, JobRef, Reason, StateName, TenantId};
 use serde_json::json;
 
 use super::Accepted;
@@ -124,9 +124,13 @@ impl Report {
 impl Row {
     fn new(accepted: &Accepted, kind: String, job: Option<&Job>, runs: &[RunRecord]) -> Self {
         let duration = |run: &RunRecord| run.started_at.map_or(0, |started| run.finished_at.since(started).0);
-        let because = job.and_then(|job| job.reason()).map(ToString::to_string);
         let last = runs.last().and_then(|run| run.error.clone());
-        let completed = job.is_some_and(|job| job.state.name() == StateName::Completed);
+        let error = match job.map(|job| (job.state.name(), job.reason())) {
+            None | Some((StateName::Completed, _)) => None,
+            // What went wrong last says more than that all attempts failed.
+            Some((_, None | Some(Reason::AttemptsExhausted { .. } | Reason::NeverRetried))) => last,
+            Some((_, Some(reason))) => Some(reason.to_string()),
+        };
         Self {
             id: accepted.id.to_string(),
             kind,
@@ -136,8 +140,7 @@ impl Row {
             duration_ms: runs.iter().map(duration).sum(),
             fuel: runs.iter().map(|run| run.fuel).sum(),
             memory_peak_bytes: runs.iter().map(|run| run.memory_peak_bytes).max().unwrap_or_default(),
-            // What went wrong last says more than that all attempts failed.
-            error: if completed { String::new() } else { last.or(because).unwrap_or_default() },
+            error: error.unwrap_or_default(),
         }
     }
 

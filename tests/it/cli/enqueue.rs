@@ -1,0 +1,91 @@
+//! `runner enqueue` and `runner job`, where no server runs: the store itself answers.
+
+use super::Place;
+
+impl Place {
+    fn with_store() -> Self {
+        let place = Self::new();
+        place.check(&["store", "init"], 0, &["made an empty store in runner-data"]);
+        place
+    }
+}
+
+#[test]
+fn a_job_is_enqueued_looked_at_changed_and_deleted() {
+    let place = Place::with_store();
+    let id = place.check(
+        &["enqueue", "mail.send", r#"{"to": "a@b"}"#, "--priority", "-5", "--tag", "k=v", "--hold"],
+        0,
+        &[],
+    );
+    assert_eq!(id.out, "1\n");
+    place.check(
+        &["job", "show", "1"],
+        0,
+        &["mail.send", "held", r#"{"to": "a@b"}"#, r#"{"k":"v"}"#, "it has not run yet"],
+    );
+    place.check(&["job", "list", "--state", "held"], 0, &["1   held   mail.send  default"]);
+    place.check(&["job", "list", "--state", "running"], 0, &["there are no such jobs"]);
+    place.check(&["job", "release", "1"], 0, &["1 available"]);
+    place.check(&["job", "cancel", "1", "--reason", "too late"], 0, &["1 cancelled"]);
+    place.check(&["job", "cancel", "1"], 0, &["1 cancelled already"]);
+    place.check(&["job", "wait", "1"], 11, &["cancelled: cancelled on request: too late"]);
+    place.check(&["job", "output", "1"], 3, &["the job has no output: it is cancelled"]);
+    place.check(&["job", "retry", "1", "7"], 3, &["1 available", "job 7: there is no job with this id"]);
+    place.check(&["job", "wait", "1"], 12, &["no server runs on this store"]);
+    place.check(&["store", "stats"], 0, &["available", "mail.send"]);
+    place.check(&["job", "delete", "1"], 0, &["1 deleted"]);
+    place.check(&["job", "show", "1"], 3, &["no job with this id"]);
+    place.check(&["job", "show", "../count"], 3, &["no job with this id"]);
+}
+
+#[test]
+fn a_key_makes_a_call_safe_to_repeat() {
+    let place = Place::with_store();
+    let args = ["enqueue", "a", "--idempotency-key", "once", "-o", "json"];
+    place.check(&args, 0, &[r#"{"id":"1","state":"available","duplicate":false}"#]);
+    place.check(&args, 0, &[r#"{"id":"1","state":"available","duplicate":true}"#]);
+    place.check(&["enqueue", "b", "--idempotency-key", "once"], 4, &["used for a different request"]);
+    place.check(&["enqueue", "a"], 0, &["2"]);
+}
+
+#[test]
+fn a_list_is_checked_whole_before_anything_is_sent() {
+    let place = Place::with_store();
+    place.write("pic.bin", &[255]);
+    place.write("jobs.ndjson", b"{\"kind\": \"a\", \"args_file\": \"pic.bin\"}\n{\"kind\": \"b\", \"args\": [1,  2], \"expect\": \"discarded\"}\n");
+    let said = place.check(&["enqueue", "--from", "jobs.ndjson"], 0, &[]);
+    assert_eq!(said.out, "1\n2\n");
+    place.check(&["job", "show", "1", "-o", "json"], 0, &[r#""args_base64":"/w==""#]);
+    place.check(&["job", "show", "2", "-o", "json"], 0, &[r#""args":[1,  2]"#]);
+    place.write("jobs.ndjson", b"{\"kind\": \"a\"}\n{\"kind\": 5}\n");
+    place.check(
+        &["enqueue", "--from", "jobs.ndjson"],
+        2,
+        &["jobs.ndjson:2:10: kind: must be a text; it is 5", "nothing was enqueued"],
+    );
+    let said = place.check(&["job", "list", "-o", "json"], 0, &[]);
+    assert_eq!(said.out.lines().count(), 2, "{}", said.out);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_way_out() {
+    let place = Place::with_store();
+    place.check(&["enqueue"], 2, &["<KIND>"]);
+    place.check(&["enqueue", "a", "{x}"], 2, &["ARGS are not JSON, line 1, column 2"]);
+    place.check(&["enqueue", "a", "--delay", "5"], 2, &["delay: `5` has no unit; write for example `60s`"]);
+    place.check(&["enqueue", "a", "--run-at", "noon"], 2, &["run_at: \"noon\" is not an RFC 3339 time"]);
+    place.check(&["enqueue", "a", "--priority", "top"], 2, &["priority: must be", "highest, high, default"]);
+    place.check(&["enqueue", "a", "--tag", "k"], 2, &["write KEY=VALUE"]);
+    place.check(&["enqueue", "a b"], 2, &["kind: \"a b\" has ' ' in it"]);
+    place.check(&["enqueue", "a", "--args-file", "gone"], 2, &["`gone` does not exist"]);
+    place.check(&["job", "list", "--state", "done"], 2, &["state: \"done\" is no state; there are held"]);
+    place.check(&["job", "list", "--url", "https://x"], 2, &["https is not spoken yet"]);
+    place.check(&["job", "list", "--url", "localhost"], 2, &["write for example http://127.0.0.1:7070"]);
+    place.check(
+        &["job", "list", "--url", "http://127.0.0.1:1"],
+        5,
+        &["http://127.0.0.1:1 does not answer", "is it running"],
+    );
+    place.check(&["job", "wait", "1", "--timeout", "5"], 2, &["`5` has no unit"]);
+}

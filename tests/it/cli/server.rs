@@ -1,0 +1,185 @@
+//! `runner serve`: the command line as its client, its sockets, and its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::{Place, Said};
+
+/// A server that listens.
+struct Server {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    address: String,
+}
+
+/// Sends a signal to a process of ours.
+pub(super) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+}
+
+impl Place {
+    fn serve(&self, more: &[&str]) -> Server {
+        let args = [&["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0"], more].concat();
+        let mut child = self.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+            if let Some(url) = entry["url"].as_str() {
+                let address = url.strip_prefix("http://").unwrap().to_owned();
+                return Server { child, log, address };
+            }
+        }
+    }
+}
+
+impl Server {
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits for its end; what it logged since it listened.
+    fn ended(&mut self) -> Said {
+        let mut err = String::new();
+        self.log.read_to_string(&mut err).unwrap();
+        Said { code: self.child.wait().unwrap().code(), out: String::new(), err }
+    }
+
+    /// Sends bytes as they are; the status line of the answer.
+    fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        answer.trim().to_owned()
+    }
+}
+
+/// A server whose test fails is not left behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_command_line_asks_the_server_over_its_socket_or_its_url() {
+    let place = Place::new();
+    let mut server = place.serve(&[]);
+    let mode = std::fs::metadata(place.path("runner-data/runner.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let said = place.check(&["enqueue", "ok", "--wait"], 0, &["completed"]);
+    let id = said.out.lines().next().unwrap();
+    assert_eq!(place.check(&["job", "output", id], 0, &[]).out, "{\"done\": true}");
+    let url = server.url();
+    place.check(
+        &["enqueue", "no", "--max-attempts", "1", "--wait", "--url", &url],
+        10,
+        &["discarded: its only attempt failed: "],
+    );
+    let spin = place.check(&["enqueue", "spin", "--timeout", "1h"], 0, &[]).out;
+    place.check(&["job", "wait", spin.trim(), "--timeout", "10ms"], 12, &["has not ended"]);
+    place.check(&["job", "cancel", spin.trim()], 0, &[]);
+    place.check(&["job", "wait", spin.trim(), "--url", &url], 11, &["cancelled"]);
+    place.check(&["job", "show", "999999", "--url", &url], 3, &["no job with this id"]);
+    place.check(&["plugin", "list"], 0, &["spin"]);
+    place.check(&["store", "check"], 9, &["another process has this store open"]);
+    place.check(&["run", "jobs.ndjson", "--plugins", "plugins"], 2, &["`jobs.ndjson` does not exist"]);
+    signal(&server.child, "TERM");
+    server.ended().check(0, &["draining", "stopped"]);
+    assert!(!place.path("runner-data/runner.sock").exists());
+    place.check(&["store", "check"], 0, &["0 wrong"]);
+}
+
+#[test]
+fn a_signal_drains_and_a_second_one_interrupts() {
+    let place = Place::new();
+    let mut server = place.serve(&["--grace", "1h"]);
+    let id = place.check(&["enqueue", "spin", "--timeout", "1h"], 0, &[]).out;
+    // It runs once its state says so; each look is a condition, not a sleep.
+    while !place.runner(&["job", "show", id.trim()]).out.contains("running") {}
+    signal(&server.child, "INT");
+    let mut line = String::new();
+    while !line.contains("draining") {
+        assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "{line}");
+    }
+    // It says so as soon as the node knows it.
+    while server.raw("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n") != "HTTP/1.1 503 Service Unavailable" {}
+    let late = place.check(&["enqueue", "ok"], 0, &[]).out;
+    signal(&server.child, "INT");
+    server.ended().check(0, &["stopped"]);
+    for id in [id, late] {
+        place.check(&["job", "show", id.trim(), "-o", "json"], 0, &[r#""state":"available""#, r#""attempts":0"#]);
+    }
+}
+
+#[test]
+fn a_server_that_was_killed_leaves_a_socket_that_nobody_minds() {
+    let place = Place::new();
+    let mut server = place.serve(&[]);
+    let id = place.check(&["enqueue", "spin", "--timeout", "1h", "--hold"], 0, &[]).out;
+    signal(&server.child, "KILL");
+    assert_eq!(server.ended().code, None);
+    assert!(place.path("runner-data/runner.sock").exists());
+    place.check(&["job", "show", id.trim()], 0, &["held"]);
+    let mut again = place.serve(&[]);
+    place.check(&["job", "cancel", id.trim()], 0, &["cancelled"]);
+    signal(&again.child, "TERM");
+    again.ended().check(0, &["stopped"]);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_said_so_before_anything_is_made() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let serve = |listen: &str, code, words: &[&str]| {
+        place.check(&["serve", "--plugins", "plugins", "--listen", listen], code, words);
+        assert!(!place.path("runner-data").exists());
+    };
+    serve(&address, 13, &[&address, "in use by another process", "--listen"]);
+    serve("0.0.0.0:0", 6, &["can be reached from other machines", "--insecure-no-auth"]);
+    serve("nonsense", 2, &["--listen nonsense", "127.0.0.1:7070"]);
+    serve("192.0.2.1:0", 6, &["can be reached from other machines"]);
+}
+
+#[test]
+fn only_this_machine_is_let_in() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let get = |headers: &str| server.raw(&format!("GET /v1/jobs HTTP/1.1\r\n{headers}\r\n"));
+    assert_eq!(get("Host: localhost\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(get("Host: evil.example\r\n"), "HTTP/1.1 403 Forbidden");
+    assert_eq!(get("Host: localhost\r\nX-Forwarded-For: 10.0.0.1\r\n"), "HTTP/1.1 403 Forbidden");
+    assert_eq!(get("Host: localhost\r\nOrigin: http://evil.example\r\n"), "HTTP/1.1 403 Forbidden");
+    let long = format!("Host: localhost\r\nX-Long: {}\r\n", "x".repeat(17 * 1024));
+    assert_eq!(get(&long), "HTTP/1.1 431 Request Header Fields Too Large");
+    assert_eq!(server.raw("nonsense\r\n\r\n"), "HTTP/1.1 400 Bad Request");
+}
+
+#[test]
+fn clients_that_vanish_cost_nothing() {
+    let place = Place::new();
+    let mut server = place.serve(&[]);
+    let id = place.check(&["enqueue", "ok", "--hold"], 0, &[]).out;
+    for request in [
+        String::new(),
+        "GET /v1/jo".to_owned(),
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{".to_owned(),
+        format!("GET /v1/jobs/{}/wait?timeout=60s HTTP/1.1\r\nHost: localhost\r\n\r\n", id.trim()),
+    ] {
+        for _ in 0..50 {
+            TcpStream::connect(&server.address).unwrap().write_all(request.as_bytes()).unwrap();
+        }
+    }
+    place.check(&["job", "list"], 0, &["held"]);
+    signal(&server.child, "TERM");
+    server.ended().check(0, &["stopped"]);
+}
