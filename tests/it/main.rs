@@ -1,2 +1,4 @@
 //! Integration tests of the whole runner.
+mod api;
+mod cli;
 mod sandbox;

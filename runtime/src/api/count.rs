@@ -42,6 +42,14 @@ pub struct Count {
     pub jobs: u64,
 }
 
+/// What is counted together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    state: Option<StateName>,
+    queue: Option<Arc<str>>,
+    kind: Option<Arc<str>>,
+}
+
 /// See the module.
 pub async fn get(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<Counts>, Problem> {
     let by = params.take_as("by", parse_by)?.unwrap_or_else(|| vec!["state"]);
@@ -67,13 +75,18 @@ fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
 fn sum(app: &App, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
     let has = |word| by.contains(&word);
     let mut total = 0;
-    let mut sums: BTreeMap<(Option<StateName>, Option<String>, Option<String>), u64> = BTreeMap::new();
+    let mut sums: BTreeMap<Group, u64> = BTreeMap::new();
     for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == TenantId::DEFAULT) {
-        let queue = has("queue").then(|| app.store.queue_name(key.lane.queue).to_string());
-        let kind = has("kind").then(|| app.store.kind_name(key.lane.kind).to_string());
-        *sums.entry((has("state").then_some(key.state), queue, kind)).or_default() += jobs;
+        let group = Group {
+            state: has("state").then_some(key.state),
+            queue: has("queue").then(|| app.store.queue_name(key.lane.queue)),
+            kind: has("kind").then(|| app.store.kind_name(key.lane.kind)),
+        };
+        *sums.entry(group).or_default() += jobs;
         total += jobs;
     }
-    let counts = sums.into_iter().map(|((state, queue, kind), jobs)| Count { state, queue, kind, jobs }).collect();
+    let text = |name: Option<Arc<str>>| name.map(|name| name.to_string());
+    let count = |(Group { state, queue, kind }, jobs)| Count { state, queue: text(queue), kind: text(kind), jobs };
+    let counts = sums.into_iter().map(count).collect();
     Counts { total, counts }
 }

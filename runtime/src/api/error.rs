@@ -5,21 +5,18 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner_store::error::{CallError, StoreError};
 use runner_store::job::{Invalid, Rejection};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a caller should wait when the node is busy.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field. Its `type` and `title` follow
+/// from code and status.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Problem {
-    /// A name for the class of errors, from the code.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The status in words.
-    pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// Stable; for programs.
@@ -27,7 +24,6 @@ pub struct Problem {
     /// What, where, and how to mend it; for people.
     pub detail: String,
     /// The field that it is about, as the request spells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
 
@@ -35,14 +31,7 @@ impl Problem {
     /// An error with this status, code and sentence.
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:runner:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: status.as_u16(),
-            code: code.to_owned(),
-            detail: detail.into(),
-            field: None,
-        }
+        Self { status: status.as_u16(), code: code.to_owned(), detail: detail.into(), field: None }
     }
 
     /// The same, about a field.
@@ -120,9 +109,29 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Problem", 6)?;
+        fields.serialize_field("type", &format!("urn:runner:problem:{}", self.code))?;
+        fields.serialize_field("title", status(self).canonical_reason().unwrap_or("Error"))?;
+        fields.serialize_field("status", &self.status)?;
+        fields.serialize_field("code", &self.code)?;
+        fields.serialize_field("detail", &self.detail)?;
+        match &self.field {
+            Some(field) => fields.serialize_field("field", field)?,
+            None => fields.skip_field("field")?,
+        }
+        fields.end()
+    }
+}
+
+fn status(problem: &Problem) -> StatusCode {
+    StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = status(&self);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();

@@ -40,9 +40,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
-    Run(run::Args),
-    Serve(serve::Args),
-    Enqueue(enqueue::Args),
+    Run(Box<run::Args>),
+    Serve(Box<serve::Args>),
+    Enqueue(Box<enqueue::Args>),
     /// Look at jobs and change them
     #[command(subcommand)]
     Job(job::Verb),
