@@ -88,12 +88,6 @@ impl Row {
         &self.bytes
     }
 
-    /// The bytes as stored, taken.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// A hash of the bytes, to chain events by.
     #[must_use]
     pub fn digest(&self) -> u64 {
@@ -164,7 +158,8 @@ pub fn job(bytes: &[u8]) -> Result<Job, CodecError> {
 /// A record of any other type.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(VERSION);
     write(&mut bytes, value);
     bytes
 }
@@ -263,7 +258,10 @@ mod tests {
             check_golden(&name, &encode(&state));
         }
         let before = Job { state: State::Available, ..job.clone() };
-        let entry = LogEntry::new(Time(1_700_000_000_700), EventName::Started, Some(&before), Some(&job));
+        let (old, new) = (Row::of(&before), Row::of(&job));
+        let entry =
+            LogEntry::new(Time(1_700_000_000_700), EventName::Started, Some((&before, &old)), Some((&job, &new)));
+        check_golden("event", &entry.encoded_at(Seq(9)));
         check_golden("event", &encode(&LogEntry { seq: Seq(9), ..entry }));
         let record = RunRecord {
             run: RunNumber(2),

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Row;
+use crate::codec::{self, Row};
 use crate::job::{EventName, Job, JobRef, RunNumber, Seq, StateName, Time};
 
 /// One record of the log.
@@ -34,21 +34,28 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
-    /// The record of `event`, which made `after` of `before`.
+    /// The record of `event`, which made `after` of `before`; each with its row.
     #[must_use]
-    pub fn new(at: Time, event: EventName, before: Option<&Job>, after: Option<&Job>) -> Self {
-        let some = after.or(before).expect("an event has a job before or after it");
-        let (old, new) = (before.map(Row::of), after.map(Row::of));
+    pub fn new(at: Time, event: EventName, before: Option<(&Job, &Row)>, after: Option<(&Job, &Row)>) -> Self {
+        let (some, _) = after.or(before).expect("an event has a job before or after it");
+        let (old, new) = (before.map(|(_, row)| row), after.map(|(_, row)| row));
         Self {
             seq: Seq(0),
             at,
             job: some.at(),
             event,
-            state: after.map(|job| job.state.name()),
+            state: after.map(|(job, _)| job.state.name()),
             run: some.run,
-            delta: new.as_ref().map_or_else(Vec::new, |row| row.delta(old.as_ref())),
-            before: old.as_ref().map_or(0, Row::digest),
-            after: new.as_ref().map_or(0, Row::digest),
+            delta: new.map_or_else(Vec::new, |row| row.delta(old)),
+            before: old.map_or(0, Row::digest),
+            after: new.map_or(0, Row::digest),
         }
+    }
+
+    /// The bytes of the record at `seq`, without a copy of it.
+    #[must_use]
+    pub fn encoded_at(&self, seq: Seq) -> Vec<u8> {
+        let Self { seq: _, at, job, event, state, run, delta, before, after } = self;
+        codec::encode(&(seq, at, job, event, state, run, serde_bytes::Bytes::new(delta), before, after))
     }
 }

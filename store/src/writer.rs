@@ -110,7 +110,7 @@ fn write(engine: &mut dyn Engine, commands: &[Command], shared: &Shared) -> Resu
     shared.board.post(&persisted.counts, to_be_ended(&decision.changes), persisted.next_due);
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
         Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
-        Change::Job { before: Some(job), after: None } => Some((job.at(), None)),
+        Change::Job { before: Some(job), after: None, .. } => Some((job.at(), None)),
         _ => None,
     }));
     Ok(decision.replies)
@@ -137,7 +137,7 @@ pub fn step(engine: &mut dyn Engine, commands: &[Command]) -> Result<(Decision, 
 /// Runs that a node should end: their job was flagged as cancelled, or is gone.
 fn to_be_ended(changes: &[Change]) -> Vec<RunRef> {
     let ended = |change: &Change| {
-        let Change::Job { before, after } = change else { return None };
+        let Change::Job { before, after, .. } = change else { return None };
         match (before.as_deref(), after.as_deref()) {
             (_, Some(job)) if job.lease().is_some_and(|lease| lease.cancel.is_some()) => {
                 Some(RunRef { at: job.at(), run: job.run })

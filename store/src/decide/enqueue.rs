@@ -12,8 +12,13 @@ const KEY_KEPT: Millis = Millis::secs(24 * 3_600);
 const KEYS_FORGOTTEN_PER_CALL: u32 = 2;
 
 pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
+    let mut before: Option<&JobSpec> = None;
     for spec in &call.jobs {
-        need_names(call.tenant, spec, needs);
+        // Most lists name one kind and one queue: look before a name is copied.
+        if before.is_none_or(|before| before.kind != spec.kind || before.queue != spec.queue) {
+            need_names(call.tenant, spec, needs);
+        }
+        before = Some(spec);
     }
     if let Some(key) = &call.key {
         needs.keys.insert(KeyRef::of(call.tenant, &key.key));
@@ -23,11 +28,16 @@ pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
 
 pub(super) fn need_names(tenant: TenantId, spec: &JobSpec, needs: &mut Needs) {
     for (class, name) in [(NameClass::Queue, &spec.queue), (NameClass::Kind, &spec.kind)] {
-        // Most lists name one kind and one queue: look before a name is copied.
-        if !needs.names.iter().next_back().is_some_and(|n| n.class == class && n.name == *name && n.tenant == tenant) {
-            needs.names.insert(Name { tenant, class, name: name.clone() });
-        }
+        needs.names.insert(Name { tenant, class, name: name.clone() });
     }
+}
+
+/// Names and their numbers.
+pub(super) struct Recent {
+    tenant: TenantId,
+    queue: String,
+    kind: String,
+    numbers: (QueueId, KindId),
 }
 
 impl KeyRef {
@@ -88,16 +98,28 @@ impl Batch<'_> {
 
     /// Accepts one job that was checked.
     pub(super) fn accept(&mut self, at: JobRef, spec: &JobSpec) -> Result<Enqueued, Rejection> {
-        let queue = QueueId(self.name(at.tenant, NameClass::Queue, &spec.queue));
-        let kind = KindId(self.name(at.tenant, NameClass::Kind, &spec.kind));
+        let (queue, kind) = self.names_of(at.tenant, spec);
         // The args go where args go; what remains of the spec is small.
-        let bare = spec.without_args();
+        let bare = spec.for_row();
         let job = self.apply(at, &Event::Enqueued { at, queue, kind, spec: Box::new(bare) })?;
         if !spec.args.is_empty() {
             self.changes.push(Change::Payload(at, Part::Args, Some(spec.args.clone())));
         }
         let state = job.map_or(StateName::Available, |job| job.state.name());
         Ok(Enqueued { id: at.job, state, duplicate: false })
+    }
+
+    fn names_of(&mut self, tenant: TenantId, spec: &JobSpec) -> (QueueId, KindId) {
+        if let Some(recent) = &self.recent
+            && (recent.tenant, recent.queue.as_str(), recent.kind.as_str()) == (tenant, &spec.queue, &spec.kind)
+        {
+            return recent.numbers;
+        }
+        let queue = QueueId(self.name(tenant, NameClass::Queue, &spec.queue));
+        let kind = KindId(self.name(tenant, NameClass::Kind, &spec.kind));
+        let (numbers, queue, kind) = ((queue, kind), spec.queue.clone(), spec.kind.clone());
+        self.recent = Some(Recent { tenant, queue, kind, numbers });
+        numbers
     }
 
     fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {

@@ -18,8 +18,8 @@ impl Batch<'_> {
     pub(super) fn finish(&mut self, call: &Finish) -> Result<Reply, Rejection> {
         let at = call.run.at;
         let lease = self.job(at).and_then(|job| job.lease()).cloned();
-        let event =
-            Event::Finished { run: call.run.run, outcome: call.outcome.clone(), settings: call.settings.clone() };
+        let outcome = call.outcome.without_output();
+        let event = Event::Finished { run: call.run.run, outcome, settings: call.settings.clone() };
         let job = self.apply(at, &event)?.expect("a finished job is there");
         let cancelled = job.state.name() == StateName::Cancelled;
         let record = self.record(call, lease.as_ref());

@@ -10,6 +10,8 @@ mod finish;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::enqueue::Recent;
+use crate::codec::Row;
 use crate::command::{Command, Lane, Name, Reply, RunRecord, limits};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs, WorkingSet};
 use crate::index::{self, Order};
@@ -81,7 +83,7 @@ pub fn decide(commands: &[Command], set: &WorkingSet) -> Decision {
 struct Batch<'a> {
     set: &'a WorkingSet,
     now: Time,
-    jobs: HashMap<JobRef, Option<Arc<Job>>>,
+    jobs: HashMap<JobRef, Option<Touched>>,
     touched: Vec<JobRef>,
     /// Jobs that this batch made available; lanes as read do not have them.
     fresh: BTreeMap<Lane, BTreeSet<Order>>,
@@ -89,10 +91,18 @@ struct Batch<'a> {
     passed: HashMap<Lane, usize>,
     short: BTreeSet<Lane>,
     names: HashMap<Name, u32>,
+    /// The names of the job before: most lists have one kind and one queue.
+    recent: Option<Recent>,
     keys: HashMap<KeyRef, KeyRecord>,
     next_job: JobId,
     next_name: u32,
     changes: Vec<Change>,
+}
+
+/// A job that the batch has changed, and its row: encoded once, for its event, for the next one, and for the table.
+struct Touched {
+    job: Arc<Job>,
+    row: Arc<Row>,
 }
 
 impl<'a> Batch<'a> {
@@ -106,6 +116,7 @@ impl<'a> Batch<'a> {
             passed: HashMap::new(),
             short: BTreeSet::new(),
             names: HashMap::new(),
+            recent: None,
             keys: HashMap::new(),
             next_job: set.next_job,
             next_name: set.next_name,
@@ -134,7 +145,7 @@ impl<'a> Batch<'a> {
     /// The job as it is at this point of the batch.
     fn job(&self, at: JobRef) -> Option<&Arc<Job>> {
         match self.jobs.get(&at) {
-            Some(changed) => changed.as_ref(),
+            Some(changed) => changed.as_ref().map(|touched| &touched.job),
             None => self.set.jobs.get(&at),
         }
     }
@@ -143,9 +154,14 @@ impl<'a> Batch<'a> {
     fn apply(&mut self, at: JobRef, event: &Event) -> Result<Option<Arc<Job>>, Rejection> {
         let before = self.job(at).cloned();
         let after = transition(before.as_deref(), event, self.now)?.map(Arc::new);
+        let new_row = after.as_deref().map(|job| Arc::new(Row::of(job)));
         if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name())) {
-            let entry = LogEntry::new(self.now, name, before.as_deref(), after.as_deref());
-            self.changes.push(Change::Event(entry));
+            let old_row = match self.jobs.get(&at) {
+                Some(changed) => changed.as_ref().map(|touched| Arc::clone(&touched.row)),
+                None => before.as_deref().map(|job| Arc::new(Row::of(job))),
+            };
+            let (old, new) = (before.as_deref().zip(old_row.as_deref()), after.as_deref().zip(new_row.as_deref()));
+            self.changes.push(Change::Event(LogEntry::new(self.now, name, old, new)));
         }
         if let Some(job) = &before
             && job.state == State::Available
@@ -158,7 +174,8 @@ impl<'a> Batch<'a> {
         {
             self.fresh.entry(index::lane(job)).or_default().insert(index::order(job));
         }
-        if self.jobs.insert(at, after.clone()).is_none() {
+        let touched = after.clone().zip(new_row).map(|(job, row)| Touched { job, row });
+        if self.jobs.insert(at, touched).is_none() {
             self.touched.push(at);
         }
         Ok(after)
@@ -233,9 +250,9 @@ impl<'a> Batch<'a> {
         }
         for at in &self.touched {
             let before = self.set.jobs.get(at).cloned();
-            let after = self.jobs.get(at).cloned().flatten();
+            let (after, row) = self.jobs.remove(at).flatten().map(|touched| (touched.job, touched.row)).unzip();
             if before.is_some() || after.is_some() {
-                self.changes.push(Change::Job { before, after });
+                self.changes.push(Change::Job { before, after, row });
             }
         }
         self.changes

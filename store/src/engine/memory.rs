@@ -137,7 +137,7 @@ impl Tables {
 
     fn apply(&mut self, change: &Change) {
         match change {
-            Change::Job { before, after } => self.apply_job(before.as_ref(), after.as_ref()),
+            Change::Job { before, after, row: _ } => self.apply_job(before.as_ref(), after.as_ref()),
             Change::Event(entry) => {
                 let seq = Seq(self.log.len() as u64 + 1);
                 self.log.push(LogEntry { seq, ..entry.clone() });

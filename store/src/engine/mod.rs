@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Row;
 use crate::command::{Answer, CountKey, Enqueued, Lane, Name, Part, Query, RunRecord};
 use crate::error::StoreError;
 use crate::job::{BootId, Job, JobId, JobRef, Seq, TenantId, Time};
@@ -145,6 +146,8 @@ pub enum Change {
         before: Option<Arc<Job>>,
         /// None: it is gone, with its payloads and run records.
         after: Option<Arc<Job>>,
+        /// The bytes of `after`'s row.
+        row: Option<Arc<Row>>,
     },
     /// An event, for the end of the log; numbered when it is written.
     Event(LogEntry),
@@ -178,7 +181,7 @@ pub struct Persisted {
 pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
     let mut sums: HashMap<CountKey, i64> = HashMap::new();
     for change in changes {
-        if let Change::Job { before, after } = change {
+        if let Change::Job { before, after, .. } = change {
             if let Some(job) = before {
                 *sums.entry(crate::index::count(job)).or_default() -= 1;
             }

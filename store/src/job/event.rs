@@ -18,7 +18,7 @@ pub enum Event {
         queue: QueueId,
         /// The interned name of its kind.
         kind: KindId,
-        /// What was asked for; checked by [`JobSpec::check`].
+        /// What was asked for, checked by [`JobSpec::check`]; its args and names are not looked at.
         spec: Box<JobSpec>,
     },
     /// A hold ends.

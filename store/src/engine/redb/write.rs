@@ -15,9 +15,9 @@ use crate::log::LogEntry;
 type Ops<const N: usize, V> = Vec<([u8; N], Option<V>)>;
 
 #[derive(Default)]
-struct Writes {
-    jobs: Ops<12, Vec<u8>>,
-    payloads: Ops<13, Vec<u8>>,
+struct Writes<'a> {
+    jobs: Ops<12, &'a [u8]>,
+    payloads: Ops<13, &'a [u8]>,
     runs: Ops<16, Vec<u8>>,
     lanes: Ops<31, ()>,
     due: Ops<20, ()>,
@@ -25,7 +25,7 @@ struct Writes {
     names: Ops<4, Vec<u8>>,
     keys: Ops<36, Vec<u8>>,
     keys_until: Ops<44, ()>,
-    log: Vec<LogEntry>,
+    log: Vec<&'a LogEntry>,
     next_job: Option<u64>,
     gone: Vec<(JobRef, RunNumber)>,
 }
@@ -42,14 +42,14 @@ pub(super) fn create_tables(into: &WriteTransaction) -> Result<(), StoreError> {
 pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Persisted, StoreError> {
     let writes = gather(changes);
     let counts = count_differences(changes);
-    let last_seq = write_log(into, writes.log)?;
+    let last_seq = write_log(into, &writes.log)?;
     if let Some(next) = writes.next_job {
         let mut meta = into.open_table(tables::META).map_err(engine_error)?;
         meta.insert(tables::NEXT_JOB, next).map_err(engine_error)?;
     }
     let gone = writes.gone;
-    write(into, tables::JOBS, writes.jobs, Vec::as_slice)?;
-    write(into, tables::PAYLOADS, writes.payloads, Vec::as_slice)?;
+    write(into, tables::JOBS, writes.jobs, |row| row)?;
+    write(into, tables::PAYLOADS, writes.payloads, |bytes| bytes)?;
     write(into, tables::RUNS, writes.runs, Vec::as_slice)?;
     write(into, tables::LANES, writes.lanes, |()| ())?;
     write(into, tables::DUE, writes.due, |()| ())?;
@@ -64,13 +64,15 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     Ok(Persisted { last_seq, counts, next_due })
 }
 
-fn gather(changes: &[Change]) -> Writes {
+fn gather(changes: &[Change]) -> Writes<'_> {
     let mut writes = Writes::default();
     for change in changes {
         match change {
-            Change::Job { before, after } => writes.job(before.as_deref(), after.as_deref()),
-            Change::Event(entry) => writes.log.push(entry.clone()),
-            Change::Payload(at, part, bytes) => writes.payloads.push((tables::payload(*at, *part), bytes.clone())),
+            Change::Job { before, after, row } => {
+                writes.job(before.as_deref(), after.as_deref().zip(row.as_deref()));
+            }
+            Change::Event(entry) => writes.log.push(entry),
+            Change::Payload(at, part, bytes) => writes.payloads.push((tables::payload(*at, *part), bytes.as_deref())),
             Change::Run(at, record) => {
                 writes.runs.push((tables::run(*at, record.run), Some(codec::encode(record))));
                 if let Some(old) = record.run.0.checked_sub(limits::RUNS_KEPT)
@@ -94,12 +96,12 @@ fn gather(changes: &[Change]) -> Writes {
     writes
 }
 
-impl Writes {
+impl<'a> Writes<'a> {
     /// A row, and the differences between the index entries that it had and those that it has now.
-    fn job(&mut self, before: Option<&Job>, after: Option<&Job>) {
-        let (old, new) = (before.map(index::keys), after.map(index::keys));
-        if let Some(job) = after {
-            self.jobs.push((tables::job(job.at()), Some(Row::of(job).into_bytes())));
+    fn job(&mut self, before: Option<&Job>, after: Option<(&Job, &'a Row)>) {
+        let (old, new) = (before.map(index::keys), after.map(|(job, _)| index::keys(job)));
+        if let Some((job, row)) = after {
+            self.jobs.push((tables::job(job.at()), Some(row.bytes())));
         } else if let Some(job) = before {
             self.jobs.push((tables::job(job.at()), None));
             self.gone.push((job.at(), job.run));
@@ -169,7 +171,7 @@ fn remove_all_of(into: &WriteTransaction, gone: &[(JobRef, RunNumber)]) -> Resul
     Ok(())
 }
 
-fn write_log(into: &WriteTransaction, entries: Vec<LogEntry>) -> Result<Seq, StoreError> {
+fn write_log(into: &WriteTransaction, entries: &[&LogEntry]) -> Result<Seq, StoreError> {
     let mut meta = into.open_table(tables::META).map_err(engine_error)?;
     let next = meta.get(tables::NEXT_SEQ).map_err(engine_error)?.map_or(1, |n| n.value());
     if entries.is_empty() {
@@ -177,9 +179,8 @@ fn write_log(into: &WriteTransaction, entries: Vec<LogEntry>) -> Result<Seq, Sto
     }
     let mut log = into.open_table(tables::LOG).map_err(engine_error)?;
     let mut seq = next;
-    for mut entry in entries {
-        entry.seq = Seq(seq);
-        log.insert(&seq.to_be_bytes(), codec::encode(&entry).as_slice()).map_err(engine_error)?;
+    for entry in entries {
+        log.insert(&seq.to_be_bytes(), entry.encoded_at(Seq(seq)).as_slice()).map_err(engine_error)?;
         seq += 1;
     }
     meta.insert(tables::NEXT_SEQ, seq).map_err(engine_error)?;
