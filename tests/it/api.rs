@@ -164,7 +164,9 @@ async fn args_keep_their_bytes_and_output_is_given_as_it_is() {
 async fn a_list_is_accepted_whole_or_not_at_all() {
     let api = Api::new();
     let answer = api.post("/v1/jobs", &json!([{"kind": "a"}, {"kind": "b", "hold": true}])).await;
-    let jobs = json!([{"id": "1", "state": "available", "duplicate": false}, {"id": "2", "state": "held", "duplicate": false}]);
+    let jobs = json!([
+        {"id": "1", "state": "available", "duplicate": false}, {"id": "2", "state": "held", "duplicate": false},
+    ]);
     assert_eq!((answer.status, answer.json()), (StatusCode::CREATED, json!({"jobs": jobs})));
     let bad = api.post("/v1/jobs", &json!([{"kind": "a"}, {"kind": "a", "queue": "ä"}])).await;
     bad.check_refused(422, "invalid", Some("jobs[1].queue"), "must begin with a letter or a digit");

@@ -1,4 +1,6 @@
 //! Integration tests of the whole runner.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+
 mod api;
 mod cli;
 mod sandbox;

@@ -13,8 +13,8 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a caller should wait when the node is busy.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field. Its `type` and `title` follow
-/// from code and status.
+/// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field. Its `type` and `title`
+/// follow from code and status.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Problem {
     /// The HTTP status.

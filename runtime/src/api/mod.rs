@@ -1,8 +1,8 @@
 //! The HTTP API: one axum router, which the server offers over TCP and a unix socket, and which the command line calls
 //! in its own process where no server runs. So there is one implementation of everything, and it is this one.
 //!
-//! [`router`] answers; [`guard`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked of
-//! the store is data (`runner_store::command`); no rule about jobs stands here.
+//! [`router`] answers; [`guard`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked
+//! of the store is data (`runner_store::command`); no rule about jobs stands here.
 
 pub mod body;
 pub mod count;

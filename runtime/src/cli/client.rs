@@ -1,7 +1,7 @@
 //! The command line's side of the API: one client, two backs.
 //!
-//! Where a server runs, it is asked: over the unix socket in the data directory, or at a URL. Where none runs, the store
-//! is opened and the very same router answers in this process. So the command line has no implementation of its own.
+//! Where a server runs, it is asked: over the unix socket in the data directory, or at a URL. Where none runs, the
+//! store is opened and the very same router answers in this process. So the command line has no implementation of its own.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The command line: noun, then verb. A client of the HTTP API, like everyone else.
 //!
-//! [`client`] is the one way to ask, at a server or in this process; one file per noun does the asking. `run` and `serve`
-//! are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
+//! [`client`] is the one way to ask, at a server or in this process; one file per noun does the asking. `run` and
+//! `serve` are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
 
 pub mod client;
 mod enqueue;
@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use runner_store::Handle;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -111,6 +112,21 @@ async fn stop(node: Node, mut life: watch::Receiver<NodeState>, signals: &mut Si
         () = signals.next() => node.interrupt(),
     }
     node.stopped().await;
+}
+
+/// Ends when the store has failed, or the node stops unasked; `next` says what to do then.
+async fn broken(handle: &Handle, life: &mut watch::Receiver<NodeState>, next: &str) -> Failure {
+    tokio::select! {
+        _ = handle.failed() => {}
+        // A scheduler whose store has failed stops as well, and may be noticed first.
+        _ = life.changed() => {}
+    }
+    match handle.failure() {
+        Some(why) => {
+            Failure::new(Code::StoreFailed, format!("stopped, because the store failed: {why}; {next}: it checks"))
+        }
+        None => Failure::new(Code::Failed, format!("the scheduler stopped by itself, which is a bug; {next}")),
+    }
 }
 
 /// A random name for a call, so that a repeated one does nothing.

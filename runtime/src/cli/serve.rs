@@ -19,6 +19,9 @@ use crate::api::serve::{Server, bind_socket, is_loopback};
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
 
+/// How long a node may take to stop whose store has failed.
+const FAILED_STOP_WITHIN: Duration = Duration::from_secs(2);
+
 /// Run jobs and serve the API, until SIGINT or SIGTERM
 ///
 /// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
@@ -82,12 +85,20 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         announce(&node);
         let ended = tokio::select! {
             () = signals.next() => Ok(()),
-            why = handle.failed() => Err(Failure::new(Code::StoreFailed, format!("stopped, because the store failed: {why}; start again: it checks"))),
-            _ = life.changed() => Err(Failure::new(Code::Failed, "the scheduler stopped by itself, which is a bug; start again")),
+            failure = super::broken(&handle, &mut life, "start again") => Err(failure),
         };
-        tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
-        node.drain();
-        super::stop(node, life, &mut signals).await;
+        match &ended {
+            Ok(()) => {
+                node.drain();
+                tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
+                super::stop(node, life, &mut signals).await;
+            }
+            // Nothing that still runs can be recorded any more.
+            Err(_) => {
+                node.interrupt();
+                _ = tokio::time::timeout(FAILED_STOP_WITHIN, node.stopped()).await;
+            }
+        }
         server.stop().await;
         ended
     });

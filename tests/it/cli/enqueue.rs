@@ -53,7 +53,11 @@ fn a_key_makes_a_call_safe_to_repeat() {
 fn a_list_is_checked_whole_before_anything_is_sent() {
     let place = Place::with_store();
     place.write("pic.bin", &[255]);
-    place.write("jobs.ndjson", b"{\"kind\": \"a\", \"args_file\": \"pic.bin\"}\n{\"kind\": \"b\", \"args\": [1,  2], \"expect\": \"discarded\"}\n");
+    place.write(
+        "jobs.ndjson",
+        br#"{"kind": "a", "args_file": "pic.bin"}
+        {"kind": "b", "args": [1,  2], "expect": "discarded"}"#,
+    );
     let said = place.check(&["enqueue", "--from", "jobs.ndjson"], 0, &[]);
     assert_eq!(said.out, "1\n2\n");
     place.check(&["job", "show", "1", "-o", "json"], 0, &[r#""args_base64":"/w==""#]);

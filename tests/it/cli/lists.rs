@@ -55,7 +55,8 @@ fn of_many_jobs_only_the_unexpected_are_shown_and_the_totals() {
 fn files_become_args() {
     let place = Place::new();
     place.write("a.bin", &[0, 255]);
-    let list = "{\"kind\": \"ok\", \"args_file\": \"a.bin\"}\n{\"kind\": \"ok\", \"args_file\": \"a.bin\", \"args\": {\"w\":1}}\n";
+    let list = r#"{"kind": "ok", "args_file": "a.bin"}
+        {"kind": "ok", "args_file": "a.bin", "args": {"w":1}}"#;
     place.run(list, &[]).check(0, &[]);
     place.check(&["job", "show", "1", "-o", "json"], 0, &["\"args_base64\":\"AP8=\""]);
     place.check(

@@ -25,21 +25,26 @@ pub(super) fn signal(child: &Child, name: &str) {
 impl Place {
     fn serve(&self, more: &[&str]) -> Server {
         let args = [&["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0"], more].concat();
-        let mut child = self.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        loop {
-            let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Some(url) = entry["url"].as_str() {
-                let address = url.strip_prefix("http://").unwrap().to_owned();
-                return Server { child, log, address };
-            }
-        }
+        Server::new(self.command(&args))
     }
 }
 
 impl Server {
+    /// Starts it, and waits until it listens.
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self { child, log, address: String::new() };
+        while server.address.is_empty() {
+            let mut line = String::new();
+            assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+            let url = entry["url"].as_str().unwrap_or_default();
+            server.address = url.strip_prefix("http://").unwrap_or_default().to_owned();
+        }
+        server
+    }
+
     fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -182,4 +187,23 @@ fn clients_that_vanish_cost_nothing() {
     place.check(&["job", "list"], 0, &["held"]);
     signal(&server.child, "TERM");
     server.ended().check(0, &["stopped"]);
+}
+
+/// A full disk, as a limit on the size of files: the store fails in the middle of a commit.
+#[test]
+fn a_store_that_fails_stops_the_server_and_says_so() {
+    let place = Place::new();
+    place.check(&["store", "init"], 0, &[]);
+    let limited = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
+    let runner = place.command(&["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", limited]).arg(runner.get_program()).args(runner.get_args()).current_dir(place.path(""));
+    let mut server = Server::new(shell);
+    let args = format!("\"{}\"", "x".repeat(1_000_000));
+    place.write("args.json", args.as_bytes());
+    let failed = (0..100).map(|_| place.runner(&["enqueue", "ok", "--hold", "--args-file", "args.json"]));
+    let failed = failed.into_iter().find(|said| said.code != Some(0)).expect("8 MiB do not hold 100 MB");
+    failed.check(8, &["it may or may not have happened", "same Idempotency-Key"]);
+    server.ended().check(8, &["the store failed", "start again: it checks"]);
+    place.check(&["store", "check"], 0, &["0 wrong"]);
 }

@@ -1,8 +1,8 @@
 //! `runner run`: a list of jobs, from the first to the last, in this process.
 //!
-//! The list is read and checked whole, and every kind must have a plugin, before anything is stored. Then it is enqueued
-//! under the digest of what it says, so that the same command goes on where it was killed, and a node runs until each of
-//! its jobs has ended.
+//! The list is read and checked whole, and every kind must have a plugin, before anything is stored. Then it is
+//! enqueued under the digest of what it says, so that the same command goes on where it was killed, and a node runs
+//! until each of its jobs has ended.
 
 mod report;
 
@@ -38,12 +38,12 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Run a list of jobs to the end
 ///
-/// Each line of the list is a JSON object: {"kind": "…", "args": …}, with every field of `POST /v1/jobs`, and two more:
-/// "expect" (completed, discarded or cancelled; completed if absent) and "args_file", the path of a file below the list's
-/// folder that is the args, or whose content goes into an args object as "file_base64" and "file_name".
+/// Each line of the list is a JSON object: {"kind": "…", "args": …}, with every field of `POST /v1/jobs`, and two
+/// more: "expect" (completed, discarded or cancelled; completed if absent) and "args_file", the path of a file below the
+/// list's folder that is the args, or whose content goes into an args object as "file_base64" and "file_name".
 ///
-/// The list is remembered by its content for 24 hours: the same command goes on after a kill, and if all jobs have ended
-/// it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+/// The list is remembered by its content for 24 hours: the same command goes on after a kill, and if all jobs have
+/// ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
 pub(super) struct Args {
@@ -230,13 +230,9 @@ async fn wait(handle: &Handle, jobs: &[Accepted], node: &Node, signals: &mut Sig
                 progress.clear();
                 return Ok(Ended::Interrupted);
             }
-            why = handle.failed() => {
+            failure = crate::cli::broken(handle, &mut life, "the same command goes on") => {
                 progress.clear();
-                return Err(Failure::new(Code::StoreFailed, format!("stopped, because the store failed: {why}; the same command goes on")));
-            }
-            _ = life.changed() => {
-                progress.clear();
-                return Err(Failure::new(Code::Failed, "the scheduler stopped by itself, which is a bug; the same command goes on"));
+                return Err(failure);
             }
         }
     }
