@@ -24,6 +24,9 @@ use super::types::{EnqueuedList, EnqueuedShown};
 /// The header that makes a call safe to repeat.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
+/// A larger body is parsed on a thread of its own, so that it delays nobody: this much takes about a millisecond.
+const PARSED_HERE_BYTES_MAX: usize = 64 * 1024;
+
 /// One or many, as it was asked and as it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -41,8 +44,13 @@ pub async fn post(
     params.finish()?;
     let key = key(&headers)?;
     let text = body::json(&headers, body).await?;
-    let (shape, jobs, request) = parse(&app, &text)?;
-    drop(text);
+    let (shape, jobs, request) = if text.len() > PARSED_HERE_BYTES_MAX {
+        let app = Arc::clone(&app);
+        let parsed = tokio::task::spawn_blocking(move || parse(&app, &text)).await;
+        parsed.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "parsing the body panicked"))??
+    } else {
+        parse(&app, &text)?
+    };
     let key = key.map(|key| IdempotencyKey { key, request });
     let jobs = accept(&app, key, jobs).await?;
     let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };
@@ -72,8 +80,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// The jobs of a body, and a digest of what it says.
-fn parse(app: &App, text: &str) -> Result<(Shape, Vec<JobSpec>, [u8; 32]), Problem> {
+/// What a body says: one job or many, and a digest of it.
+type Parsed = (Shape, Vec<JobSpec>, [u8; 32]);
+
+fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
     let raw = body::parse(text)?;
     let (shape, raws) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
         Ok(raws) => (Shape::List, raws),

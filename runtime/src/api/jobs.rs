@@ -115,6 +115,8 @@ pub async fn wait(
     let timeout = params.take_as("timeout", parse)?.unwrap_or(WAIT_DEFAULT);
     params.finish()?;
     let at = job_ref(&id)?;
+    // Of those who vanished while they waited, nothing is left behind.
+    app.store.board().forget_gone();
     // Registered first, then looked: an end in between is not missed.
     let told = app.store.board().wait_for(at);
     let now = job(app.store.snapshot()?.as_ref(), at)?.ok_or_else(Problem::no_job)?;

@@ -7,8 +7,12 @@ use serde::Serialize;
 
 use crate::wasm::log::escaped;
 
-/// Below this, a table is not squeezed any further.
-const FLEXIBLE_CHARS_MIN: usize = 12;
+/// Between two columns.
+const GAP_CHARS: usize = 2;
+/// Below this, the last column is not squeezed while another is wider.
+const LAST_CHARS_MIN: usize = 12;
+/// Below this, no column is squeezed.
+const COLUMN_CHARS_MIN: usize = 5;
 
 /// In which form answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -52,9 +56,7 @@ impl Table {
             }
         }
         if let Some(width) = width {
-            let others: usize = widths[..columns - 1].iter().map(|width| width + 2).sum();
-            let left = width.saturating_sub(others).max(FLEXIBLE_CHARS_MIN);
-            widths[columns - 1] = widths[columns - 1].min(left);
+            fit(&mut widths, width.saturating_sub((columns - 1) * GAP_CHARS));
         }
         let mut text = String::new();
         let header: Vec<String> = self.header.iter().map(|name| name.to_uppercase()).collect();
@@ -64,7 +66,7 @@ impl Table {
                 .zip(&widths)
                 .map(|(cell, width)| format!("{:<width$}", cut(cell, *width), width = *width))
                 .collect();
-            text.push_str(cells.join("  ").trim_end());
+            text.push_str(cells.join(&" ".repeat(GAP_CHARS)).trim_end());
             text.push('\n');
         }
         text
@@ -76,6 +78,21 @@ impl Table {
             note(none);
         } else {
             print(&self.render(terminal_width()));
+        }
+    }
+}
+
+/// Squeezes columns until they are `available` wide together: the last one first, then always the widest.
+fn fit(widths: &mut [usize], available: usize) {
+    let excess = |widths: &[usize]| widths.iter().sum::<usize>().saturating_sub(available);
+    let over = excess(widths);
+    if let Some(last) = widths.last_mut() {
+        *last = last.saturating_sub(over).max(LAST_CHARS_MIN.min(*last));
+    }
+    while excess(widths) > 0 {
+        match widths.iter_mut().filter(|width| **width > COLUMN_CHARS_MIN).max() {
+            Some(widest) => *widest -= 1,
+            None => return,
         }
     }
 }
@@ -170,6 +187,10 @@ mod tests {
         table.row(["20000".to_owned(), String::new()]);
         assert_eq!(table.render(None), "ID     ERROR\n1      a long error that\\ngoes on\n20000\n");
         assert_eq!(table.render(Some(20)), "ID     ERROR\n1      a long error…\n20000\n");
+        table.row(["a".repeat(99), "b".repeat(99)]);
+        for width in [20, 40, 80] {
+            assert!(table.render(Some(width)).lines().all(|line| line.chars().count() <= width), "{width}");
+        }
     }
 
     #[test]

@@ -170,6 +170,16 @@ fn only_this_machine_is_let_in() {
 }
 
 #[test]
+fn who_wants_no_guard_says_so() {
+    let place = Place::new();
+    let args = ["serve", "--plugins", "plugins", "--listen", "0.0.0.0:0", "--insecure-no-auth"];
+    let server = Server::new(place.command(&args));
+    let get = |headers: &str| server.raw(&format!("GET /v1/jobs HTTP/1.1\r\n{headers}\r\n"));
+    assert_eq!(get("Host: runner.example\r\nX-Forwarded-For: 10.0.0.1\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(get("Host: runner.example\r\nOrigin: http://evil.example\r\n"), "HTTP/1.1 403 Forbidden");
+}
+
+#[test]
 fn clients_that_vanish_cost_nothing() {
     let place = Place::new();
     let mut server = place.serve(&[]);

@@ -6,7 +6,7 @@
 
 mod report;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -262,12 +262,17 @@ impl Progress {
     }
 
     fn draw(&self, pending: usize) {
-        eprint!("\r\x1b[K{} of {} jobs have ended", self.all - pending, self.all);
+        self.put(&format!("{} of {} jobs have ended", self.all - pending, self.all));
     }
 
     fn clear(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            self.put("");
         }
+    }
+
+    /// In place of what stood there. A terminal that is gone needs no progress.
+    fn put(&self, text: &str) {
+        _ = write!(std::io::stderr().lock(), "\r\x1b[K{text}");
     }
 }

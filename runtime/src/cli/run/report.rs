@@ -86,7 +86,7 @@ impl Report {
 
     fn print_tables(&self) {
         let all = self.rows.len() <= ROWS_MAX;
-        let mut table = Table::new(&["id", "kind", "state", "as expected", "runs", "time", "fuel", "memory", "error"]);
+        let mut table = Table::new(&["id", "kind", "state", "", "runs", "time", "fuel", "memory", "error"]);
         for row in self.rows.iter().filter(|row| all || !row.is_expected()) {
             table.row(row.cells());
         }
@@ -153,17 +153,21 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 9] {
-        let as_expected = if self.is_expected() { "ok".to_owned() } else { format!("NO, {}", self.expect) };
+        let (mark, error) = match self.is_expected() {
+            true => ("ok", self.error.clone()),
+            false if self.error.is_empty() => ("NO", format!("expected {}", self.expect)),
+            false => ("NO", format!("expected {}: {}", self.expect, self.error)),
+        };
         [
             self.id.clone(),
             self.kind.clone(),
             self.state().to_owned(),
-            as_expected,
+            mark.to_owned(),
             self.runs.to_string(),
             millis(self.duration_ms),
             amount(self.fuel),
             bytes(self.memory_peak_bytes),
-            self.error.clone(),
+            error,
         ]
     }
 
