@@ -81,7 +81,8 @@ fn request(plugin: &Plugin) -> RunRequest {
         ..JobView::default()
     };
     let (limits, grants) = (plugin.limits("noop"), plugin.grants());
-    RunRequest { job, limits, grants, ids: None, cancel: CancelSignal::new() }
+    let read_job = runner_runtime::api::new_job::reader(&Arc::default());
+    RunRequest { job, limits, grants, ids: None, read_job, cancel: CancelSignal::new() }
 }
 
 /// The processor's name, where the system says it.

@@ -16,6 +16,7 @@ use runner_store::slots::{self, Slots};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::new_job;
 use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::{self, Parts, Wish};
 use crate::wasm::Host;
@@ -97,7 +98,8 @@ impl Node {
             None => None,
         };
         let slots = settings.slots.clamp(1, SLOTS_MAX);
-        let parts = Parts { store, host, plugins, slots_file, boot, slots, clock: Clock::System };
+        let read_job = new_job::reader(&plugins);
+        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, clock: Clock::System };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
         let mut draining = wished.clone();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::job::{Millis, Time};
 
@@ -16,6 +16,12 @@ pub enum Clock {
     Manual(Arc<AtomicU64>),
 }
 
+/// The wall clock of the system, since 1970; before that it reads as 1970.
+#[must_use]
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 impl Clock {
     /// A clock that stands at `now`.
     #[must_use]
@@ -27,10 +33,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Time {
         match self {
-            Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX).min(Time::MAX.0))
-            }
+            Self::System => Time(u64::try_from(wall().as_millis()).unwrap_or(u64::MAX).min(Time::MAX.0)),
             Self::Manual(now) => Time(now.load(Ordering::SeqCst)),
         }
     }

@@ -3,4 +3,6 @@
 
 mod api;
 mod cli;
+mod recovery;
 mod sandbox;
+mod tidy;

@@ -12,7 +12,7 @@ mod manners;
 use std::sync::{Arc, OnceLock};
 
 use runner_runtime::wasm::{
-    CancelSignal, Host, HostSettings, JobView, Limits, Manifest, Plugin, RunReport, RunRequest,
+    CancelSignal, Host, HostSettings, JobView, Limits, Manifest, Plugin, ReadJob, RunReport, RunRequest,
 };
 use runner_store::job::outcome::{Outcome, OutcomeName};
 use runner_store::job::time::{Millis, Time};
@@ -51,9 +51,21 @@ fn job() -> JobView {
 }
 
 /// A request with a time-out that a stuck test does not wait for.
+/// Reads the jobs that guests enqueue, as a node does.
+fn read_job() -> ReadJob {
+    runner_runtime::api::new_job::reader(&Arc::default())
+}
+
 fn request(plugin: &Plugin) -> RunRequest {
     let limits = Limits { timeout: Millis::secs(10), ..plugin.limits("guest") };
-    RunRequest { job: job(), limits, grants: plugin.grants(), ids: None, cancel: CancelSignal::new() }
+    RunRequest {
+        job: job(),
+        limits,
+        grants: plugin.grants(),
+        ids: None,
+        read_job: read_job(),
+        cancel: CancelSignal::new(),
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,11 +1,15 @@
 //! A job as one asks for it: the body of `POST /v1/jobs` and a line of a list. Apart from [`JobSpec`], as what people
 //! write and what is stored change for different reasons.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::job::{Backoff, JobSpec, Millis, Priority, RetryPolicy, StateName, Time, limits};
 
 use super::read::{Bad, Object, Value, nearest};
+use crate::wasm::ReadJob;
+use crate::wasm::folder::Registry;
 
 /// What a handler gets where nobody gave args.
 const ARGS_DEFAULT: &[u8] = b"{}";
@@ -54,7 +58,47 @@ pub struct KindDefaults {
     pub priority: Option<i16>,
 }
 
+/// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
+#[must_use]
+pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
+    let plugins = Arc::clone(plugins);
+    Arc::new(move |kind, args, options| {
+        let spec = NewJob::read_options(kind, args, options)?;
+        let defaults = KindDefaults::of(&plugins, &spec.kind);
+        let spec = spec.into_spec(&defaults);
+        spec.check().map_err(|invalid| invalid.to_string())?;
+        Ok(spec)
+    })
+}
+
+impl KindDefaults {
+    /// What the manifest of the plugin that serves this kind says.
+    #[must_use]
+    pub fn of(plugins: &Registry, kind: &str) -> Self {
+        let Some(plugin) = plugins.get(kind) else { return Self::default() };
+        let (own, every) = (plugin.manifest().of(kind), &plugin.manifest().every);
+        Self {
+            queue: own.and_then(|own| own.queue.clone()).or_else(|| every.queue.clone()),
+            priority: own.and_then(|own| own.priority).or(every.priority),
+        }
+    }
+}
+
 impl NewJob {
+    /// Reads a job that a handler enqueues: `options` has the fields beside kind and args, or is empty.
+    fn read_options(kind: String, args: Vec<u8>, options: &str) -> Result<Self, String> {
+        let text = if options.is_empty() { "{}" } else { options };
+        let raw = serde_json::from_str(text).map_err(|error| format!("options are not JSON: {error}"))?;
+        let say = |bad: Bad| match bad.field.as_str() {
+            "" => format!("options: {}", bad.why),
+            field => format!("options: {field}: {}", bad.why),
+        };
+        let mut object = Object::read(text, raw).map_err(say)?;
+        let job = Self::options(&mut object, kind, args).map_err(say)?;
+        object.finish().map_err(say)?;
+        Ok(job)
+    }
+
     /// Reads a job of the API.
     ///
     /// # Errors
@@ -118,9 +162,14 @@ impl NewJob {
             why: "is missing: the name of what is to be done, for example \"image.resize\"".to_owned(),
             at: start,
         })?;
+        let args = args(object)?;
+        Self::options(object, kind, args)
+    }
+
+    fn options(object: &mut Object<'_>, kind: String, args: Vec<u8>) -> Result<Self, Bad> {
         Ok(Self {
             kind,
-            args: args(object)?,
+            args,
             queue: object.take("queue").map(|value| value.str()).transpose()?,
             priority: object.take("priority").map(|value| priority(&value)).transpose()?,
             run_at: object.take("run_at").map(|value| value.time()).transpose()?,

@@ -92,12 +92,7 @@ impl Plugins {
     /// Where jobs of this kind go unless they say otherwise.
     #[must_use]
     pub fn defaults(&self, kind: &str) -> KindDefaults {
-        let Some(plugin) = self.of_kind(kind) else { return KindDefaults::default() };
-        let (own, every) = (plugin.manifest().of(kind), &plugin.manifest().every);
-        KindDefaults {
-            queue: own.and_then(|own| own.queue.clone()).or_else(|| every.queue.clone()),
-            priority: own.and_then(|own| own.priority).or(every.priority),
-        }
+        self.0.as_ref().map_or_else(KindDefaults::default, |loaded| KindDefaults::of(&loaded.registry, kind))
     }
 
     /// As the API shows them.

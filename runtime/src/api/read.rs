@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 
 use super::time::{parse_duration, parse_time};
 
+/// Fields of one object: three times the most that any has (tags), few enough to be compared with each other.
+const FIELDS_MAX: usize = 100;
+
 /// A field that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
@@ -55,6 +58,9 @@ impl<'a> Object<'a> {
             Ok(Entries(entries)) => entries,
             Err(_) => return Err(value.bad(&format!("must be an object, is {}", value.found()))),
         };
+        if entries.len() > FIELDS_MAX {
+            return Err(value.bad(&format!("has {} fields; the limit is {FIELDS_MAX}", entries.len())));
+        }
         let start = value.at();
         let object = Self { path: value.field, text, start, entries, known: Vec::new() };
         for (i, (name, raw)) in object.entries.iter().enumerate() {

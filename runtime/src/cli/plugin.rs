@@ -16,6 +16,7 @@ use super::exit::{Code, Failure};
 use super::list::read_file;
 use super::output::{Format, Table, amount, bytes, millis, note, print, print_bytes, print_json};
 use super::{ask, enqueue, open};
+use crate::api::new_job;
 use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
 use crate::api::read::nearest;
 use crate::wasm::log::escaped;
@@ -185,7 +186,8 @@ fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
     let next = AtomicU64::new(2);
     let ids = Arc::new(move || Some(next.fetch_add(1, Ordering::Relaxed)));
     let grants = plugin.grants();
-    let request = RunRequest { job, limits, grants, ids: Some(ids), cancel: CancelSignal::new() };
+    let read_job = new_job::reader(&Arc::default());
+    let request = RunRequest { job, limits, grants, ids: Some(ids), read_job, cancel: CancelSignal::new() };
     let runtime = super::runtime()?;
     let report = runtime.block_on(host.spawn(plugin, request));
     let report = report.map_err(|error| Failure::new(Code::Failed, format!("the host failed, a bug: {error}")))?;
@@ -223,7 +225,7 @@ fn print_report(report: &RunReport, format: Format) {
     let output = if let Outcome::Completed { output } = &report.outcome { output.as_slice() } else { &[] };
     if format == Format::Json {
         let enqueued: Vec<_> =
-            report.enqueues.iter().map(|job| json!({ "id": job.id.to_string(), "kind": job.kind })).collect();
+            report.enqueues.iter().map(|job| json!({ "id": job.id.to_string(), "kind": job.spec.kind })).collect();
         let log: Vec<_> =
             report.log.lines().map(|line| json!({ "source": line.source.as_str(), "line": line.shown() })).collect();
         print_json(&json!({
@@ -241,7 +243,7 @@ fn print_report(report: &RunReport, format: Format) {
         note(&format!("       | {} lines were left out", report.log.dropped_lines()));
     }
     for job in &report.enqueues {
-        note(&format!("enqueued job {} of kind {}", job.id, escaped(&job.kind)));
+        note(&format!("enqueued job {} of kind {}", job.id, escaped(&job.spec.kind)));
     }
     if let Some(error) = report.outcome.error() {
         note(&error.lines().map(escaped).collect::<Vec<_>>().join("\n"));

@@ -22,7 +22,7 @@ use self::core::{Action, Claimed, Core, Event};
 pub(crate) use self::run::settings;
 use self::run::{Ids, Runs};
 use crate::wasm::folder::Registry;
-use crate::wasm::{CancelSignal, Host};
+use crate::wasm::{CancelSignal, Host, ReadJob};
 use runner_store::clock::Clock;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
@@ -35,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) store: Handle,
     pub(crate) host: Arc<Host>,
     pub(crate) plugins: Arc<Registry>,
+    pub(crate) read_job: ReadJob,
     pub(crate) slots_file: Option<Arc<Slots>>,
     pub(crate) boot: BootId,
     pub(crate) slots: u32,

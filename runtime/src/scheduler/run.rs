@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use runner_store::Handle;
 use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
-use runner_store::job::{Job, JobId, Outcome, RetryPolicy, RunSettings, limits};
+use runner_store::job::{Job, JobId, Outcome, RunSettings, limits};
 
 use super::Parts;
 use crate::wasm::manifest::RetrySettings;
@@ -128,6 +128,7 @@ impl Work {
             limits,
             grants: plugin.grants(),
             ids: Some(Arc::new(move || ids.take()) as IdSource),
+            read_job: Arc::clone(&self.parts.read_job),
             cancel: self.signal.clone(),
         }
     }
@@ -151,7 +152,7 @@ impl Ended {
 pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {
     RunSettings {
         max_attempts: retry.max_attempts.unwrap_or(limits::ATTEMPTS_DEFAULT),
-        retry: retry.policy.clone().unwrap_or_else(RetryPolicy::default),
+        retry: retry.policy.clone().unwrap_or_default(),
     }
 }
 
@@ -178,7 +179,7 @@ fn interrupted(run: RunRef, settings: RunSettings, started_at: runner_store::job
 }
 
 fn staged(job: NewJob) -> StagedJob {
-    StagedJob { id: JobId(job.id), spec: runner_store::job::JobSpec::new(job.kind, job.args) }
+    StagedJob { id: JobId(job.id), spec: job.spec }
 }
 
 /// A digest as 32 bytes, from its 64 hexadecimal digits.

@@ -33,5 +33,5 @@ pub use self::limits::Limits;
 pub use self::log::{LogLine, LogSource, RunLog};
 pub use self::manifest::{Grants, Manifest};
 pub use self::plugin::{Description, Flavour, Plugin, PluginError};
-pub use self::run::{IdSource, JobView, NewJob, RunReport, RunRequest};
+pub use self::run::{IdSource, JobView, NewJob, ReadJob, RunReport, RunRequest};
 pub use self::spawn::{Host, HostError};

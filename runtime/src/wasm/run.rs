@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use runner_store::job::JobSpec;
 use runner_store::job::outcome::Outcome;
 use runner_store::job::time::{Millis, Time};
 use tokio::time::{Instant, sleep_until};
@@ -32,6 +33,10 @@ use super::wasi::{self, LastLine, Streams};
 /// Gives out ids for new jobs, which are reserved before; none: none are left right now.
 pub type IdSource = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
+/// Makes a job of a kind, args and the contract's `options`, a JSON object or nothing; or says what is wrong with them.
+/// The form of a job in JSON is the API's, so this comes from outside.
+pub type ReadJob = Arc<dyn Fn(String, Vec<u8>, &str) -> Result<JobSpec, String> + Send + Sync>;
+
 /// What one run is asked to do.
 #[derive(Clone)]
 pub struct RunRequest {
@@ -43,6 +48,8 @@ pub struct RunRequest {
     pub grants: Arc<Grants>,
     /// Ids for the jobs it enqueues; none: enqueueing answers `unavailable`.
     pub ids: Option<IdSource>,
+    /// Reads the jobs that it enqueues.
+    pub read_job: ReadJob,
     /// Ends it from outside.
     pub cancel: CancelSignal,
 }
@@ -73,12 +80,8 @@ pub struct JobView {
 pub struct NewJob {
     /// From the run's [`IdSource`].
     pub id: u64,
-    /// The kind, a valid name that the grant allows.
-    pub kind: String,
-    /// JSON by convention.
-    pub args: Vec<u8>,
-    /// A JSON object with further fields as in `POST /v1/jobs`, or empty. Its fields are not checked yet.
-    pub options: String,
+    /// The job: checked, and of a kind that the grant allows.
+    pub spec: JobSpec,
 }
 
 /// How a run ended, and what is left of it.
@@ -129,7 +132,7 @@ enum Stopped {
 /// Runs one job. Cancel-safe: dropped, the guest is gone and nothing is left.
 pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
     let begun = Instant::now();
-    let RunRequest { job, limits, grants, ids, cancel } = request;
+    let RunRequest { job, limits, grants, ids, read_job, cancel } = request;
     let (streams, stdin, copied_bytes_max) = match plugin.code() {
         Code::Component(_) => (Streams::new(None), None, engine::component_copied_bytes(&limits)),
         Code::Command(_) => {
@@ -137,7 +140,7 @@ pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -
             (Streams::new(Some(answer_bytes_max(&limits))), Some(stdin), engine::COMMAND_COPIED_BYTES)
         }
     };
-    let staged = Staged::new(grants, ids, &limits);
+    let staged = Staged::new(grants, ids, read_job, &limits);
     let host = Job { streams: streams.clone(), cancel: cancel.clone(), staged, progress: None };
     let memory = MemoryLimiter::new(limits.memory_bytes);
     let guest = Guest::new(memory, host, wasi::context(&streams, stdin), limits.clone());

@@ -96,8 +96,8 @@ fn a_command_enqueues_with_its_answer_what_it_was_granted() {
     granted.ids = Some(std::sync::Arc::new(|| Some(41)));
     let report = run(&plugin, granted);
     let [job] = &report.enqueues[..] else { panic!("{:?}", report.outcome) };
-    assert_eq!((job.id, job.kind.as_str(), job.options.as_str()), (41, "mail.send", r#"{"queue":"m"}"#));
-    assert_eq!(job.args, br#"{"to": "x"}"#);
+    assert_eq!((job.id, job.spec.kind.as_str(), job.spec.queue.as_str()), (41, "mail.send", "m"));
+    assert_eq!(job.spec.args, br#"{"to": "x"}"#);
     let denied = run(&compile(&guest), request(&compile(&guest)));
     assert!(matches!(&denied.outcome, Outcome::Failed { message, .. } if message.contains("denied")));
     assert!(denied.enqueues.is_empty());

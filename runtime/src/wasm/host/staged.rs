@@ -10,7 +10,7 @@ use runner_store::job::name_problem;
 use super::{CallError, call_error};
 use crate::wasm::limits::Limits;
 use crate::wasm::manifest::Grants;
-use crate::wasm::run::{IdSource, NewJob};
+use crate::wasm::run::{IdSource, NewJob, ReadJob};
 
 /// Args of one job.
 pub(crate) const ARGS_BYTES_MAX: usize = 1 << 20;
@@ -38,6 +38,7 @@ pub(crate) struct Refused {
 pub(crate) struct Staged {
     grants: Arc<Grants>,
     ids: Option<IdSource>,
+    read_job: ReadJob,
     enqueues_max: u32,
     bytes_max: u64,
     bytes: u64,
@@ -46,9 +47,9 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    pub(crate) fn new(grants: Arc<Grants>, ids: Option<IdSource>, limits: &Limits) -> Self {
+    pub(crate) fn new(grants: Arc<Grants>, ids: Option<IdSource>, read_job: ReadJob, limits: &Limits) -> Self {
         let (enqueues_max, bytes_max) = (limits.enqueues, limits.staged_bytes);
-        Self { grants, ids, enqueues_max, bytes_max, bytes: 0, jobs: Vec::new(), checkpoint: None }
+        Self { grants, ids, read_job, enqueues_max, bytes_max, bytes: 0, jobs: Vec::new(), checkpoint: None }
     }
 
     /// Stages a job and answers its id.
@@ -64,17 +65,20 @@ impl Staged {
         if args.len() > ARGS_BYTES_MAX {
             return Err(refused("limit", format!("args of {} bytes; at most {ARGS_BYTES_MAX}", args.len())));
         }
-        check_options(&options)?;
+        if options.len() > OPTIONS_BYTES_MAX {
+            return Err(refused("limit", format!("options of {} bytes; at most {OPTIONS_BYTES_MAX}", options.len())));
+        }
         if self.jobs.len() >= self.enqueues_max as usize {
             return Err(refused("limit", format!("more than {} jobs in one run (`enqueues`)", self.enqueues_max)));
         }
         let added = (args.len() + options.len() + kind.len()) as u64;
+        let spec = (self.read_job)(kind, args, &options).map_err(|why| refused("invalid", why))?;
         self.add_bytes(added, 0)?;
         let Some(id) = self.ids.as_ref().and_then(|next| next()) else {
             self.bytes -= added;
             return Err(refused("unavailable", "no ids are reserved for new jobs right now; try again".to_owned()));
         };
-        self.jobs.push(NewJob { id, kind, args, options });
+        self.jobs.push(NewJob { id, spec });
         Ok(id)
     }
 
@@ -98,19 +102,6 @@ impl Staged {
         }
         self.bytes = bytes;
         Ok(())
-    }
-}
-
-fn check_options(options: &str) -> Result<(), Refused> {
-    if options.is_empty() {
-        return Ok(());
-    }
-    if options.len() > OPTIONS_BYTES_MAX {
-        return Err(refused("limit", format!("options of {} bytes; at most {OPTIONS_BYTES_MAX}", options.len())));
-    }
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(options) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(refused("invalid", format!("options must be a JSON object: {error}"))),
     }
 }
 

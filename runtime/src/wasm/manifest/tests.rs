@@ -1,3 +1,5 @@
+//! Manifests: what is read, and what is refused on which line.
+
 use super::*;
 
 #[track_caller]

@@ -1,0 +1,151 @@
+//! A process that dies in the middle loses nothing, doubles nothing, and says of each run what became of it.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use runner_store::clock::Clock;
+use runner_store::command::{Answer, JobsQuery, Query, RunRecord, RunRef};
+use runner_store::dir::{Create, StoreDir};
+use runner_store::engine::redb::{Commit, Redb};
+use runner_store::engine::{Engine, Snapshot};
+use runner_store::job::{Job, JobId, OutcomeName, StateName, TenantId};
+use runner_store::slots;
+
+const JOBS: usize = 10_000;
+
+/// Computes for a moment, so that a kill finds handlers running, and completes.
+const WORK: &str = r#"(module
+  (memory (export "memory") 1)
+  (func (export "_start") (local $i i32)
+    (loop $more
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $more (i32.lt_u (local.get $i) (i32.const 400000))))))"#;
+
+struct Place {
+    _dir: tempfile::TempDir,
+    plugins: PathBuf,
+    list: PathBuf,
+    store: StoreDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).unwrap();
+        std::fs::write(plugins.join("work.wasm"), wat::parse_str(WORK).unwrap()).unwrap();
+        let list = dir.path().join("jobs.ndjson");
+        let mut lines = String::new();
+        for n in 0..JOBS {
+            writeln!(lines, r#"{{"kind": "work", "args": {{"n": {n}}}}}"#).unwrap();
+        }
+        std::fs::write(&list, lines).unwrap();
+        Self { store: StoreDir::new(dir.path().join("data")), _dir: dir, plugins, list }
+    }
+
+    fn run(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_runner"))
+            .arg("run")
+            .arg(&self.list)
+            .arg("--plugins")
+            .arg(&self.plugins)
+            .arg("--data")
+            .arg(self.store.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn open(&self) -> Redb {
+        self.store.open(Create::No, Clock::System, Commit::TwoPhase).unwrap()
+    }
+}
+
+/// Waits until the file of started runs names a job behind the first `n`.
+fn wait_until_started(slots: &Path, n: u64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let started = slots::previous(slots).unwrap().map(|previous| previous.started).unwrap_or_default();
+        if started.iter().any(|run| run.at.job.0 > n) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no job behind {n} has started");
+        std::thread::yield_now();
+    }
+}
+
+fn all_jobs(view: &dyn Snapshot) -> Vec<Job> {
+    let (mut jobs, mut before) = (Vec::new(), None);
+    loop {
+        let query = JobsQuery { tenant: TenantId::DEFAULT, state: None, queue: None, kind: None, before, limit: 1_000 };
+        let Answer::Jobs(page) = view.read(&Query::Jobs(query)).unwrap() else { unreachable!() };
+        let Some(last) = page.last() else { return jobs };
+        before = Some(last.id);
+        jobs.extend(page);
+    }
+}
+
+fn runs(view: &dyn Snapshot, job: &Job) -> Vec<RunRecord> {
+    let Answer::Runs(runs) = view.read(&Query::Runs(job.at())).unwrap() else { unreachable!() };
+    runs
+}
+
+#[test]
+fn ten_thousand_jobs_outlive_a_kill_in_the_middle() {
+    let place = Place::new();
+    let mut first = place.run();
+    wait_until_started(&place.store.slots(), JOBS as u64 / 4);
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let started: HashSet<RunRef> =
+        slots::previous(&place.store.slots()).unwrap().unwrap().started.into_iter().collect();
+    assert!(!started.is_empty(), "the kill found handlers running");
+    let engine = place.open();
+    let jobs = all_jobs(engine.reader().snapshot().unwrap().as_ref());
+    assert_eq!(jobs.len(), JOBS, "every job was accepted before the first one ran");
+    let leased: HashSet<JobId> =
+        jobs.iter().filter(|job| job.state.name() == StateName::Running).map(|job| job.id).collect();
+    let completed = jobs.iter().filter(|job| job.state.name() == StateName::Completed).count();
+    assert!(completed < JOBS, "it was in the middle");
+    let report = engine.check().unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
+    drop(engine);
+
+    let second = place.run().wait_with_output().unwrap();
+    assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
+    let engine = place.open();
+    let view = engine.reader().snapshot().unwrap();
+    let jobs = all_jobs(view.as_ref());
+    assert_eq!(jobs.len(), JOBS, "none is lost and none came twice");
+    for job in &jobs {
+        let runs = runs(view.as_ref(), job);
+        assert_eq!(job.state.name(), StateName::Completed, "job {}", job.id);
+        assert_eq!(runs.last().unwrap().outcome, OutcomeName::Completed);
+        let first = &runs[0];
+        let run = RunRef { at: job.at(), run: first.run };
+        if !leased.contains(&job.id) {
+            assert_eq!(runs.len(), 1, "job {} was not in hand and ran once", job.id);
+        } else if started.contains(&run) {
+            assert_eq!((first.outcome, runs.len()), (OutcomeName::Crashed, 2), "job {}", job.id);
+            assert_eq!(job.attempts, 2, "a crash is a failed attempt");
+        } else {
+            assert_eq!((first.outcome, runs.len()), (OutcomeName::Interrupted, 2), "job {}", job.id);
+            assert_eq!(job.attempts, 1, "what was only claimed has burnt no attempt");
+        }
+    }
+    let report = engine.check().unwrap();
+    assert_eq!((report.findings.clone(), report.jobs), (vec![], JOBS as u64));
+    assert_eq!(report.folded, JOBS as u64, "every row is the sum of its events");
+    drop((view, engine));
+
+    let third = place.run().wait_with_output().unwrap();
+    assert!(third.status.success(), "all have ended already");
+    let engine = place.open();
+    assert_eq!(all_jobs(engine.reader().snapshot().unwrap().as_ref()).len(), JOBS);
+}
