@@ -8,6 +8,7 @@ mod stores;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A folder with plugins, lists and data of its own.
 struct Place(tempfile::TempDir);
@@ -100,6 +101,16 @@ fn says(line: &str, exit: i32) -> Vec<u8> {
         fd = if exit == 0 { 1 } else { 2 },
     );
     wat::parse_str(text).unwrap()
+}
+
+/// Looks until it is so, for a minute at most.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::yield_now();
+    }
 }
 
 fn utf8(path: &Path) -> &str {

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Place, Said};
+use super::{Place, Said, until};
 
 const RUN: [&str; 4] = ["run", "jobs.ndjson", "--plugins", "plugins"];
 
@@ -118,12 +117,10 @@ fn a_run_that_is_interrupted_goes_on_with_the_same_command() {
     let args = [&RUN[..], &["--grace", "0s"]].concat();
     let child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let slots = place.path("runner-data/running.slots");
-    let deadline = Instant::now() + Duration::from_secs(60);
     // Its handler was entered: only then there is something to interrupt.
-    while runner_store::slots::previous(&slots).ok().flatten().is_none_or(|previous| previous.started.is_empty()) {
-        assert!(Instant::now() < deadline, "no run has started");
-        std::thread::yield_now();
-    }
+    until("a run has started", || {
+        runner_store::slots::previous(&slots).ok().flatten().is_some_and(|previous| !previous.started.is_empty())
+    });
     super::server::signal(&child, "TERM");
     Said::from(child.wait_with_output().unwrap()).check(1, &["interrupted with", "the same command goes on"]);
     let said = place.check(&["job", "show", "1", "-o", "json"], 0, &[]);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Place, Said};
+use super::{Place, Said, until};
 
 /// A server that listens.
 struct Server {
@@ -108,15 +108,14 @@ fn a_signal_drains_and_a_second_one_interrupts() {
     let place = Place::new();
     let mut server = place.serve(&["--grace", "1h"]);
     let id = place.check(&["enqueue", "spin", "--timeout", "1h"], 0, &[]).out;
-    // It runs once its state says so; each look is a condition, not a sleep.
-    while !place.runner(&["job", "show", id.trim()]).out.contains("running") {}
+    until("it runs", || place.runner(&["job", "show", id.trim()]).out.contains("running"));
     signal(&server.child, "INT");
     let mut line = String::new();
     while !line.contains("draining") {
         assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "{line}");
     }
-    // It says so as soon as the node knows it.
-    while server.raw("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n") != "HTTP/1.1 503 Service Unavailable" {}
+    let ready = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    until("it says that it drains", || server.raw(ready) == "HTTP/1.1 503 Service Unavailable");
     let late = place.check(&["enqueue", "ok"], 0, &[]).out;
     signal(&server.child, "INT");
     server.ended().check(0, &["stopped"]);
