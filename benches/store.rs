@@ -56,6 +56,8 @@ fn main() {
     if asked("open") {
         open(&options);
     }
+    // Disks have moods, and most of these figures follow them.
+    print_disk(&options.dir);
 }
 
 impl Options {
@@ -314,6 +316,10 @@ fn print_hardware(dir: &Path) {
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!("{cores} cores, {}", model.trim_start_matches(['\t', ' ', ':']));
+    print_disk(dir);
+}
+
+fn print_disk(dir: &Path) {
     let mut file = tempfile::tempfile_in(dir).unwrap();
     let sync = |_| {
         file.write_all(&[7; 4_096]).unwrap();

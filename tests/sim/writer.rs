@@ -6,9 +6,10 @@ use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, CountKey, Query, Reply, RunRef};
+use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef};
 use runner_store::engine::memory::Memory;
-use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, WorkingSet};
+use runner_store::engine::redb::{Commit, Redb};
+use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
 use runner_store::job::{JobId, Millis, RunNumber, StateName, Time};
@@ -78,7 +79,7 @@ fn check_failure(how: Failure, happened: bool) {
     }
     assert!(handle.failure().is_some());
     let there = handle.snapshot().unwrap().read(&Query::Job(at(JobId(2)))).unwrap();
-    assert_eq!(there != runner_store::command::Answer::Job(None), happened, "that is why it is called unknown");
+    assert_eq!(there != Answer::Job(None), happened, "that is why it is called unknown");
     drop(handle);
     writer.join();
 }
@@ -148,6 +149,27 @@ fn who_waits_for_a_job_learns_how_it_ended_or_that_it_is_gone() {
     assert_eq!(ended.blocking_recv(), Ok(StateName::Cancelled));
     assert!(deleted.blocking_recv().is_err());
     drop(handle);
+    writer.join();
+}
+
+#[test]
+fn a_snapshot_of_a_file_stays_as_it_was() {
+    let dir = quick_dir();
+    let clock = Clock::manual(START);
+    let engine = Redb::create(&dir.path().join("jobs.redb"), clock, Commit::OnePhase).unwrap();
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    handle.call_blocking(enqueue(vec![work()])).unwrap();
+    let before = handle.snapshot().unwrap();
+    handle.call_blocking(cancel(JobId(1))).unwrap();
+    handle.call_blocking(enqueue(vec![work()])).unwrap();
+    let job = |view: &dyn Snapshot, id| match view.read(&Query::Job(at(JobId(id)))).unwrap() {
+        Answer::Job(job) => job.map(|job| job.state.name()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([1, 2].map(|id| job(before.as_ref(), id)), [Some(StateName::Available), None]);
+    let after = handle.snapshot().unwrap();
+    assert_eq!([1, 2].map(|id| job(after.as_ref(), id)), [Some(StateName::Cancelled), Some(StateName::Available)]);
+    drop((before, after, handle));
     writer.join();
 }
 

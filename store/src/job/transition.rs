@@ -237,7 +237,7 @@ fn snoozed(next: &mut Job, delay: Millis, settings: &RunSettings, now: Time) {
 }
 
 fn cancel_requested(job: &Job, reason: Option<&str>, now: Time) -> Result<Job, Rejection> {
-    let request = CancelRequest { at: now, reason: reason.map(|words| cut(words, limits::ROW_ERROR_BYTES_MAX)) };
+    let request = CancelRequest { at: now, reason: reason.map(|words| cut(words, limits::REASON_BYTES_MAX)) };
     match &job.state {
         State::Held | State::Blocked | State::Scheduled | State::Retryable | State::Available => {
             Ok(Job { state: cancelled(&request, now), ..job.clone() })

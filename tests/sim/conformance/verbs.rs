@@ -175,6 +175,20 @@ fn a_cancel_of_a_running_job_is_a_flag_until_its_run_ends() {
     });
 }
 
+/// The story: 1,024 bytes were accepted and 256 of them kept, and nobody said so.
+#[test]
+fn a_reason_is_kept_as_long_as_it_may_be() {
+    case(|w| {
+        let id = w.enqueue(work());
+        let cancel = |words: usize| Command::Cancel { job: at(id), reason: Some("x".repeat(words)) };
+        let job = job_of(&w.call(cancel(1_024)));
+        assert_eq!(job.reason(), Some(&Reason::Requested(Some("x".repeat(1_024)))));
+        w.call(Command::Retry(at(id)));
+        let job = job_of(&w.call(cancel(1_025)));
+        assert_eq!(job.reason(), Some(&Reason::Requested(Some("x".repeat(1_024)))), "no longer");
+    });
+}
+
 /// A flagged run that ends so leads to that state; its effects are recorded or not.
 #[track_caller]
 fn check_flagged(outcome: &Outcome, state: StateName, effects: bool) {

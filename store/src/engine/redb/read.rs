@@ -1,5 +1,6 @@
 //! Reading: what a batch may touch, and the answers to queries.
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
@@ -244,26 +245,42 @@ impl View {
             })
             .filter(|list| list.tenant == query.tenant && matches(query, list))
             .collect();
-        lists.dedup();
+        // Suspects are counted apart and listed with the others.
         lists.sort_unstable();
         lists.dedup();
         if lists.len() > MERGED_LISTS_MAX {
             return self.walked(query, before, limit);
         }
-        let mut ids = Vec::new();
-        let table = self.0.open_table(tables::LISTS).map_err(engine_error)?;
-        for list in &lists {
-            let first = tables::list(&ListKey { id: JobId(0), ..*list });
-            let range = table.range::<&[u8; 21]>(&first..&tables::list(list)).map_err(engine_error)?;
-            for entry in range.rev().take(limit) {
-                ids.push(tables::list_of(entry.map_err(engine_error)?.0.value()).id);
-            }
-        }
-        ids.sort_unstable_by(|a, b| b.cmp(a));
-        ids.truncate(limit);
+        let ids = self.newest(&lists, limit)?;
         let jobs = self.0.open_table(tables::JOBS).map_err(engine_error)?;
         let found = ids.into_iter().map(|id| job(&jobs, JobRef { tenant: query.tenant, job: id }));
         found.filter_map(Result::transpose).collect()
+    }
+
+    /// The newest ids of several lists: their ends are merged, so that no more is read than is answered.
+    fn newest(&self, lists: &[ListKey], limit: usize) -> Result<Vec<JobId>, StoreError> {
+        let table = self.0.open_table(tables::LISTS).map_err(engine_error)?;
+        let mut rest = Vec::with_capacity(lists.len());
+        for list in lists {
+            let first = tables::list(&ListKey { id: JobId(0), ..*list });
+            rest.push(table.range::<&[u8; 21]>(&first..&tables::list(list)).map_err(engine_error)?);
+        }
+        let mut next = |list: usize| match rest[list].next_back() {
+            Some(entry) => Ok(Some((tables::list_of(entry.map_err(engine_error)?.0.value()).id, list))),
+            None => Ok(None),
+        };
+        let mut ends = BinaryHeap::with_capacity(lists.len());
+        for list in 0..lists.len() {
+            ends.extend(next(list)?);
+        }
+        let mut ids = Vec::new();
+        while ids.len() < limit
+            && let Some((id, list)) = ends.pop()
+        {
+            ids.push(id);
+            ends.extend(next(list)?);
+        }
+        Ok(ids)
     }
 
     fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
