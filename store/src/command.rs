@@ -170,6 +170,8 @@ pub struct StagedJob {
 pub struct Measured {
     /// When the handler was entered.
     pub started_at: Option<Time>,
+    /// When it was left; none: when that is recorded.
+    pub finished_at: Option<Time>,
     /// Fuel used.
     pub fuel: u64,
     /// The most linear memory held at once.
@@ -267,7 +269,7 @@ pub struct RunRecord {
     pub run: RunNumber,
     /// When its handler was entered; none if it never was.
     pub started_at: Option<Time>,
-    /// When it was recorded.
+    /// When its handler was left; where that is not known, when its end was recorded.
     pub finished_at: Time,
     /// How it ended.
     pub outcome: OutcomeName,

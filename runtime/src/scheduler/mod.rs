@@ -4,6 +4,7 @@
 //! (store calls, runs) happens in tasks that it starts and joins, and that send back one [`Message`] each.
 
 pub mod core;
+mod ids;
 mod run;
 
 use std::collections::HashMap;
@@ -19,8 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::core::{Action, Claimed, Core, Event};
+use self::ids::Ids;
+use self::run::Runs;
 pub(crate) use self::run::settings;
-use self::run::{Ids, Runs};
 use crate::wasm::folder::Registry;
 use crate::wasm::{CancelSignal, Host, ReadJob};
 use runner_store::clock::Clock;
@@ -79,7 +81,6 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
     let parts = Arc::new(parts);
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
-    Arc::clone(&ids).fetch().await;
     let mut shell = Shell {
         core: Core::new(parts.slots),
         runs: Runs::new(Arc::clone(&parts), ids),

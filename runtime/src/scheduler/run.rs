@@ -1,19 +1,14 @@
 //! One run from its claim to its record: read the args, enter the handler, record how it ended.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use runner_store::Handle;
 use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
-use runner_store::job::{Job, JobId, Outcome, RunSettings, limits};
+use runner_store::job::{Job, JobId, Outcome, RunSettings, Time, limits};
 
 use super::Parts;
+use super::ids::Ids;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest};
-
-/// Ids set aside at once for jobs that runs enqueue: one commit for as many.
-const IDS_RESERVED: u32 = 1_000;
-/// With fewer than this left, more are set aside.
-const IDS_LOW: usize = 500;
 
 /// What every run of a node needs.
 pub(super) struct Runs {
@@ -58,6 +53,9 @@ impl Work {
             // The plugin went, or the store cannot be read: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
+        if !plugin.grants().enqueue.is_empty() {
+            self.ids.ready().await;
+        }
         let settings = settings(&plugin.retry(&kind));
         let request = self.request(&plugin, &kind, args, checkpoint, &settings);
         let started_at = self.parts.clock.now();
@@ -69,6 +67,7 @@ impl Work {
         }
         // A task of its own: should the host itself panic, this one still gives the slot back and records it.
         let report = self.parts.host.spawn(Arc::clone(&plugin), request).await;
+        let times = (started_at, self.parts.clock.now());
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.leave(self.slot)
         {
@@ -77,11 +76,11 @@ impl Work {
         let finish = match report {
             Ok(report) => {
                 say(&self.job, &kind, &report);
-                finish(run, report, settings, started_at)
+                finish(run, report, settings, times)
             }
             Err(error) => {
                 tracing::error!(%error, job = run.at.job.0, "the host failed under a run");
-                interrupted(run, settings, started_at)
+                interrupted(run, settings, times)
             }
         };
         self.ended(Command::Finish(Box::new(finish)))
@@ -156,13 +155,14 @@ pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {
     }
 }
 
-fn finish(run: RunRef, report: RunReport, settings: RunSettings, started_at: runner_store::job::Time) -> Finish {
+fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
     Finish {
         run,
         outcome: report.outcome,
         settings,
         measured: Measured {
-            started_at: Some(started_at),
+            started_at: Some(started),
+            finished_at: Some(left),
             fuel: report.fuel_used,
             memory_peak_bytes: report.memory_peak_bytes,
             plugin: digest_bytes(&report.digest),
@@ -173,8 +173,8 @@ fn finish(run: RunRef, report: RunReport, settings: RunSettings, started_at: run
     }
 }
 
-fn interrupted(run: RunRef, settings: RunSettings, started_at: runner_store::job::Time) -> Finish {
-    let measured = Measured { started_at: Some(started_at), ..Measured::default() };
+fn interrupted(run: RunRef, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
+    let measured = Measured { started_at: Some(started), finished_at: Some(left), ..Measured::default() };
     Finish { run, outcome: Outcome::Interrupted, settings, measured, staged: Vec::new(), checkpoint: None }
 }
 
@@ -199,52 +199,5 @@ fn say(job: &Job, kind: &str, report: &RunReport) {
     match report.outcome.error() {
         Some(error) => tracing::info!(job, run, kind, outcome, error, wall = ?report.wall, "run ended"),
         None => tracing::debug!(job, run, kind, outcome, wall = ?report.wall, "run ended"),
-    }
-}
-
-/// Ids set aside for jobs that runs enqueue. A run takes one without waiting; more are fetched before they run out.
-pub(super) struct Ids {
-    store: Handle,
-    runtime: tokio::runtime::Handle,
-    pool: Mutex<Pool>,
-}
-
-#[derive(Default)]
-struct Pool {
-    free: Vec<u64>,
-    fetching: bool,
-}
-
-impl Ids {
-    pub(super) fn new(store: Handle) -> Arc<Self> {
-        Arc::new(Self { store, runtime: tokio::runtime::Handle::current(), pool: Mutex::default() })
-    }
-
-    /// The next id; none while none are left.
-    fn take(self: &Arc<Self>) -> Option<u64> {
-        let mut pool = self.pool();
-        let id = pool.free.pop();
-        if pool.free.len() < IDS_LOW && !pool.fetching {
-            pool.fetching = true;
-            self.runtime.spawn(Arc::clone(self).fetch());
-        }
-        id
-    }
-
-    /// Sets more ids aside.
-    pub(super) async fn fetch(self: Arc<Self>) {
-        let reply = self.store.call(Command::ReserveIds { n: IDS_RESERVED }).await;
-        let mut pool = self.pool();
-        pool.fetching = false;
-        if let Ok(Reply::Reserved { first }) = reply {
-            // Taken from the end: lowest last, so that ids ascend in the order in which jobs are enqueued.
-            let fresh = (first.0..first.0 + u64::from(IDS_RESERVED)).rev();
-            pool.free.splice(0..0, fresh);
-        }
-    }
-
-    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
-        // Nothing that is done under this lock can panic half-way.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

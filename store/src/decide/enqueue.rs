@@ -98,6 +98,10 @@ impl Batch<'_> {
 
     /// Accepts one job that was checked.
     pub(super) fn accept(&mut self, at: JobRef, spec: &JobSpec) -> Result<Enqueued, Rejection> {
+        if matches!(self.jobs.get(&at), Some(None)) {
+            // The batch has just removed a job of this id: it would leave what it had to the new one.
+            return Err(Rejection::Exists);
+        }
         let (queue, kind) = self.names_of(at.tenant, spec);
         // The args go where args go; what remains of the spec is small.
         let bare = spec.for_row();

@@ -8,6 +8,10 @@ use super::Batch;
 
 pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     needs.jobs.insert(call.run.at);
+    // The first run's record is the only one.
+    if call.run.run.0 > 1 {
+        needs.runs.insert(call.run.at);
+    }
     for staged in &call.staged {
         super::enqueue::need_names(call.run.at.tenant, &staged.spec, needs);
         needs.jobs.insert(JobRef { tenant: call.run.at.tenant, job: staged.id });
@@ -23,6 +27,7 @@ impl Batch<'_> {
         let job = self.apply(at, &event)?.expect("a finished job is there");
         let cancelled = job.state.name() == StateName::Cancelled;
         let record = self.record(call, lease.as_ref());
+        self.shorten_runs(at, &record);
         self.record_run(at, record);
         self.write_payloads(call, at);
         let effects =
@@ -67,11 +72,34 @@ impl Batch<'_> {
         Ok(Reply::Job { job, changed: true })
     }
 
+    /// Makes room for the texts of `newest` among the records of its job: older ones give up their backtraces and the
+    /// rest of their errors.
+    fn shorten_runs(&mut self, at: JobRef, newest: &RunRecord) {
+        let mut left = limits::RUNS_BYTES_MAX.saturating_sub(text_bytes(newest));
+        for record in self.set.runs.get(&at).into_iter().flatten().rev() {
+            let mut short = record.clone();
+            if text_bytes(&short) > left {
+                short.trace = None;
+            }
+            if text_bytes(&short) > left {
+                short.error = short.error.map(|text| cut_marked(&text, limits::ROW_ERROR_BYTES_MAX));
+            }
+            left = left.saturating_sub(text_bytes(&short));
+            if short != *record {
+                self.changes.push(Change::Run(at, Box::new(short)));
+            }
+        }
+    }
+
     fn record(&self, call: &Finish, lease: Option<&Lease>) -> RunRecord {
         let (outcome, measured) = (&call.outcome, &call.measured);
         let progress = measured.progress.as_ref();
+        let bare = self.bare_record(call.run.run, lease, outcome.name());
+        // Wherever the clocks went: a run ends after it began, and before it is recorded.
+        let finished_at = measured.finished_at.map_or(bare.finished_at, |at| at.min(bare.finished_at));
         RunRecord {
             started_at: measured.started_at,
+            finished_at: finished_at.max(measured.started_at.unwrap_or_default()),
             error: outcome.error().map(|text| cut_marked(&text, limits::ERROR_BYTES_MAX)),
             trace: outcome.trace().map(|text| cut_marked(text, limits::TRACE_BYTES_MAX)),
             fuel: measured.fuel,
@@ -79,7 +107,7 @@ impl Batch<'_> {
             plugin: measured.plugin,
             progress: progress
                 .map(|(percent, words)| ((*percent).min(100), cut_marked(words, limits::ROW_ERROR_BYTES_MAX))),
-            ..self.bare_record(call.run.run, lease, outcome.name())
+            ..bare
         }
     }
 
@@ -104,6 +132,10 @@ impl Batch<'_> {
             progress: None,
         }
     }
+}
+
+fn text_bytes(record: &RunRecord) -> usize {
+    record.error.as_ref().map_or(0, String::len) + record.trace.as_ref().map_or(0, String::len)
 }
 
 /// At most `max` bytes of `text`; where something was cut off, it says so.

@@ -120,6 +120,7 @@ impl Tables {
                 set.jobs.insert(at, Arc::clone(job));
             }
         }
+        set.runs = needs.runs.iter().map(|at| (*at, self.runs(*at))).collect();
         for name in &needs.names {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
@@ -220,6 +221,11 @@ impl Tables {
         }
     }
 
+    fn runs(&self, at: JobRef) -> Vec<RunRecord> {
+        let range = self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX)));
+        range.map(|(_, record)| record.clone()).collect()
+    }
+
     fn jobs(&self, query: &JobsQuery) -> Vec<Job> {
         let first = JobRef { tenant: query.tenant, job: JobId(0) };
         let before = JobRef { tenant: query.tenant, job: query.before.unwrap_or(JobId(u64::MAX)) };
@@ -249,10 +255,7 @@ impl Snapshot for View {
         Ok(match query {
             Query::Job(at) => Answer::Job(tables.jobs.get(at).map(|job| (**job).clone())),
             Query::Payload(at, part) => Answer::Payload(tables.payloads.get(&(*at, *part)).cloned()),
-            Query::Runs(at) => {
-                let range = tables.runs.range((*at, RunNumber(0))..=(*at, RunNumber(u32::MAX)));
-                Answer::Runs(range.map(|(_, record)| record.clone()).collect())
-            }
+            Query::Runs(at) => Answer::Runs(tables.runs(*at)),
             Query::Jobs(query) => Answer::Jobs(tables.jobs(query)),
             Query::Counts => Answer::Counts(tables.counts.iter().map(|(key, n)| (*key, *n)).collect()),
             Query::Names => Answer::Names(tables.dump_names()),

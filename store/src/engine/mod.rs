@@ -59,6 +59,8 @@ pub trait Snapshot {
 pub struct Needs {
     /// Rows.
     pub jobs: BTreeSet<JobRef>,
+    /// All run records of these jobs.
+    pub runs: BTreeSet<JobRef>,
     /// First jobs of lanes, this many of each.
     pub lanes: BTreeMap<Lane, u32>,
     /// This many of the jobs that are due.
@@ -88,6 +90,8 @@ pub struct WorkingSet {
     pub now: Time,
     /// The rows that are there.
     pub jobs: HashMap<JobRef, Arc<Job>>,
+    /// Run records, first run first.
+    pub runs: HashMap<JobRef, Vec<RunRecord>>,
     /// First jobs of lanes.
     pub lanes: BTreeMap<Lane, Heads>,
     /// Jobs that are due, in the order (`run_at`, id).

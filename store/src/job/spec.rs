@@ -44,6 +44,8 @@ pub mod limits {
     pub const ROW_ERROR_BYTES_MAX: usize = 256;
     /// Records kept of a job's runs: the last ones.
     pub const RUNS_KEPT: u32 = 50;
+    /// Error texts and backtraces of all records of a job together; the oldest give theirs up first.
+    pub const RUNS_BYTES_MAX: usize = 256 * 1024;
     /// Crashes in a row before a job counts as poison.
     pub const CRASHES_MAX: u32 = 3;
     /// Snoozes before each counts as a failed attempt.

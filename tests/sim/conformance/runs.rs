@@ -215,6 +215,7 @@ fn every_outcome_leaves_a_record_of_its_run() {
             w.advance(30);
             let measured = Measured {
                 started_at: Some(Time(w.now().0 - 20)),
+                finished_at: None,
                 fuel: 5,
                 memory_peak_bytes: 6,
                 plugin: Some([7; 32]),
@@ -257,6 +258,28 @@ fn the_last_fifty_runs_are_kept() {
         assert!(kept.iter().copied().eq(4..=53), "{kept:?}");
         w.call(Command::Delete { job: at(id), force: false });
         assert_eq!(w.check().runs, []);
+    });
+}
+
+#[test]
+fn the_records_of_a_job_have_a_bound_and_the_oldest_give_up_their_texts() {
+    case(|w| {
+        let id = w.enqueue(with_retry(100, Backoff::Constant { base: Millis(0) }));
+        for run in 1..=60 {
+            let message = format!("{run} {}", "e".repeat(20_000));
+            let backtrace = Some("f\n".repeat(50_000));
+            w.run_once(id, Outcome::Trapped { code: "unreachable".to_owned(), message, backtrace });
+            let runs = w.runs(id);
+            let texts = |run: &runner_store::command::RunRecord| {
+                run.error.as_ref().map_or(0, String::len) + run.trace.as_ref().map_or(0, String::len)
+            };
+            let bytes: usize = runs.iter().map(texts).sum();
+            assert!(bytes <= (256 + 13) * 1024, "{bytes} after run {run}: the bound and 50 short errors");
+            assert_eq!(texts(runs.last().unwrap()), 80 * 1024, "the newest is whole");
+            assert!(runs.iter().all(|run| run.error.as_ref().unwrap().starts_with(&format!("{} e", run.run))));
+        }
+        let with_trace = w.runs(id).iter().filter(|run| run.trace.is_some()).count();
+        assert_eq!((w.runs(id).len(), with_trace), (50, 3));
     });
 }
 

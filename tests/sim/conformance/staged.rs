@@ -99,6 +99,21 @@ fn a_staged_job_never_takes_the_id_of_another() {
     });
 }
 
+/// The story: a batch deleted a job and staged another under its id. The old one's runs and args were the new one's, and
+/// when that was deleted, some of them stayed for ever.
+#[test]
+fn a_staged_job_does_not_inherit_from_a_job_that_is_gone() {
+    case(|w| {
+        let (id, other) = (w.enqueue(work()), w.enqueue(work()));
+        w.start(id);
+        w.run_once(other, completed());
+        let run = w.run(id);
+        let delete = Command::Delete { job: at(other), force: false };
+        w.batch(&[delete, staging(run, completed(), &[(other, work())])]);
+        assert_eq!((w.find(other), w.runs(other)), (None, vec![]));
+    });
+}
+
 /// The story: an id that was never set aside was accepted, and later given out to another job.
 #[test]
 fn a_staged_job_needs_an_id_that_was_set_aside() {

@@ -11,7 +11,7 @@ use crate::command::{Answer, CountKey, JobsQuery, Lane, Name, Query, RunRecord, 
 use crate::engine::{Heads, KeyRecord, Needs, Snapshot, WorkingSet};
 use crate::error::StoreError;
 use crate::index::ListKey;
-use crate::job::{BootId, Holder, Job, JobId, JobRef, Seq, StateName, TenantId, Time};
+use crate::job::{BootId, Holder, Job, JobId, JobRef, RunNumber, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 
 /// Combinations of state, queue and kind whose lists are merged for one page; with more, rows are walked.
@@ -27,6 +27,12 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, now: Time) -> Res
     let jobs = from.open_table(tables::JOBS).map_err(engine_error)?;
     for at in &needs.jobs {
         put_job(&jobs, *at, &mut set)?;
+    }
+    if !needs.runs.is_empty() {
+        let table = from.open_table(tables::RUNS).map_err(engine_error)?;
+        for at in &needs.runs {
+            set.runs.insert(*at, runs(&table, *at)?);
+        }
     }
     if !needs.lanes.is_empty() {
         let lanes = from.open_table(tables::LANES).map_err(engine_error)?;
@@ -84,6 +90,18 @@ fn heads(lanes: &impl ReadableTable<&'static [u8; 31], ()>, lane: Lane, max: u32
         heads.jobs.push(JobRef { tenant: lane.tenant, job: key.order.id });
     }
     Ok(heads)
+}
+
+fn runs(runs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>, at: JobRef) -> Result<Vec<RunRecord>, StoreError> {
+    let first = tables::run(at, RunNumber(0));
+    let last = tables::run(at, RunNumber(u32::MAX));
+    let range = runs.range::<&[u8; 16]>(&first..=&last).map_err(engine_error)?;
+    range
+        .map(|entry| {
+            let (key, value) = entry.map_err(engine_error)?;
+            codec::decode(value.value()).map_err(|error| damaged("runs", key.value(), error))
+        })
+        .collect()
 }
 
 /// Running jobs, of all tenants, that a boot other than `living` holds.
@@ -167,7 +185,7 @@ impl View {
                 let value = payloads.get(&tables::payload(*at, *part)).map_err(engine_error)?;
                 Answer::Payload(value.map(|bytes| bytes.value().to_vec()))
             }
-            Query::Runs(at) => Answer::Runs(self.runs(*at)?),
+            Query::Runs(at) => Answer::Runs(runs(&self.0.open_table(tables::RUNS).map_err(engine_error)?, *at)?),
             Query::Jobs(query) => Answer::Jobs(self.jobs(query)?),
             Query::Counts => Answer::Counts(self.counts()?),
             Query::Names => Answer::Names(self.names()?),
@@ -178,19 +196,6 @@ impl View {
                 Answer::NextDue(first.map(|(key, _)| tables::due_of(key.value()).run_at))
             }
         })
-    }
-
-    fn runs(&self, at: JobRef) -> Result<Vec<RunRecord>, StoreError> {
-        let runs = self.0.open_table(tables::RUNS).map_err(engine_error)?;
-        let first = tables::run(at, crate::job::RunNumber(0));
-        let last = tables::run(at, crate::job::RunNumber(u32::MAX));
-        let range = runs.range::<&[u8; 16]>(&first..=&last).map_err(engine_error)?;
-        range
-            .map(|entry| {
-                let (key, value) = entry.map_err(engine_error)?;
-                codec::decode(value.value()).map_err(|error| damaged("runs", key.value(), error))
-            })
-            .collect()
     }
 
     pub(super) fn counts(&self) -> Result<Vec<(CountKey, u64)>, StoreError> {

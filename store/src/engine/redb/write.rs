@@ -27,7 +27,7 @@ struct Writes<'a> {
     keys_until: Ops<44, ()>,
     log: Vec<&'a LogEntry>,
     next_job: Option<u64>,
-    gone: Vec<(JobRef, RunNumber)>,
+    gone: Vec<JobRef>,
 }
 
 /// Makes every table, so that readers find them.
@@ -104,7 +104,7 @@ impl<'a> Writes<'a> {
             self.jobs.push((tables::job(job.at()), Some(row.bytes())));
         } else if let Some(job) = before {
             self.jobs.push((tables::job(job.at()), None));
-            self.gone.push((job.at(), job.run));
+            self.gone.push(job.at());
         }
         let lanes = (old.as_ref().and_then(|k| k.lane), new.as_ref().and_then(|k| k.lane));
         differ(&mut self.lanes, lanes.0.map(|k| tables::lane(&k)), lanes.1.map(|k| tables::lane(&k)));
@@ -153,19 +153,22 @@ where
 }
 
 /// Removes the payloads and run records of jobs that are gone.
-fn remove_all_of(into: &WriteTransaction, gone: &[(JobRef, RunNumber)]) -> Result<(), StoreError> {
+fn remove_all_of(into: &WriteTransaction, gone: &[JobRef]) -> Result<(), StoreError> {
     if gone.is_empty() {
         return Ok(());
     }
     let mut payloads = into.open_table(tables::PAYLOADS).map_err(engine_error)?;
     let mut runs = into.open_table(tables::RUNS).map_err(engine_error)?;
-    for (at, last) in gone {
+    for at in gone {
         for part in Part::ALL {
             payloads.remove(&tables::payload(*at, part)).map_err(engine_error)?;
         }
-        let first = last.0.saturating_sub(limits::RUNS_KEPT).max(1);
-        for run in first..=last.0 {
-            runs.remove(&tables::run(*at, RunNumber(run))).map_err(engine_error)?;
+        let (first, last) = (tables::run(*at, RunNumber(0)), tables::run(*at, RunNumber(u32::MAX)));
+        let of_job = runs.range::<&[u8; 16]>(&first..=&last).map_err(engine_error)?;
+        let keys: Vec<[u8; 16]> =
+            of_job.map(|entry| entry.map(|(key, _)| *key.value()).map_err(engine_error)).collect::<Result<_, _>>()?;
+        for key in keys {
+            runs.remove(&key).map_err(engine_error)?;
         }
     }
     Ok(())
