@@ -265,6 +265,9 @@ fn open(options: &Options) {
     assert_eq!(claimed.len(), 64);
     println!("open after kill -9, {} jobs, {} MB", options.scaled(1_000_000), bytes / 1_000_000);
     println!("  open {took:.0?}, then the first claim {claim_took:.1?}; floor: 3 s to the first run");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or(" unknown");
+    println!("  resident memory now {}; floor 400 MiB (alone, as `-- open`)", resident.trim());
     drop(handle);
     writer.join();
 }
