@@ -184,9 +184,9 @@ impl Outcome {
             Self::Discarded { reason } => reason.clone(),
             Self::OutOfFuel { limit } => format!("used its whole fuel of {limit}"),
             Self::TimedOut { limit } => format!("stopped at its time-out of {limit}"),
-            Self::OutOfMemory { limit_bytes } => format!("needed more than its memory limit of {limit_bytes} bytes"),
+            Self::OutOfMemory { limit_bytes } => format!("needed more than its memory limit of {}", size(*limit_bytes)),
             Self::OutputTooLarge { limit_bytes } => {
-                format!("its output is larger than the limit of {limit_bytes} bytes")
+                format!("its output is larger than the limit of {}", size(*limit_bytes))
             }
             Self::Cancelled => "ended because its job was cancelled".to_owned(),
             Self::Interrupted => "ended by the node through no fault of its own".to_owned(),
@@ -201,5 +201,14 @@ impl Outcome {
             Self::Trapped { backtrace, .. } => backtrace.as_deref(),
             _ => None,
         }
+    }
+}
+
+/// As a manifest would say it.
+fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} bytes"),
     }
 }
