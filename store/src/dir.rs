@@ -1,8 +1,8 @@
 //! A store's folder: what lies in it, how it comes into being, and what is refused.
 //!
 //! ```text
-//! DIR/store.marker    says that this is a store, its id and its schema; written last, so that it is never there too early
-//! DIR/jobs.redb       everything
+//! DIR/store.marker    says that this is a store, its id and its schema; written once the file is complete
+//! DIR/jobs.redb       everything; jobs.redb.new until the marker is there
 //! DIR/running.slots   which runs have started (see `slots`)
 //! ```
 //! A folder without a marker is not taken for a store, as that is what an unmounted volume looks like; nor is one whose
@@ -74,7 +74,8 @@ impl StoreDir {
         }
         let allowed = match create {
             Create::No => false,
-            Create::NewFolder => !exists,
+            // An unfinished store is where a creation was interrupted: it was never used, and its folder is as good as new.
+            Create::NewFolder => !exists || self.unfinished().exists(),
             Create::Yes => true,
         };
         if !allowed {
@@ -93,7 +94,12 @@ impl StoreDir {
         }
         let jobs = self.0.join(JOBS);
         if !jobs.exists() {
-            return Err(StoreError::FileGone { dir: self.0.clone(), file: JOBS });
+            // A creation that was interrupted after the marker has everything but the name.
+            if !self.unfinished().exists() {
+                return Err(StoreError::FileGone { dir: self.0.clone(), file: JOBS });
+            }
+            self.not_being_made()?;
+            self.name_the_file()?;
         }
         Redb::open(&jobs, clock, commit).map_err(|error| match error {
             StoreError::InUse(_) => StoreError::InUse(self.0.clone()),
@@ -109,15 +115,36 @@ impl StoreDir {
             ));
         }
         fs::create_dir_all(&self.0).map_err(|source| self.io("making the folder", source))?;
-        // What an interrupted creation left was never used: its marker would be there.
-        let new = self.0.join(JOBS_NEW);
+        let new = self.unfinished();
         if new.exists() {
+            self.not_being_made()?;
             fs::remove_file(&new).map_err(|source| self.io("removing an unfinished store", source))?;
         }
         let engine = Redb::create(&new, clock, commit)?;
-        fs::rename(&new, &jobs).map_err(|source| self.io("naming the store's file", source))?;
         self.write_marker().map_err(|source| self.io("writing the marker", source))?;
+        self.name_the_file()?;
         Ok(engine)
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.0.join(JOBS_NEW)
+    }
+
+    /// Whether an unfinished file is left over, and not one that another process is making just now.
+    fn not_being_made(&self) -> Result<(), StoreError> {
+        let file = File::open(self.unfinished()).map_err(|source| self.io("looking at an unfinished store", source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(self.0.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(self.io("looking at an unfinished store", source)),
+        }
+    }
+
+    /// The last step of a creation: the file, which is complete, gets its name.
+    fn name_the_file(&self) -> Result<(), StoreError> {
+        let io = |source| self.io("naming the store's file", source);
+        fs::rename(self.unfinished(), self.0.join(JOBS)).map_err(io)?;
+        File::open(&self.0).and_then(|folder| folder.sync_all()).map_err(io)
     }
 
     fn write_marker(&self) -> std::io::Result<()> {

@@ -3,6 +3,8 @@
 
 mod api;
 mod cli;
+mod crowd;
+mod lists;
 mod recovery;
 mod sandbox;
 mod tidy;

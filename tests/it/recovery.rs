@@ -2,17 +2,15 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use runner_store::clock::Clock;
-use runner_store::command::{Answer, JobsQuery, Query, RunRecord, RunRef};
-use runner_store::dir::{Create, StoreDir};
-use runner_store::engine::redb::{Commit, Redb};
-use runner_store::engine::{Engine, Snapshot};
-use runner_store::job::{Job, JobId, OutcomeName, StateName, TenantId};
+use runner_store::command::RunRef;
+use runner_store::engine::Engine;
+use runner_store::job::{JobId, OutcomeName, StateName};
 use runner_store::slots;
+
+use super::lists::{Lists, all_jobs, runs};
 
 const JOBS: usize = 10_000;
 
@@ -24,46 +22,12 @@ const WORK: &str = r#"(module
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br_if $more (i32.lt_u (local.get $i) (i32.const 400000))))))"#;
 
-struct Place {
-    _dir: tempfile::TempDir,
-    plugins: PathBuf,
-    list: PathBuf,
-    store: StoreDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let plugins = dir.path().join("plugins");
-        std::fs::create_dir(&plugins).unwrap();
-        std::fs::write(plugins.join("work.wasm"), wat::parse_str(WORK).unwrap()).unwrap();
-        let list = dir.path().join("jobs.ndjson");
-        let mut lines = String::new();
-        for n in 0..JOBS {
-            writeln!(lines, r#"{{"kind": "work", "args": {{"n": {n}}}}}"#).unwrap();
-        }
-        std::fs::write(&list, lines).unwrap();
-        Self { store: StoreDir::new(dir.path().join("data")), _dir: dir, plugins, list }
+fn ten_thousand() -> Lists {
+    let mut list = String::new();
+    for n in 0..JOBS {
+        writeln!(list, r#"{{"kind": "work", "args": {{"n": {n}}}}}"#).unwrap();
     }
-
-    fn run(&self) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_runner"))
-            .arg("run")
-            .arg(&self.list)
-            .arg("--plugins")
-            .arg(&self.plugins)
-            .arg("--data")
-            .arg(self.store.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    fn open(&self) -> Redb {
-        self.store.open(Create::No, Clock::System, Commit::TwoPhase).unwrap()
-    }
+    Lists::new(&[("work", WORK, "")], &list)
 }
 
 /// Waits until the file of started runs names a job behind the first `n`.
@@ -79,25 +43,9 @@ fn wait_until_started(slots: &Path, n: u64) {
     }
 }
 
-fn all_jobs(view: &dyn Snapshot) -> Vec<Job> {
-    let (mut jobs, mut before) = (Vec::new(), None);
-    loop {
-        let query = JobsQuery { tenant: TenantId::DEFAULT, state: None, queue: None, kind: None, before, limit: 1_000 };
-        let Answer::Jobs(page) = view.read(&Query::Jobs(query)).unwrap() else { unreachable!() };
-        let Some(last) = page.last() else { return jobs };
-        before = Some(last.id);
-        jobs.extend(page);
-    }
-}
-
-fn runs(view: &dyn Snapshot, job: &Job) -> Vec<RunRecord> {
-    let Answer::Runs(runs) = view.read(&Query::Runs(job.at())).unwrap() else { unreachable!() };
-    runs
-}
-
 #[test]
 fn ten_thousand_jobs_outlive_a_kill_in_the_middle() {
-    let place = Place::new();
+    let place = ten_thousand();
     let mut first = place.run();
     wait_until_started(&place.store.slots(), JOBS as u64 / 4);
     first.kill().unwrap();

@@ -109,14 +109,31 @@ fn a_file_that_is_not_ours_is_refused() {
     check_refused(other, Create::No, &["jobs.redb", "not"]);
 }
 
-/// What an interrupted creation leaves was never used, so the next one begins anew.
+/// A process died while it made the store: whatever step it had reached, the next start makes or finishes it, and a store
+/// that is being made by another process is left alone.
 #[test]
-fn an_unfinished_creation_is_begun_again() {
+fn a_creation_that_was_interrupted_anywhere_is_begun_again_or_finished() {
     let parent = quick_dir();
-    let dir = parent.path().join("store");
-    fs::create_dir(&dir).unwrap();
-    fs::write(dir.join("jobs.redb.new"), "half").unwrap();
-    make_and_open_again(&dir, Create::Yes);
+    let before_the_marker = parent.path().join("a");
+    fs::create_dir(&before_the_marker).unwrap();
+    fs::write(before_the_marker.join("jobs.redb.new"), b"half of something").unwrap();
+    assert!(matches!(open(&before_the_marker, Create::No), Err(StoreError::Missing(_))));
+    drop(open(&before_the_marker, Create::NewFolder).unwrap());
+    drop(open(&before_the_marker, Create::No).unwrap());
+
+    let before_the_name = parent.path().join("b");
+    make(&before_the_name);
+    let (name, unfinished) = (before_the_name.join("jobs.redb"), before_the_name.join("jobs.redb.new"));
+    fs::rename(&name, &unfinished).unwrap();
+    drop(open(&before_the_name, Create::No).unwrap());
+    assert!(name.exists() && !unfinished.exists());
+
+    fs::rename(&name, &unfinished).unwrap();
+    let maker = fs::File::open(&unfinished).unwrap();
+    maker.try_lock().unwrap();
+    assert!(matches!(open(&before_the_name, Create::No), Err(StoreError::InUse(_))));
+    fs::remove_file(before_the_name.join("store.marker")).unwrap();
+    assert!(matches!(open(&before_the_name, Create::NewFolder), Err(StoreError::InUse(_))));
 }
 
 #[test]
