@@ -66,7 +66,13 @@ fn init(data: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn check(data: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let store = StoreDir::new(data).open(Create::No, Clock::System, Commit::default())?;
+    let mut store = StoreDir::new(data).open(Create::No, Clock::System, Commit::default())?;
+    let damaged = |why: &str| {
+        let message = format!("`{}` is damaged{why}: do not start it; put a backup in its place", data.display());
+        Failure::new(Code::StoreDamaged, message)
+    };
+    // The pages first: their checksums alone see damage within args and outputs.
+    store.verify_pages().map_err(|error| damaged(&format!(" ({error})")))?;
     let report = store.check()?;
     match format {
         Format::Json => print_json(&json!({
@@ -84,8 +90,7 @@ fn check(data: &Path, format: Format) -> Result<ExitCode, Failure> {
     if report.is_clean() {
         return Ok(ExitCode::SUCCESS);
     }
-    let message = format!("`{}` is damaged: do not start it; put a backup in its place", data.display());
-    Err(Failure::new(Code::StoreDamaged, message))
+    Err(damaged(""))
 }
 
 async fn stats(client: &Client, target: &Target, format: Format) -> Result<ExitCode, Failure> {

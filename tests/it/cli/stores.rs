@@ -83,3 +83,20 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
     drop(held);
     place.check(&["job", "list", "--data", utf8(&place.path("data"))], 0, &["there are no such jobs"]);
 }
+
+/// The comparison of rows with everything else never looks into args; only the checksums of pages see this.
+#[test]
+fn a_flipped_bit_within_args_is_found() {
+    let place = with_store();
+    let text = "a text that stands in the file as it is";
+    place.check(&["enqueue", "ok", &format!("{{\"text\": \"{text}\"}}"), "--data", "data"], 0, &[]);
+    place.check(&["store", "check", "--data", "data"], 0, &["1 jobs", "0 wrong"]);
+    let mut bytes = std::fs::read(place.path("data/jobs.redb")).unwrap();
+    let at: Vec<usize> =
+        bytes.windows(text.len()).enumerate().filter(|(_, w)| *w == text.as_bytes()).map(|(i, _)| i).collect();
+    for at in at {
+        bytes[at] ^= 1;
+    }
+    place.write("data/jobs.redb", &bytes);
+    place.check(&["store", "check", "--data", "data"], 7, &["`data` is damaged"]);
+}
