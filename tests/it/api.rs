@@ -371,3 +371,57 @@ async fn health_and_plugins_are_told() {
     let ready = busy.get("/readyz").await;
     assert_eq!((ready.status, ready.text()), (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()));
 }
+
+/// A path that is no UTF-8 was answered by the router, in plain text and with 400.
+#[tokio::test]
+async fn what_cannot_be_a_job_is_no_job() {
+    let api = Api::new();
+    for id in ["%ff", "-1", "+1", "01", "0", "18446744073709551616", "%F0%9F%98%80", "1%00"] {
+        for tail in ["", "/output", "/wait"] {
+            api.get(&format!("/v1/jobs/{id}{tail}")).await.check_refused(404, "not_found", None, "no job");
+        }
+        api.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await.check_refused(404, "not_found", None, "no job");
+    }
+}
+
+/// A body of which one part arrives, and then nothing.
+struct Stalled(Option<Bytes>);
+
+impl hyper::body::Body for Stalled {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        self.0
+            .take()
+            .map_or(std::task::Poll::Pending, |part| std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(part)))))
+    }
+}
+
+/// As many clients as there are connections could each make the process hold a body of 8 MiB: 300 of them, 2 GB.
+#[tokio::test]
+async fn large_bodies_share_a_room_and_small_ones_need_none() {
+    let api = Api::new();
+    let part = Bytes::from(vec![b' '; 8 * 1024 * 1024]);
+    let send = || {
+        let body = Body::new(Stalled(Some(part.clone())));
+        TowerToHyperService::new(api.router.clone()).call(Request::post("/v1/jobs").body(body).unwrap())
+    };
+    let mut holding: Vec<_> = (0..16).map(|_| Box::pin(send())).collect();
+    for request in &mut holding {
+        // Polled once: it has read what there is, and waits for more.
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, request).await.is_err());
+    }
+    let late = send().await.unwrap();
+    assert_eq!(
+        (late.status(), late.headers()["retry-after"].as_bytes()),
+        (StatusCode::SERVICE_UNAVAILABLE, b"1".as_slice())
+    );
+    api.enqueue(&json!({"kind": "a", "args": "x".repeat(60_000)})).await;
+    // A client that vanishes gives its room back.
+    holding.pop();
+    api.enqueue(&json!({"kind": "a", "args": "x".repeat(100_000)})).await;
+}

@@ -1,13 +1,16 @@
 //! The body of a request: its type, its size and its time are bounded before anything is parsed.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::LET_IN_WITHIN;
 use super::error::Problem;
 use super::read::Bad;
 
@@ -15,29 +18,68 @@ use super::read::Bad;
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From the first byte of a body to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// A body of up to so many bytes is always taken: on every connection at once they hold 64 MiB.
+const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// What all larger bodies hold together: sixteen of the largest. Without it, as many clients as there are connections
+/// could make the process hold 8 GiB.
+const ROOM_KIB: usize = 128 * 1024;
+
+/// The room for large bodies, of all connections together. When it is full, a body waits for a moment and is then
+/// refused as overload.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+/// A body as text, and the room that it takes.
+pub struct Text {
+    text: String,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM_KIB)))
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
 
 /// Reads a JSON body as text.
 ///
 /// # Errors
-/// 400, 408, 413 or 415, each saying what would be right.
-pub async fn json(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
+/// 400, 408, 413, 415 or 503, each saying what would be right.
+pub async fn json(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, Problem> {
     check_type(headers)?;
-    json_or_nothing(headers, body).await
+    json_or_nothing(room, headers, body).await
 }
 
 /// The same, where a body may be left out and then has no type.
 ///
 /// # Errors
 /// As [`json`].
-pub async fn json_or_nothing(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
-    let bytes = read(headers, body).await?;
+pub async fn json_or_nothing(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, Problem> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(BODY_WITHIN, read(room, body)).await;
+    let (bytes, room) = read.map_err(|_| {
+        let detail = format!("the body took longer than {} s", BODY_WITHIN.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    })??;
     if !bytes.is_empty() {
         check_type(headers)?;
     }
-    String::from_utf8(bytes.into()).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("the body is not UTF-8 at byte {at}"))
-    })
+    })?;
+    Ok(Text { text, _room: room })
 }
 
 /// The value that a text of JSON holds.
@@ -64,23 +106,38 @@ impl From<Bad> for Problem {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return Err(too_large());
-    }
-    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
+/// The bytes of a body. Room is taken as they arrive, so that one that is only announced takes none.
+async fn read(room: &Room, mut body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    let (mut bytes, mut taken) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
             let detail = format!("the body did not arrive whole: {error}");
-            Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", detail))
+            Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
+        })?;
+        // What is no data is a trailer, which says nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        let len = bytes.len() + data.len();
+        if len > BODY_BYTES_MAX {
+            return Err(too_large());
         }
-        Err(_) => {
-            let detail = format!("the body took longer than {} s", BODY_WITHIN.as_secs());
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
+        if len > SMALL_BYTES_MAX {
+            let more = len.div_ceil(1024) - taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = take(room, more).await?;
+            match &mut taken {
+                Some(taken) => taken.merge(more),
+                None => taken = Some(more),
+            }
         }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, taken))
+}
+
+async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let kib = u32::try_from(kib).expect("a body has at most 8 Ki KiB");
+    match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.0).acquire_many_owned(kib)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::overloaded()),
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn post(
 ) -> Result<Response, Problem> {
     params.finish()?;
     let key = key(&headers)?;
-    let text = body::json(&headers, body).await?;
+    let text = body::json(&app.bodies, &headers, body).await?;
     let (shape, jobs, request) = if text.len() > PARSED_HERE_BYTES_MAX {
         let app = Arc::clone(&app);
         let parsed = tokio::task::spawn_blocking(move || parse(&app, &text)).await;

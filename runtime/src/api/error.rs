@@ -55,7 +55,7 @@ impl Problem {
     /// 503: nothing happened, try again.
     #[must_use]
     pub fn overloaded() -> Self {
-        let detail = "more calls are waiting for the store than are let in; nothing happened: try again in a second";
+        let detail = "more calls are waiting than are let in; nothing happened: try again in a second";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
     }
 }

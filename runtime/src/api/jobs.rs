@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -17,7 +17,7 @@ use runner_store::job::{Job, JobId, JobRef, TenantId};
 
 use super::App;
 use super::error::Problem;
-use super::params::{self, Params, job_ref};
+use super::params::{self, OfJob, Params};
 use super::time::parse_duration;
 use super::types::{JobShown, JobsPage};
 
@@ -69,13 +69,8 @@ fn page(app: &App, query: JobsQuery) -> Result<JobsPage, StoreError> {
 }
 
 /// `GET /v1/jobs/{id}`, with args, output and runs.
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    params: Params,
-) -> Result<Json<JobShown>, Problem> {
+pub async fn show(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Json<JobShown>, Problem> {
     params.finish()?;
-    let at = job_ref(&id)?;
     let view = app.store.snapshot()?;
     let job = job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
     let (args, output) = (payload(view.as_ref(), at, Part::Args)?, payload(view.as_ref(), at, Part::Output)?);
@@ -84,9 +79,8 @@ pub async fn show(
 }
 
 /// `GET /v1/jobs/{id}/output`: the bytes as the handler gave them.
-pub async fn output(State(app): State<Arc<App>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
+pub async fn output(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    let at = job_ref(&id)?;
     let view = app.store.snapshot()?;
     let job = job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
     match payload(view.as_ref(), at, Part::Output)? {
@@ -105,7 +99,7 @@ pub async fn output(State(app): State<Arc<App>>, Path(id): Path<String>, params:
 /// `GET /v1/jobs/{id}/wait?timeout=30s`: the job when it has ended, or as it is when the time is over.
 pub async fn wait(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    OfJob(at): OfJob,
     mut params: Params,
 ) -> Result<Json<JobShown>, Problem> {
     let parse = |text: &str| {
@@ -114,7 +108,6 @@ pub async fn wait(
     };
     let timeout = params.take_as("timeout", parse)?.unwrap_or(WAIT_DEFAULT);
     params.finish()?;
-    let at = job_ref(&id)?;
     // Of those who vanished while they waited, nothing is left behind.
     app.store.board().forget_gone();
     // Registered first, then looked: an end in between is not missed.

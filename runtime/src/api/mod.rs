@@ -44,6 +44,7 @@ pub struct App {
     plugins: Plugins,
     ready: Ready,
     writes: Semaphore,
+    bodies: body::Room,
 }
 
 /// Says whether the node takes work: none if it does, else one word on why not.
@@ -53,7 +54,7 @@ impl App {
     /// An API over this store; `plugins` are those of the node, if one runs here.
     #[must_use]
     pub fn new(store: Handle, plugins: Plugins, ready: Ready) -> Arc<Self> {
-        Arc::new(Self { store, plugins, ready, writes: Semaphore::new(WRITES_MAX) })
+        Arc::new(Self { store, plugins, ready, writes: Semaphore::new(WRITES_MAX), bodies: body::Room::default() })
     }
 
     /// Sends a command to the store.

@@ -1,6 +1,6 @@
 //! The parameters of a URL, each known or refused by name.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use runner_store::job::{JobId, JobRef, StateName, TenantId};
 
@@ -73,14 +73,18 @@ impl Params {
     }
 }
 
-/// The job that a path names.
-///
-/// # Errors
-/// What is no number is no job.
-pub fn job_ref(id: &str) -> Result<JobRef, Problem> {
-    // A leading + or 0 would be a second name for the same job.
-    let id = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
-    Ok(JobRef { tenant: TenantId::DEFAULT, job: JobId(id) })
+/// The job that a path names. What is no number, or not even text, is no job.
+pub struct OfJob(pub JobRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfJob {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_job())?;
+        // A leading + or 0 would be a second name for the same job.
+        let number = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
+        Ok(Self(JobRef { tenant: TenantId::DEFAULT, job: JobId(number) }))
+    }
 }
 
 /// The state of that name.

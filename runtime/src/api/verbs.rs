@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::{Command, Reply};
@@ -14,46 +14,41 @@ use runner_store::job::{Rejection, StateName, limits};
 use super::App;
 use super::body;
 use super::error::Problem;
-use super::params::{Params, job_ref};
+use super::params::{OfJob, Params};
 use super::read::Object;
 use super::types::JobShown;
 
 /// `POST /v1/jobs/{id}/cancel`, with `{"reason": "…"}` if one wants to say why.
 pub async fn cancel(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    OfJob(at): OfJob,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     params.finish()?;
-    let job = job_ref(&id)?;
-    let reason = reason(&headers, body).await?;
-    act(&app, Command::Cancel { job, reason }).await
+    let reason = reason(&app, &headers, body).await?;
+    act(&app, Command::Cancel { job: at, reason }).await
 }
 
 /// `POST /v1/jobs/{id}/retry`.
-pub async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
+pub async fn retry(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    act(&app, Command::Retry(job_ref(&id)?)).await
+    act(&app, Command::Retry(at)).await
 }
 
 /// `POST /v1/jobs/{id}/release`.
-pub async fn release(State(app): State<Arc<App>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
+pub async fn release(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    act(&app, Command::Release(job_ref(&id)?)).await
+    act(&app, Command::Release(at)).await
 }
 
 /// `DELETE /v1/jobs/{id}?force=true`.
-pub async fn delete(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    mut params: Params,
-) -> Result<Response, Problem> {
+pub async fn delete(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: Params) -> Result<Response, Problem> {
     let parse = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false".to_owned());
     let force = params.take_as("force", parse)?.unwrap_or_default();
     params.finish()?;
-    act(&app, Command::Delete { job: job_ref(&id)?, force }).await
+    act(&app, Command::Delete { job: at, force }).await
 }
 
 async fn act(app: &App, command: Command) -> Result<Response, Problem> {
@@ -86,8 +81,8 @@ fn not_from(command: &Command, state: StateName) -> Problem {
     Problem::new(StatusCode::CONFLICT, "state", detail)
 }
 
-async fn reason(headers: &HeaderMap, body: Body) -> Result<Option<String>, Problem> {
-    let text = body::json_or_nothing(headers, body).await?;
+async fn reason(app: &App, headers: &HeaderMap, body: Body) -> Result<Option<String>, Problem> {
+    let text = body::json_or_nothing(&app.bodies, headers, body).await?;
     if text.trim().is_empty() {
         return Ok(None);
     }
