@@ -30,6 +30,9 @@ pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> 
 }
 
 fn refused(guard: Guard, headers: &HeaderMap) -> Option<String> {
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Some("the request has two Hosts, and a proxy may have read the other one".to_owned());
+    }
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     if guard == Guard::Loopback {
         let proxied = ["forwarded", "x-forwarded-for", "via"].into_iter().find(|name| headers.contains_key(*name));
@@ -78,6 +81,9 @@ mod tests {
         for host in ["evil.example", "localhost.evil.example", "10.0.0.1:7070", "", "[::2]", "127.0.0.1.evil.example"] {
             check(Guard::Loopback, &[("host", host)], false);
             check(Guard::Open, &[("host", host)], true);
+        }
+        for guard in [Guard::Loopback, Guard::Open, Guard::Socket] {
+            check(guard, &[("host", "localhost"), ("host", "evil.example")], false);
         }
         check(Guard::Loopback, &[], false);
         check(Guard::Socket, &[], true);

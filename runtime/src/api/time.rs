@@ -19,7 +19,9 @@ pub fn rfc3339(time: Time) -> String {
 /// One sentence on what is wrong and what would be right.
 pub fn parse_time(text: &str) -> Result<Time, String> {
     let example = "write for example \"2027-01-31T08:00:00Z\"";
-    let time: jiff::Timestamp = text.parse().map_err(|_| format!("{text:?} is not an RFC 3339 time; {example}"))?;
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an RFC 3339 time up to {}; {example}", rfc3339(Time(u64::MAX))))?;
     u64::try_from(time.as_millisecond()).map(Time).map_err(|_| format!("{text:?} is before 1970; {example}"))
 }
 
@@ -79,5 +81,6 @@ mod tests {
         assert_eq!(parse_time("2027-01-31T09:00:00.5+01:00").map(rfc3339), Ok("2027-01-31T08:00:00.500Z".to_owned()));
         assert!(parse_time("tomorrow").is_err_and(|why| why.contains("2027-01-31T08:00:00Z")));
         assert!(parse_time("1969-12-31T00:00:00Z").is_err_and(|why| why.contains("before 1970")));
+        assert!(parse_time("9999-12-31T23:59:59Z").is_err_and(|why| why.contains("up to 9999-12-30T")));
     }
 }
