@@ -94,8 +94,13 @@ impl From<StoreError> for Failure {
             | StoreError::Contradiction(_)
             | StoreError::Panicked(_)
             | StoreError::Foreign { .. } => Code::StoreDamaged,
-            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::NotAllowed,
-            StoreError::Io { .. } | StoreError::Engine(_) => Code::StoreFailed,
+            StoreError::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    return Self::new(Code::NotAllowed, format!("{error}; make the folder writable for this user"));
+                }
+                _ => Code::StoreFailed,
+            },
+            StoreError::Engine(_) => Code::StoreFailed,
         };
         Self::new(code, error.to_string())
     }
@@ -131,5 +136,25 @@ impl From<Problem> for Failure {
             None => problem.detail,
         };
         Self::new(code, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store on a read-only disk ended with "restart: it checks", which is of no help there.
+    #[test]
+    fn a_store_that_may_not_be_written_is_not_one_that_failed() {
+        let check = |kind: io::ErrorKind, code| {
+            let error = StoreError::Io { path: "data".into(), doing: "opening the store's file", source: kind.into() };
+            let failure = Failure::from(error);
+            assert_eq!(failure.code, code, "{}", failure.message);
+            failure.message
+        };
+        for kind in [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied] {
+            assert!(check(kind, Code::NotAllowed).ends_with("; make the folder writable for this user"));
+        }
+        check(io::ErrorKind::StorageFull, Code::StoreFailed);
     }
 }

@@ -197,7 +197,9 @@ async fn show(client: &Client, args: &One) -> Result<ExitCode, Failure> {
 
 fn print_job(job: &JobShown) {
     let mut table = Table::new(&["field", "value"]);
-    let value = serde_json::to_value(job).unwrap_or_default();
+    // Args and output are text that may nest deeper, and have larger numbers, than a value in memory may.
+    let plain = JobShown { args: None, output: None, runs: None, ..job.clone() };
+    let value = serde_json::to_value(plain).unwrap_or_default();
     // In the order of the type, without what is not said.
     let text = |name: &str| match &value[name] {
         _ if name == "args" => job.args.as_ref().map(|args| cut(args.get(), PAYLOAD_CHARS_MAX)),

@@ -59,7 +59,7 @@ enum Noun {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(&cli.noun) {
+    match dispatch(&cli.noun).and_then(written) {
         Ok(code) => code,
         Err(Failure { code, message }) => {
             if !message.is_empty() {
@@ -79,6 +79,17 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Job(verb) => job::main(verb),
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
+    }
+}
+
+/// The same exit code, unless the answer did not arrive.
+fn written(code: ExitCode) -> Result<ExitCode, Failure> {
+    match output::unwritten() {
+        None => Ok(code),
+        Some(error) => Err(Failure::new(
+            Code::Failed,
+            format!("stdout took only a part of the answer: {error}; what was asked for is done, ask again to see it"),
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the command line prints: tables that fit a terminal, plain ones elsewhere, JSON on request.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -13,6 +14,9 @@ const GAP_CHARS: usize = 2;
 const LAST_CHARS_MIN: usize = 12;
 /// Below this, no column is squeezed.
 const COLUMN_CHARS_MIN: usize = 5;
+
+/// Why the first answer that could not be written could not.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 
 /// In which form answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -116,7 +120,19 @@ pub fn print(text: &str) {
 /// The same with bytes.
 pub fn print_bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
-    _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // Only the first is kept: the others follow from it.
+        _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Why something that was printed did not arrive, for example because the disk is full.
+#[must_use]
+pub fn unwritten() -> Option<&'static io::Error> {
+    UNWRITTEN.get()
 }
 
 /// Prints one line of JSON.
@@ -125,9 +141,11 @@ pub fn print_json(value: &impl Serialize) {
     print(&format!("{line}\n"));
 }
 
-/// Prints a line beside the answer, to stderr.
-pub fn note(line: &str) {
-    _ = writeln!(io::stderr().lock(), "{line}");
+/// Prints one or more lines beside the answer, to stderr. Control characters are escaped: names of files and words of
+/// a list are not always the user's own.
+pub fn note(lines: &str) {
+    let shown: Vec<String> = lines.split('\n').map(escaped).collect();
+    _ = writeln!(io::stderr().lock(), "{}", shown.join("\n"));
 }
 
 /// How wide the terminal is that stdout goes to; none: it is none.

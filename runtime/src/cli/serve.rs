@@ -58,9 +58,10 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let (listener, guard) = listen(args)?;
+    // The store last: whoever mistypes a folder should not find one more.
+    let loaded = open::plugins(&args.plugins, args.slots)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     let store = open::store(&args.data, create, args.commit)?;
-    let loaded = open::plugins(&args.plugins, args.slots)?;
     let runtime = super::runtime()?;
     let Open { handle, writer, dir } = store;
     let served = runtime.block_on(async {

@@ -1,6 +1,6 @@
 //! `runner enqueue` and `runner job`, where no server runs: the store itself answers.
 
-use super::Place;
+use super::{Place, Said};
 
 impl Place {
     fn with_store() -> Self {
@@ -92,4 +92,27 @@ fn what_makes_no_sense_is_refused_with_a_way_out() {
         &["http://127.0.0.1:1 does not answer", "is it running"],
     );
     place.check(&["job", "wait", "1", "--timeout", "5"], 2, &["`5` has no unit"]);
+}
+
+/// `job show` made a value in memory of the whole job, args included, and where that failed (they nest deeper than 128
+/// levels, or have a number beyond a float's) it showed a job without id, kind and state.
+#[test]
+fn args_that_only_a_text_can_hold_hide_nothing_of_their_job() {
+    let place = Place::with_store();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    for (id, args) in [("1", "1e999"), ("2", &deep)] {
+        place.check(&["enqueue", "mail.send", args], 0, &[id]);
+        place.check(&["job", "show", id], 0, &["mail.send", "available", "max_attempts", &args[..5]]);
+        place.check(&["job", "show", id, "-o", "json"], 0, &[args]);
+    }
+}
+
+/// An answer that did not fit on the disk was cut, and the exit code was 0: `job output 7 > picture.png` lost a picture.
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let place = Place::with_store();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = Said::from(place.command(&["enqueue", "mail.send"]).stdout(full).output().unwrap());
+    said.check(1, &["stdout took only a part of the answer", "No space left"]);
+    place.check(&["job", "list"], 0, &["mail.send"]);
 }

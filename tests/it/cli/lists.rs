@@ -130,3 +130,16 @@ fn a_run_that_is_interrupted_goes_on_with_the_same_command() {
     place.check(&["job", "cancel", "1"], 0, &["1 cancelled"]);
     place.runner(&RUN).check(1, &["2 jobs, 1 as expected, 1 not", "cancelled on request"]);
 }
+
+/// A list from somewhere else could rewrite the terminal of whoever ran it: complaints repeated its fields raw.
+#[test]
+fn complaints_escape_what_a_terminal_would_obey() {
+    let place = Place::new();
+    let said = place.run("{\"kind\": \"ok\", \"\\u001b[2Jwiped\": 1}\n", &[]);
+    said.check(2, &["jobs.ndjson:1:34: \\u{1b}[2Jwiped: is no known field", "\nnothing was enqueued\n"]);
+    assert!(!said.err.contains('\u{1b}'), "{:?}", said.err);
+    place.write("plugins/a\u{1b}[31mred.wasm", b"");
+    let said = place.runner(&["plugin", "list", "--plugins", "plugins"]);
+    said.check(1, &["a\\u{1b}[31mred.wasm"]);
+    assert!(!said.err.contains('\u{1b}'), "{:?}", said.err);
+}

@@ -83,5 +83,6 @@ fn a_folder_that_is_missing_or_empty_is_said_so() {
     std::fs::create_dir(place.path("bare")).unwrap();
     run("bare", &["jobs.ndjson:1:10: no plugin in `bare` provides kind `ok`; it has no plugin at all"]);
     place.check(&["serve", "--plugins", "gone", "--listen", "127.0.0.1:0"], 2, &["`gone` does not exist"]);
+    assert!(!place.path("runner-data").exists(), "a name that was mistyped makes no store");
     place.check(&["plugin", "list", "--plugins", "bare"], 0, &["there are no plugins"]);
 }
