@@ -11,7 +11,7 @@ use serde_json::json;
 use super::ask;
 use super::client::{Client, Target};
 use super::exit::{Code, Failure};
-use super::output::{Format, Table, amount, bytes, cut, note, print, print_bytes, print_json};
+use super::output::{Format, Table, amount, bytes, cut, note, print, print_json, print_payload};
 use crate::api::types::{JobShown, JobsPage};
 use crate::wasm::log::escaped;
 
@@ -30,7 +30,7 @@ pub(super) enum Verb {
     /// Show a job with its args, output and runs
     #[command(after_help = "Example: runner job show 42")]
     Show(One),
-    /// Write a job's output to stdout, byte for byte
+    /// Write a job's output to stdout: byte for byte, but to a terminal with control characters escaped
     #[command(after_help = "Example: runner job output 42 > picture.png")]
     Output(One),
     /// Wait until a job has ended
@@ -259,7 +259,7 @@ fn print_job(job: &JobShown) {
 
 async fn output(client: &Client, args: &One) -> Result<ExitCode, Failure> {
     let answer = client.get(&format!("{}/output", path(&args.id))).await?;
-    print_bytes(&answer.bytes);
+    print_payload(&answer.bytes);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -129,6 +129,19 @@ pub fn print_bytes(bytes: &[u8]) {
     }
 }
 
+/// Prints what a handler made: byte for byte, but to a terminal as text that it does not obey.
+pub fn print_payload(bytes: &[u8]) {
+    if io::stdout().is_terminal() {
+        print(&harmless(bytes));
+    } else {
+        print_bytes(bytes);
+    }
+}
+
+fn harmless(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).split('\n').map(escaped).collect::<Vec<_>>().join("\n")
+}
+
 /// Why something that was printed did not arrive, for example because the disk is full.
 #[must_use]
 pub fn unwritten() -> Option<&'static io::Error> {
@@ -144,8 +157,7 @@ pub fn print_json(value: &impl Serialize) {
 /// Prints one or more lines beside the answer, to stderr. Control characters are escaped: names of files and words of
 /// a list are not always the user's own.
 pub fn note(lines: &str) {
-    let shown: Vec<String> = lines.split('\n').map(escaped).collect();
-    _ = writeln!(io::stderr().lock(), "{}", shown.join("\n"));
+    _ = writeln!(io::stderr().lock(), "{}", harmless(lines.as_bytes()));
 }
 
 /// How wide the terminal is that stdout goes to; none: it is none.
@@ -209,6 +221,12 @@ mod tests {
         for width in [20, 40, 80] {
             assert!(table.render(Some(width)).lines().all(|line| line.chars().count() <= width), "{width}");
         }
+    }
+
+    /// The output of a handler could wipe the screen of whoever looked at it, or worse.
+    #[test]
+    fn a_terminal_is_told_nothing_by_a_payload() {
+        assert_eq!(harmless(b"a\tb\n\x1b[2J\xff\r\xc2\x9b1m\n"), "a\tb\n\\u{1b}[2J\u{fffd}\\r\\u{9b}1m\n");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::client::Target;
 use super::exit::{Code, Failure};
 use super::list::read_file;
-use super::output::{Format, Table, amount, bytes, millis, note, print, print_bytes, print_json};
+use super::output::{Format, Table, amount, bytes, millis, note, print, print_json, print_payload};
 use super::{ask, enqueue, open};
 use crate::api::new_job;
 use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
@@ -251,7 +251,7 @@ fn print_report(report: &RunReport, format: Format) {
     if let Some(trace) = report.outcome.trace() {
         note(&trace.lines().map(escaped).collect::<Vec<_>>().join("\n"));
     }
-    print_bytes(output);
+    print_payload(output);
     if !output.is_empty() && !output.ends_with(b"\n") {
         print("\n");
     }
