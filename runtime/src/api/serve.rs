@@ -22,8 +22,10 @@ use tokio::task::JoinSet;
 
 use super::guard::{self, Guard};
 
-/// Connections at once, over all sockets; more wait in the system's queue.
+/// Connections at once on the TCP address; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 1_024;
+/// The same on the unix socket: places of its own, so that whoever fills the address does not lock the operator out.
+const SOCKET_CONNECTIONS_MAX: usize = 128;
 /// From the first byte of a request's head to its last, and between two requests.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// The head of a request.
@@ -44,14 +46,23 @@ impl Server {
     /// Serves `router` on `tcp` and, if there is one, on the unix socket, each with its guard.
     #[must_use]
     pub fn start(router: &Router, tcp: (TcpListener, Guard), socket: Option<(UnixListener, PathBuf)>) -> Self {
+        Self::with_places(router, tcp, socket, [CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX])
+    }
+
+    fn with_places(
+        router: &Router,
+        tcp: (TcpListener, Guard),
+        socket: Option<(UnixListener, PathBuf)>,
+        places: [usize; 2],
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let [tcp_places, socket_places] = places.map(|places| Arc::new(Semaphore::new(places)));
         let mut tasks = JoinSet::new();
         let guarded = |guard| router.clone().layer(axum::middleware::from_fn_with_state(guard, guard::check));
         let (listener, guard) = tcp;
-        tasks.spawn(accept(listener, guarded(guard), Arc::clone(&places), stopped.clone()));
+        tasks.spawn(accept(listener, guarded(guard), tcp_places, stopped.clone()));
         let socket = socket.map(|(listener, path)| {
-            tasks.spawn(accept(listener, guarded(Guard::Socket), places, stopped));
+            tasks.spawn(accept(listener, guarded(Guard::Socket), socket_places, stopped));
             path
         });
         Self { stop, tasks, socket }
@@ -151,4 +162,41 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, mut 
 async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
     // A server that was dropped without `stop` ends as well.
     _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpStream, UnixStream};
+
+    use super::*;
+
+    /// The sockets shared their places: a thousand connections over TCP that said nothing kept the command line waiting
+    /// for as long as they were renewed.
+    #[tokio::test]
+    async fn the_unix_socket_answers_while_the_address_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = bind_socket(dir.path()).unwrap();
+        let path = socket.1.clone();
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let server = Server::with_places(&router, (listener, Guard::Loopback), Some(socket), [1, 1]);
+        let ask = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(b"GET / HT").await.unwrap();
+        let mut queued = TcpStream::connect(address).await.unwrap();
+        queued.write_all(ask).await.unwrap();
+        let mut operator = UnixStream::connect(&path).await.unwrap();
+        operator.write_all(ask).await.unwrap();
+        let mut answer = String::new();
+        operator.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("here"), "{answer}");
+        let unanswered = queued.try_read(&mut [0]).expect_err("no place is free on the address");
+        assert_eq!(unanswered.kind(), io::ErrorKind::WouldBlock);
+        drop(silent);
+        queued.read_to_string(&mut answer).await.unwrap();
+        server.stop().await;
+        assert!(!path.exists());
+    }
 }
