@@ -38,12 +38,13 @@ pub struct Previous {
 }
 
 impl Slots {
-    /// Begins the file anew, for this boot. What the process before left must have been read and dealt with.
+    /// Begins the file anew, for this boot. What the process before left must have been read and dealt with. All of it
+    /// is written now: a disk that is full should say so before a run is to be entered.
     ///
     /// # Errors
     /// The file could not be written.
     pub fn create(path: &Path, boot: BootId) -> Result<Self, StoreError> {
-        let mut header = [0; HEADER_BYTES];
+        let mut header = vec![0; HEADER_BYTES + SLOTS_MAX * SLOT_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..16].copy_from_slice(&boot.0.to_be_bytes());
         header[16..32].copy_from_slice(&machine_boot());
@@ -158,6 +159,7 @@ mod tests {
         slots.enter(0, run(1)).unwrap();
         slots.enter(7, run(2)).unwrap();
         slots.leave(0).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len() as usize, HEADER_BYTES + SLOTS_MAX * SLOT_BYTES);
         let found = previous(&path).unwrap().unwrap();
         assert_eq!(found, Previous { boot: BootId(9), started: vec![run(2)] });
         slots.drain().unwrap();

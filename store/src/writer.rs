@@ -6,6 +6,7 @@
 //! A failed engine is sticky: whoever waits learns that the outcome is unknown, whoever comes later that nothing
 //! happened, and the owner of the process is told to stop it.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -16,11 +17,11 @@ use crate::decide::{self, Decision};
 use crate::engine::{Change, Engine, Persisted};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::State;
+use crate::job::{EventName, JobRef, State};
 
 /// Commands that wait for the writer; a caller of a full queue waits.
 pub const QUEUED_COMMANDS_MAX: usize = 8_192;
-/// What one transaction takes: jobs, and bytes of args and output. More of either makes a commit longer for everyone in it
+/// What one transaction takes: jobs, and bytes of args, output and checkpoints. More of either makes a commit longer for everyone in it
 /// than it saves.
 const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -74,7 +75,8 @@ fn measure(command: &Command) -> (usize, usize) {
                 _ => 0,
             };
             let staged: usize = call.staged.iter().map(|staged| staged.spec.args.len()).sum();
-            (1 + call.staged.len(), output + staged)
+            let checkpoint = call.checkpoint.as_ref().map_or(0, Vec::len);
+            (1 + call.staged.len(), output + staged + checkpoint)
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
         _ => (1, 0),
@@ -146,5 +148,15 @@ fn to_be_ended(changes: &[Change]) -> Vec<RunRef> {
             _ => None,
         }
     };
-    changes.iter().filter_map(ended).collect()
+    changes.iter().filter_map(ended).chain(begun_and_deleted(changes)).collect()
+}
+
+/// Runs that began in the batch that deleted their job: of them there are only events.
+fn begun_and_deleted(changes: &[Change]) -> impl Iterator<Item = RunRef> {
+    let of = |change: &Change, name: EventName| match change {
+        Change::Event(entry) if entry.event == name => Some(RunRef { at: entry.job, run: entry.run }),
+        _ => None,
+    };
+    let deleted: HashSet<JobRef> = changes.iter().filter_map(|c| of(c, EventName::Deleted)).map(|run| run.at).collect();
+    changes.iter().filter_map(move |c| of(c, EventName::Started).filter(|run| deleted.contains(&run.at)))
 }

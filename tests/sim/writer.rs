@@ -1,7 +1,7 @@
 //! The writer's thread: what callers learn when the engine fails, and what it tells after each commit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
@@ -48,6 +48,55 @@ impl Engine for Failing {
         }
         assert!(!matches!(self.how, Failure::Panic), "a planted panic of the engine");
         Err(StoreError::Engine("a planted failure".to_owned()))
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.memory.reader()
+    }
+}
+
+/// An engine whose commits wait while its gate is shut.
+struct Gated {
+    memory: Memory,
+    gate: Gate,
+}
+
+#[derive(Clone, Default)]
+struct Gate {
+    shut: Arc<Mutex<()>>,
+    batches: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Sends commands so that they are one batch: while the writer is busy with another one, they queue up.
+    fn in_one_batch(&self, handle: &Handle, commands: Vec<Command>) -> Vec<Reply> {
+        let (shut, batches) = (self.shut.lock().unwrap(), self.batches.load(Ordering::SeqCst));
+        // A call is in the queue once it was looked at.
+        let queued = |command| {
+            let mut call = Box::pin(handle.call(command));
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            call
+        };
+        let before = queued(Command::Due);
+        while self.batches.load(Ordering::SeqCst) == batches {
+            std::thread::yield_now();
+        }
+        let calls: Vec<_> = commands.into_iter().map(queued).collect();
+        drop((shut, before));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        calls.into_iter().map(|call| runtime.block_on(call).unwrap()).collect()
+    }
+}
+
+impl Engine for Gated {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        self.gate.batches.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.shut.lock().unwrap());
+        self.memory.prefetch(needs)
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        self.memory.persist(changes)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -120,6 +169,28 @@ fn notices_add_up_until_they_are_taken() {
     call(Command::Delete { job: at(JobId(2)), force: true });
     assert_eq!(handle.board().take().cancelled, [RunRef { at: at(JobId(2)), run: RunNumber(1) }]);
     assert_eq!((&*handle.kind_name(kind), &*handle.queue_name(queue)), ("work", "default"));
+    drop(handle);
+    writer.join();
+}
+
+/// The story: a job was claimed and deleted in one commit. Nobody said that its run was to be ended, and a handler was
+/// entered for a job that was not there.
+#[test]
+fn a_run_that_began_in_the_batch_that_ended_it_is_to_be_ended_too() {
+    let first = |id| RunRef { at: at(JobId(id)), run: RunNumber(1) };
+    let gate = Gate::default();
+    let engine = Gated { memory: Memory::new(Clock::manual(START)), gate: gate.clone() };
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
+    let kind = handle.kind_id(TENANT, "work").unwrap();
+    let queue = handle.queue_id(TENANT, "default").unwrap();
+    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let delete = Command::Delete { job: at(JobId(2)), force: true };
+    let mut replies = gate.in_one_batch(&handle, vec![claim(BOOT, 2, &[lane]), cancel(JobId(1)), delete]);
+    assert_eq!(claimed_ids(&replies.remove(0)), [1, 2]);
+    let mut ended = handle.board().take().cancelled;
+    ended.sort_unstable();
+    assert_eq!(ended, [first(1), first(2)]);
     drop(handle);
     writer.join();
 }
