@@ -343,6 +343,8 @@ pub enum Query {
     },
     /// When the next job becomes due.
     NextDue,
+    /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
+    Key(TenantId, String),
 }
 
 /// See [`Query::Jobs`].
@@ -375,4 +377,5 @@ pub enum Answer {
     Names(Vec<(Name, u32)>),
     Events(Vec<LogEntry>),
     NextDue(Option<Time>),
+    Key(Option<(Time, Vec<Enqueued>)>),
 }

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
@@ -114,7 +115,9 @@ impl StoreDir {
                 "has a store's file and no marker of one; put store.marker back beside it, or move the file away",
             ));
         }
-        fs::create_dir_all(&self.0).map_err(|source| self.io("making the folder", source))?;
+        // Args and outputs are for the owner alone.
+        let folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        folder.map_err(|source| self.io("making the folder", source))?;
         let new = self.unfinished();
         if new.exists() {
             self.not_being_made()?;

@@ -35,6 +35,11 @@ impl Lists {
 
     /// `runner run` on the list.
     pub(crate) fn run(&self) -> Child {
+        self.run_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn run_with(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_runner"))
             .arg("run")
             .arg(&self.list)
@@ -42,6 +47,7 @@ impl Lists {
             .arg(&self.plugins)
             .arg("--data")
             .arg(self.store.path())
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -14,13 +14,13 @@ use super::lists::{Lists, all_jobs, runs};
 
 const JOBS: usize = 10_000;
 
-/// Computes for a moment, so that a kill finds handlers running, and completes.
+/// Computes for a millisecond or two, longer than a commit, so that a kill finds handlers running; and completes.
 const WORK: &str = r#"(module
   (memory (export "memory") 1)
   (func (export "_start") (local $i i32)
     (loop $more
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
-      (br_if $more (i32.lt_u (local.get $i) (i32.const 400000))))))"#;
+      (br_if $more (i32.lt_u (local.get $i) (i32.const 2000000))))))"#;
 
 fn ten_thousand() -> Lists {
     let mut list = String::new();
@@ -96,4 +96,27 @@ fn ten_thousand_jobs_outlive_a_kill_in_the_middle() {
     assert!(third.status.success(), "all have ended already");
     let engine = place.open();
     assert_eq!(all_jobs(engine.reader().snapshot().unwrap().as_ref()).len(), JOBS);
+}
+
+/// `--again` once began a third copy after a kill, and without it the command said that all had ended, as the keys of the
+/// copy that was killed were random and nobody found them again.
+#[test]
+fn a_list_that_is_run_again_goes_on_after_a_kill_as_well() {
+    const FEW: usize = 1_000;
+    let line = "{\"kind\": \"work\"}\n";
+    let place = Lists::new(&[("work", WORK, "")], &line.repeat(FEW));
+    assert!(place.run().wait_with_output().unwrap().status.success());
+    let mut again = place.run_with(&["--again"]);
+    wait_until_started(&place.store.slots(), FEW as u64 + 100);
+    again.kill().unwrap();
+    again.wait().unwrap();
+    for args in [["--again"].as_slice(), &[]] {
+        assert!(place.run_with(args).wait_with_output().unwrap().status.success());
+        let engine = place.open();
+        let jobs = all_jobs(engine.reader().snapshot().unwrap().as_ref());
+        assert_eq!(jobs.len(), 2 * FEW, "it went on with the second copy");
+        assert!(jobs.iter().all(|job| job.state.name() == StateName::Completed));
+    }
+    assert!(place.run_with(&["--again"]).wait_with_output().unwrap().status.success());
+    assert_eq!(all_jobs(place.open().reader().snapshot().unwrap().as_ref()).len(), 3 * FEW);
 }

@@ -79,7 +79,7 @@ impl Default for HostSettings {
 /// The machine cannot run it at all; a pool that does not fit is not an error.
 pub(super) fn engine(settings: &HostSettings) -> wasmtime::Result<Engine> {
     if settings.pooled {
-        match Engine::new(&config(Some(settings.slots))) {
+        match Engine::new(&config(Some(settings))) {
             Ok(engine) => return Ok(engine),
             Err(error) => tracing::warn!(%error, "no pool of instances: allocating on demand, which is slower"),
         }
@@ -112,7 +112,8 @@ pub(super) fn store(
     Ok(store)
 }
 
-fn config(slots: Option<u32>) -> Config {
+/// With a pool for these settings, or without one.
+fn config(pooled: Option<&HostSettings>) -> Config {
     let mut config = Config::new();
     // Winch and interpreters are other products with other bugs.
     config.strategy(Strategy::Cranelift);
@@ -132,8 +133,8 @@ fn config(slots: Option<u32>) -> Config {
     // Debug information is the guest's size, not its behaviour.
     config.debug_info(false);
     // Spectre mitigations, guard pages and signal-based traps: defaults kept.
-    match slots {
-        Some(slots) => config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots))),
+    match pooled {
+        Some(settings) => config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings))),
         None => config.allocation_strategy(InstanceAllocationStrategy::OnDemand),
     };
     config
@@ -168,8 +169,11 @@ fn costs() -> OperatorCost {
     OperatorCost { variable, ..OperatorCost::default() }
 }
 
-/// As many places as slots, each as large as one run may be: a run that got a slot finds a place.
-fn pool(slots: u32) -> PoolingAllocationConfig {
+/// A place for each slot, as large as one run may be, and some more: what a run left is given back in batches, and while a
+/// thread works on one, its places belong to nobody. With these, a run that got a slot finds a place.
+fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
+    let in_batches = (settings.threads.max(1) + 1).saturating_mul(DECOMMIT_BATCH);
+    let slots = settings.slots.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
     let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
     let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);
     let tables = u32::try_from(TABLES_MAX).unwrap_or(u32::MAX).min(POOL_TABLES_MAX);

@@ -264,6 +264,10 @@ impl Snapshot for View {
                 let page = tables.log[from..].iter().take((*limit).min(limits::PAGE_ROWS_MAX) as usize);
                 Answer::Events(page.cloned().collect())
             }
+            Query::Key(tenant, key) => {
+                let record = tables.keys.get(&KeyRef::of(*tenant, key));
+                Answer::Key(record.map(|record| (record.until, record.answer.clone())))
+            }
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

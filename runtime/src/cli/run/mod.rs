@@ -4,6 +4,7 @@
 //! enqueued under the digest of what it says, so that the same command goes on where it was killed, and a node runs
 //! until each of its jobs has ended.
 
+mod again;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -28,7 +29,6 @@ use super::output::{Format, note};
 use super::signals::Signals;
 use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
-use crate::api::types::hex;
 use crate::node::{Node, NodeSettings};
 
 /// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
@@ -42,8 +42,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// more: "expect" (completed, discarded or cancelled; completed if absent) and "args_file", the path of a file below the
 /// list's folder that is the args, or whose content goes into an args object as "file_base64" and "file_name".
 ///
-/// The list is remembered by its content for 24 hours: the same command goes on after a kill, and if all jobs have
-/// ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+/// The list is remembered by its content for 24 hours: the same command goes on after a kill, also one with --again, and
+/// if all jobs have ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
 pub(super) struct Args {
@@ -167,15 +167,17 @@ fn refuse_unknown_kinds(list: &List, loaded: &Loaded, args: &Args) -> Result<(),
 
 /// Enqueues the list in parts, each under a key of its own: what was accepted before is not accepted again.
 async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> Result<Vec<Accepted>, Failure> {
-    let digest = if args.again { random_digest() } else { list.digest() };
+    let digest = list.digest();
+    let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
+    let round = again::round(handle, &digest, parts.len(), args.again)?;
     let defaults = Plugins::of_node(Arc::clone(&loaded.registry), &[]);
     let mut accepted = Vec::with_capacity(list.lines().len());
-    for (n, part) in list.parts(LIST_JOBS_MAX, PART_BYTES_MAX).into_iter().enumerate() {
+    for (n, part) in parts.into_iter().enumerate() {
         let lines = &list.lines()[part];
         let spec = |line: &Line| Ok::<_, Failure>(list.job(line)?.into_spec(&defaults.defaults(&line.kind)));
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
         // The key says all that the request says, so a different request cannot have it.
-        let key = IdempotencyKey { key: format!("run:{}:{n}", hex(&digest)), request: digest };
+        let key = IdempotencyKey { key: again::key(&digest, round, n), request: digest };
         let command = Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: Some(key), jobs });
         match handle.call(command).await? {
             Reply::Enqueued(jobs) => {
@@ -187,12 +189,6 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
         }
     }
     Ok(accepted)
-}
-
-fn random_digest() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the system has random numbers, or nothing works");
-    bytes
 }
 
 /// Receivers of the ends of those jobs that have not ended. Registered first, then looked.

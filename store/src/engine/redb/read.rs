@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::{damaged, engine_error, guarded, tables};
 use crate::codec;
 use crate::command::{Answer, CountKey, JobsQuery, Lane, Name, Query, RunRecord, limits};
-use crate::engine::{Heads, KeyRecord, Needs, Snapshot, WorkingSet};
+use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Snapshot, WorkingSet};
 use crate::error::StoreError;
 use crate::index::ListKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, RunNumber, Seq, StateName, TenantId, Time};
@@ -190,6 +190,14 @@ impl View {
             Query::Counts => Answer::Counts(self.counts()?),
             Query::Names => Answer::Names(self.names()?),
             Query::Events { since, limit } => Answer::Events(self.events(*since, *limit)?),
+            Query::Key(tenant, key) => {
+                let keys = self.0.open_table(tables::KEYS).map_err(engine_error)?;
+                let key = tables::key(KeyRef::of(*tenant, key));
+                let value = keys.get(&key).map_err(engine_error)?;
+                let record = value.map(|value| codec::decode::<KeyRecord>(value.value())).transpose();
+                let record = record.map_err(|error| damaged("keys", &key, error))?;
+                Answer::Key(record.map(|record| (record.until, record.answer)))
+            }
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
                 let first = due.first().map_err(engine_error)?;
