@@ -57,6 +57,7 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    raise_open_files();
     let (listener, guard) = listen(args)?;
     // The store last: whoever mistypes a folder should not find one more.
     let loaded = open::plugins(&args.plugins, args.slots)?;
@@ -116,6 +117,14 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every connection is an open file, and the usual soft limit, 1,024, is less than the connections that are taken.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where the system refuses, connections beyond its limit wait; nothing else depends on it.
+    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn listen(args: &Args) -> Result<(TcpListener, Guard), Failure> {
