@@ -5,7 +5,7 @@
 //! ending lately: of handlers that take a minute nothing is claimed ahead, and a job that comes first never waits for
 //! others that were merely claimed. Suspects are the exception: they are never claimed ahead, and one at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use runner_store::command::{Grant, Lane, RunRef, limits};
 use runner_store::index::Order;
@@ -13,6 +13,9 @@ use runner_store::job::{Millis, Time};
 
 /// Runs claimed ahead of free slots, at most: what the fastest handlers end in a few commits.
 const AHEAD_MAX: u32 = limits::CLAIM_RUNS_MAX - SLOTS_MAX;
+/// Claims that may leave out suspects because no slot is free for one. Then none is asked for until one is: with quick
+/// handlers and enough to do there would always be something claimed ahead to take it.
+const PASSED_OVER_MAX: u32 = 16;
 /// Slots of a node, at most.
 pub const SLOTS_MAX: u32 = 256;
 
@@ -94,6 +97,10 @@ pub struct Core {
     ready: BTreeMap<Order, Claimed>,
     running: HashMap<RunRef, (usize, Lane)>,
     claim: ClaimState,
+    /// Runs to be ended that are not ours, or not yet: the open claim may answer them. Forgotten with its answer.
+    cancelled: HashSet<RunRef>,
+    /// Claims in a row that left out suspects, as no slot was free for one.
+    passed_over: u32,
     /// Runs that ended since the last claim was answered, and between the two before: how fast slots become free.
     ended: u32,
     ended_before: u32,
@@ -112,8 +119,8 @@ struct LaneState {
 enum ClaimState {
     /// None is open.
     Idle,
-    /// One is open.
-    Open,
+    /// One is open; whether something has changed since it was asked for, which it may not have seen.
+    Open { news: bool },
     /// The last one came back empty: nothing has changed since.
     Fruitless,
 }
@@ -143,6 +150,8 @@ impl Core {
             ready: BTreeMap::new(),
             running: HashMap::new(),
             claim: ClaimState::Idle,
+            cancelled: HashSet::new(),
+            passed_over: 0,
             ended: 0,
             ended_before: 0,
             next_due: None,
@@ -153,16 +162,32 @@ impl Core {
 
     /// What to do now that `event` has happened.
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Action> {
+        self.handle_all([event], now)
+    }
+
+    /// The same for events that became known together: nothing is done before all of them are, or what is known first
+    /// would take the slots of what comes first.
+    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
+        for event in events {
+            self.learn(event, now, &mut actions);
+        }
+        self.start(&mut actions);
+        self.ask_due(now, &mut actions);
+        self.ask_claim(&mut actions);
+        actions
+    }
+
+    fn learn(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
         match event {
             Event::Available { lane, difference } => self.available(lane, difference),
             Event::Served { lane, served } => {
                 self.lanes.entry(lane).or_default().served = served;
                 self.look_again();
             }
-            Event::Claimed(runs) => self.claimed(runs, &mut actions),
+            Event::Claimed(runs) => self.claimed(runs, actions),
             Event::Ended(run) => self.ended(run),
-            Event::Cancelled(run) => self.cancelled(run, &mut actions),
+            Event::Cancelled(run) => self.cancelled(run, actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {
                     self.due = DueState::Idle;
@@ -172,12 +197,8 @@ impl Core {
             Event::Due(0) => self.due = DueState::Fruitless { again: now.after(DUE_PAUSE) },
             Event::Due(_) => self.due = DueState::Idle,
             Event::Tick => {}
-            Event::Drain => self.drain(&mut actions),
+            Event::Drain => self.drain(actions),
         }
-        self.start(&mut actions);
-        self.ask_due(now, &mut actions);
-        self.ask_claim(&mut actions);
-        actions
     }
 
     /// When [`Event::Tick`] is wanted.
@@ -206,28 +227,33 @@ impl Core {
     /// Whether a claim is open.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
-        self.claim == ClaimState::Open
+        matches!(self.claim, ClaimState::Open { .. })
     }
 
     fn available(&mut self, lane: Lane, difference: i64) {
         let state = self.lanes.entry(lane).or_default();
         state.available = state.available.saturating_add_signed(difference);
-        if difference > 0 {
+        // Also where there are fewer: a claim that only discarded what had expired has come nearer to what has not.
+        if difference != 0 {
             self.look_again();
         }
     }
 
+    /// A claim that found nothing may find something now, and so may one that is open and did not see the news.
     fn look_again(&mut self) {
-        if self.claim == ClaimState::Fruitless {
-            self.claim = ClaimState::Idle;
-        }
+        self.claim = match self.claim {
+            ClaimState::Idle | ClaimState::Fruitless => ClaimState::Idle,
+            ClaimState::Open { .. } => ClaimState::Open { news: true },
+        };
     }
 
     fn claimed(&mut self, runs: Vec<Claimed>, actions: &mut Vec<Action>) {
-        self.claim = if runs.is_empty() { ClaimState::Fruitless } else { ClaimState::Idle };
+        let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
+        self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.ended_before = std::mem::take(&mut self.ended);
+        let cancelled = std::mem::take(&mut self.cancelled);
         for claimed in runs {
-            if self.draining {
+            if self.draining || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
             } else {
                 self.ready.insert(claimed.order, claimed);
@@ -257,6 +283,8 @@ impl Core {
         } else if let Some(order) = self.ready.iter().find(|(_, ready)| ready.run == run).map(|(order, _)| *order) {
             self.ready.remove(&order);
             actions.push(Action::HandBack(run));
+        } else if self.is_claiming() {
+            self.cancelled.insert(run);
         }
     }
 
@@ -288,8 +316,15 @@ impl Core {
         }
         let in_hand = (self.ready.len() + self.running.len()) as u32;
         let ahead = (2 * self.ended.max(self.ended_before)).min(AHEAD_MAX);
-        let max = (self.slots + ahead).saturating_sub(in_hand);
+        // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
+        // that end, so that what was claimed becomes less.
+        let at_least = u32::from(self.ended >= 2 && in_hand < self.slots + AHEAD_MAX);
+        let max = (self.slots + ahead).saturating_sub(in_hand).max(at_least);
         if max == 0 {
+            return;
+        }
+        let left_out = self.free.is_empty() && self.suspects_wait();
+        if left_out && self.passed_over >= PASSED_OVER_MAX {
             return;
         }
         let mut suspects = self.suspects_wanted();
@@ -302,166 +337,28 @@ impl Core {
             }
         }
         if !grants.is_empty() {
-            self.claim = ClaimState::Open;
+            self.passed_over = if left_out { self.passed_over + 1 } else { 0 };
+            self.claim = ClaimState::Open { news: false };
             actions.push(Action::Claim { max, grants });
         }
     }
 
     /// One, if none is in hand and a slot is free for it.
     fn suspects_wanted(&self) -> u32 {
+        u32::from(!self.suspect_in_hand() && self.free.len() > self.ready.len())
+    }
+
+    /// Whether one could start if a slot were free.
+    fn suspects_wait(&self) -> bool {
+        let waits = |(lane, state): (&Lane, &LaneState)| lane.suspect && state.served && state.available > 0;
+        self.lanes.iter().any(waits) && !self.suspect_in_hand()
+    }
+
+    fn suspect_in_hand(&self) -> bool {
         let running = self.running.values().any(|(_, lane)| lane.suspect);
-        let ready = self.ready.values().any(|claimed| claimed.lane.suspect);
-        u32::from(!running && !ready && self.free.len() > self.ready.len())
+        running || self.ready.values().any(|claimed| claimed.lane.suspect)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, RunNumber, TenantId};
-
-    use super::*;
-
-    fn lane(kind: u32, suspect: bool) -> Lane {
-        Lane { tenant: TenantId(1), queue: QueueId(1), kind: KindId(kind), suspect }
-    }
-
-    fn run(id: u64) -> RunRef {
-        RunRef { at: JobRef { tenant: TenantId(1), job: JobId(id) }, run: RunNumber(1) }
-    }
-
-    fn claimed(id: u64, priority: i16, lane: Lane) -> Claimed {
-        let order = Order { priority: Priority(priority), run_at: Time(0), id: JobId(id) };
-        Claimed { run: run(id), lane, order }
-    }
-
-    /// A core that was told of `n` available jobs in a served lane.
-    fn with(slots: u32, lanes: &[(Lane, i64)]) -> (Core, Vec<Action>) {
-        let mut core = Core::new(slots);
-        let mut actions = Vec::new();
-        for (lane, difference) in lanes {
-            actions.extend(core.handle(Event::Available { lane: *lane, difference: *difference }, Time(0)));
-            actions.extend(core.handle(Event::Served { lane: *lane, served: true }, Time(0)));
-        }
-        (core, actions)
-    }
-
-    fn starts(actions: &[Action]) -> Vec<u64> {
-        let start = |action: &Action| match action {
-            Action::Start { run, .. } => Some(run.at.job.0),
-            _ => None,
-        };
-        actions.iter().filter_map(start).collect()
-    }
-
-    fn claim_max(actions: &[Action]) -> Option<u32> {
-        actions.iter().find_map(|action| match action {
-            Action::Claim { max, .. } => Some(*max),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn nothing_is_claimed_for_a_kind_that_no_plugin_provides() {
-        let mut core = Core::new(2);
-        let l = lane(1, false);
-        assert_eq!(core.handle(Event::Available { lane: l, difference: 3 }, Time(0)), vec![]);
-        let actions = core.handle(Event::Served { lane: l, served: true }, Time(0));
-        assert_eq!(actions, vec![Action::Claim { max: 2, grants: vec![Grant { lane: l, max: 2 }] }]);
-    }
-
-    #[test]
-    fn there_is_never_more_than_one_claim_open_and_a_fruitless_one_is_not_repeated() {
-        let l = lane(1, false);
-        let (mut core, actions) = with(2, &[(l, 1)]);
-        assert_eq!(claim_max(&actions), Some(2));
-        assert_eq!(core.handle(Event::Available { lane: l, difference: 5 }, Time(0)), vec![]);
-        assert_eq!(core.handle(Event::Claimed(vec![]), Time(0)), vec![], "it waits for news");
-        assert_eq!(core.handle(Event::Tick, Time(9)), vec![]);
-        let actions = core.handle(Event::Available { lane: l, difference: 1 }, Time(0));
-        assert_eq!(claim_max(&actions), Some(2));
-    }
-
-    #[test]
-    fn slow_handlers_are_not_claimed_ahead_and_quick_ones_are() {
-        let l = lane(1, false);
-        let (mut core, _) = with(2, &[(l, 1_000)]);
-        let actions = core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
-        assert_eq!(starts(&actions), vec![1, 2]);
-        assert_eq!(claim_max(&actions), None, "both slots are taken and nothing has ended yet");
-        let actions = core.handle(Event::Ended(run(1)), Time(0));
-        assert_eq!(claim_max(&actions), Some(3), "one slot is free, and one ended: two ahead");
-        let mut runs = (10..13).map(|id| claimed(id, 0, l)).collect::<Vec<_>>();
-        core.handle(Event::Ended(run(2)), Time(0));
-        let actions = core.handle(Event::Claimed(std::mem::take(&mut runs)), Time(0));
-        assert_eq!(starts(&actions), vec![10, 11]);
-        assert_eq!(core.ready(), 1);
-    }
-
-    #[test]
-    fn what_is_ready_starts_in_order_whenever_it_was_claimed() {
-        let l = lane(1, false);
-        let (mut core, _) = with(1, &[(l, 10)]);
-        core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 5, l)]), Time(0));
-        core.handle(Event::Claimed(vec![claimed(3, -5, l)]), Time(0));
-        assert_eq!(starts(&core.handle(Event::Ended(run(1)), Time(0))), vec![3]);
-        assert_eq!(starts(&core.handle(Event::Ended(run(3)), Time(0))), vec![2]);
-    }
-
-    #[test]
-    fn suspects_start_one_at_a_time_and_are_never_claimed_ahead() {
-        let (a, b) = (lane(1, true), lane(2, true));
-        let (mut core, actions) = with(4, &[(a, 2), (b, 2)]);
-        assert_eq!(actions, vec![Action::Claim { max: 4, grants: vec![Grant { lane: a, max: 1 }] }]);
-        core.handle(Event::Available { lane: a, difference: -1 }, Time(0));
-        let actions = core.handle(Event::Claimed(vec![claimed(1, 0, a)]), Time(0));
-        assert_eq!(starts(&actions), vec![1]);
-        assert_eq!(claim_max(&actions), None, "one runs");
-        let actions = core.handle(Event::Ended(run(1)), Time(0));
-        assert!(claim_max(&actions).is_some(), "the next one may");
-    }
-
-    #[test]
-    fn a_cancel_ends_what_runs_and_hands_back_what_does_not() {
-        let l = lane(1, false);
-        let (mut core, _) = with(1, &[(l, 10)]);
-        core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
-        assert_eq!(core.handle(Event::Cancelled(run(1)), Time(0)), vec![Action::End(run(1))]);
-        assert_eq!(core.handle(Event::Cancelled(run(2)), Time(0))[0], Action::HandBack(run(2)));
-        assert_eq!(core.handle(Event::Cancelled(run(9)), Time(0)), vec![], "not ours");
-    }
-
-    #[test]
-    fn a_draining_node_hands_back_and_starts_nothing_more() {
-        let l = lane(1, false);
-        let (mut core, _) = with(1, &[(l, 10)]);
-        core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
-        assert_eq!(core.handle(Event::Drain, Time(0)), vec![Action::HandBack(run(2))]);
-        let late = core.handle(Event::Claimed(vec![claimed(3, 0, l)]), Time(0));
-        assert_eq!(late, vec![Action::HandBack(run(3))], "an answer that comes late is handed back too");
-        assert_eq!(core.handle(Event::Ended(run(1)), Time(0)), vec![]);
-        assert_eq!((core.running(), core.ready()), (0, 0));
-    }
-
-    #[test]
-    fn what_is_due_is_asked_for_once() {
-        let mut core = Core::new(1);
-        assert_eq!(core.handle(Event::NextDue(Some(Time(10))), Time(5)), vec![]);
-        assert_eq!(core.next_wakeup(), Some(Time(10)));
-        assert_eq!(core.handle(Event::Tick, Time(10)), vec![Action::Due]);
-        assert_eq!(core.next_wakeup(), None, "it is being dealt with");
-        assert_eq!(core.handle(Event::Tick, Time(11)), vec![]);
-        assert_eq!(core.handle(Event::NextDue(Some(Time(20))), Time(11)), vec![]);
-        assert_eq!(core.handle(Event::Due(1), Time(11)), vec![]);
-        assert_eq!(core.next_wakeup(), Some(Time(20)));
-    }
-
-    #[test]
-    fn more_than_one_step_can_take_is_asked_for_again_and_a_vain_question_is_not_repeated_at_once() {
-        let mut core = Core::new(1);
-        assert_eq!(core.handle(Event::NextDue(Some(Time(10))), Time(10)), vec![Action::Due]);
-        assert_eq!(core.handle(Event::Due(4_096), Time(10)), vec![Action::Due], "others have the same time");
-        assert_eq!(core.handle(Event::Due(0), Time(10)), vec![]);
-        assert_eq!(core.next_wakeup(), Some(Time(110)));
-        assert_eq!(core.handle(Event::Tick, Time(110)), vec![Action::Due]);
-    }
-}
+mod tests;

@@ -105,29 +105,32 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
                     shell.take(message);
                 }
             }
-            Some(_) = shell.tasks.join_next() => {}
-            () = tokio::time::sleep(nap) => shell.tell(Event::Tick),
+            Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
+            () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
                     draining = true;
                     shell.drain(grace);
                 }
             }
-            _ = parts.store.failed() => break,
+            // Runs of a failed store cannot be recorded: their guests are ended, and the next start finds them.
+            _ = parts.store.failed() => {
+                shell.drain(Duration::ZERO);
+                break;
+            }
         }
         if draining && shell.is_empty() {
             break;
         }
     }
-    // Runs of a failed store cannot be recorded: their guests are ended, and the next start finds them.
     shell.tasks.shutdown().await;
 }
 
 impl Shell {
     /// Tells the core, and does what it says.
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.parts.clock.now();
-        for action in self.core.handle(event, now) {
+        for action in self.core.handle_all(events, now) {
             self.act(action);
         }
     }
@@ -141,18 +144,19 @@ impl Shell {
                     claimed.push(Claimed { run, lane: index::lane(&job), order: index::order(&job) });
                     self.ready.insert(run, job);
                 }
-                self.tell(Event::Claimed(claimed));
+                self.tell([Event::Claimed(claimed)]);
             }
             Message::Ended(run) => {
                 self.signals.remove(&run);
-                self.tell(Event::Ended(run));
+                self.tell([Event::Ended(run)]);
             }
-            Message::Due(jobs) => self.tell(Event::Due(jobs)),
+            Message::Due(jobs) => self.tell([Event::Due(jobs)]),
         }
     }
 
     fn take_notices(&mut self) {
         let notices = self.parts.store.board().take();
+        let mut events = Vec::new();
         for (key, difference) in notices.counts {
             if key.state != runner_store::job::StateName::Available {
                 continue;
@@ -163,14 +167,13 @@ impl Shell {
                 if !served {
                     tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
                 }
-                self.tell(Event::Served { lane: key.lane, served });
+                events.push(Event::Served { lane: key.lane, served });
             }
-            self.tell(Event::Available { lane: key.lane, difference });
+            events.push(Event::Available { lane: key.lane, difference });
         }
-        for run in notices.cancelled {
-            self.tell(Event::Cancelled(run));
-        }
-        self.tell(Event::NextDue(notices.next_due));
+        events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
+        events.push(Event::NextDue(notices.next_due));
+        self.tell(events);
     }
 
     fn act(&mut self, action: Action) {
@@ -236,7 +239,7 @@ impl Shell {
         {
             tracing::warn!(%error, "runs that do not end in time will count as crashed");
         }
-        self.tell(Event::Drain);
+        self.tell([Event::Drain]);
         for signal in self.signals.values() {
             signal.drain(grace);
         }

@@ -1,0 +1,249 @@
+//! The core on virtual time: what it does when something happens, told in stories.
+
+use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, RunNumber, TenantId};
+
+use super::*;
+
+fn lane(kind: u32, suspect: bool) -> Lane {
+    Lane { tenant: TenantId(1), queue: QueueId(1), kind: KindId(kind), suspect }
+}
+
+fn run(id: u64) -> RunRef {
+    RunRef { at: JobRef { tenant: TenantId(1), job: JobId(id) }, run: RunNumber(1) }
+}
+
+fn claimed(id: u64, priority: i16, lane: Lane) -> Claimed {
+    let order = Order { priority: Priority(priority), run_at: Time(0), id: JobId(id) };
+    Claimed { run: run(id), lane, order }
+}
+
+/// A core that was told of `n` available jobs in a served lane.
+fn with(slots: u32, lanes: &[(Lane, i64)]) -> (Core, Vec<Action>) {
+    let mut core = Core::new(slots);
+    let mut actions = Vec::new();
+    for (lane, difference) in lanes {
+        actions.extend(core.handle(Event::Available { lane: *lane, difference: *difference }, Time(0)));
+        actions.extend(core.handle(Event::Served { lane: *lane, served: true }, Time(0)));
+    }
+    (core, actions)
+}
+
+fn starts(actions: &[Action]) -> Vec<u64> {
+    let start = |action: &Action| match action {
+        Action::Start { run, .. } => Some(run.at.job.0),
+        _ => None,
+    };
+    actions.iter().filter_map(start).collect()
+}
+
+fn claim(actions: &[Action]) -> Option<(u32, Vec<Grant>)> {
+    actions.iter().find_map(|action| match action {
+        Action::Claim { max, grants } => Some((*max, grants.clone())),
+        _ => None,
+    })
+}
+
+fn claim_max(actions: &[Action]) -> Option<u32> {
+    claim(actions).map(|(max, _)| max)
+}
+
+#[test]
+fn nothing_is_claimed_for_a_kind_that_no_plugin_provides() {
+    let mut core = Core::new(2);
+    let l = lane(1, false);
+    assert_eq!(core.handle(Event::Available { lane: l, difference: 3 }, Time(0)), vec![]);
+    let actions = core.handle(Event::Served { lane: l, served: true }, Time(0));
+    assert_eq!(actions, vec![Action::Claim { max: 2, grants: vec![Grant { lane: l, max: 2 }] }]);
+}
+
+#[test]
+fn there_is_never_more_than_one_claim_open_and_a_fruitless_one_is_not_repeated() {
+    let l = lane(1, false);
+    let (mut core, actions) = with(2, &[(l, 1)]);
+    assert_eq!(claim_max(&actions), Some(2));
+    assert_eq!(core.handle(Event::Tick, Time(0)), vec![], "one is open");
+    assert_eq!(core.handle(Event::Claimed(vec![]), Time(0)), vec![], "it waits for news");
+    assert_eq!(core.handle(Event::Tick, Time(9)), vec![]);
+    let actions = core.handle(Event::Available { lane: l, difference: 1 }, Time(0));
+    assert_eq!(claim_max(&actions), Some(2));
+}
+
+/// The story: the last available job was cancelled while it was being claimed, and another was enqueued just behind
+/// the claim. The claim came back empty after the news of the other, which then lay there until the next news.
+#[test]
+fn news_while_a_claim_is_open_are_not_lost() {
+    let l = lane(1, false);
+    for difference in [1, -1] {
+        let (mut core, _) = with(2, &[(l, 2)]);
+        assert_eq!(core.handle(Event::Available { lane: l, difference }, Time(0)), vec![]);
+        assert!(claim_max(&core.handle(Event::Claimed(vec![]), Time(0))).is_some(), "it may have missed them");
+        assert_eq!(core.handle(Event::Claimed(vec![]), Time(0)), vec![], "this one has not");
+    }
+}
+
+/// The story: thousands of jobs at the head of a lane had expired. A claim discarded as many as one may, came back
+/// empty, and those behind were never asked for.
+#[test]
+fn a_claim_that_only_discarded_is_repeated() {
+    let l = lane(1, false);
+    let (mut core, _) = with(2, &[(l, 9_000)]);
+    core.handle(Event::Available { lane: l, difference: -6_000 }, Time(0));
+    assert!(claim_max(&core.handle(Event::Claimed(vec![]), Time(0))).is_some());
+}
+
+/// The story: after a restart whichever kind came first in a hash map took all slots, and urgent jobs waited for it.
+#[test]
+fn what_became_known_together_is_claimed_together() {
+    let (a, b) = (lane(1, false), lane(2, false));
+    let mut core = Core::new(1);
+    let news = [a, b]
+        .into_iter()
+        .flat_map(|lane| [Event::Served { lane, served: true }, Event::Available { lane, difference: 1 }]);
+    let actions = core.handle_all(news, Time(0));
+    let grants = vec![Grant { lane: a, max: 1 }, Grant { lane: b, max: 1 }];
+    assert_eq!(actions, vec![Action::Claim { max: 1, grants }]);
+}
+
+/// The story: a lane that was never empty of quick jobs always had some claimed ahead, so that no slot was ever free
+/// for a suspect.
+#[test]
+fn suspects_get_a_slot_beside_any_number_of_quick_jobs() {
+    let (l, s) = (lane(1, false), lane(1, true));
+    let (mut core, actions) = with(2, &[(l, 1_000_000)]);
+    let (mut next, mut running, mut open) = (0, Vec::new(), claim(&actions));
+    for round in 0..1_000 {
+        if round == 100 {
+            core.handle(Event::Served { lane: s, served: true }, Time(0));
+            core.handle(Event::Available { lane: s, difference: 1 }, Time(0));
+        }
+        if let Some((max, grants)) = open.take() {
+            if grants.iter().any(|grant| grant.lane == s) {
+                return;
+            }
+            // Handlers are as quick as commits: most of what was claimed ends before the next answer.
+            while core.ready() > 1 {
+                let actions = core.handle(Event::Ended(run(running.remove(0))), Time(0));
+                running.extend(starts(&actions));
+            }
+            let runs = (next..next + u64::from(max)).map(|id| claimed(id, 0, l)).collect();
+            next += u64::from(max);
+            let actions = core.handle(Event::Claimed(runs), Time(0));
+            running.extend(starts(&actions));
+            open = claim(&actions);
+        } else {
+            let actions = core.handle(Event::Ended(run(running.remove(0))), Time(0));
+            running.extend(starts(&actions));
+            open = claim(&actions);
+        }
+    }
+    panic!("the suspect was never asked for");
+}
+
+/// The story: hundreds of quick jobs were claimed ahead, then they became slow. Nothing was claimed until nearly all
+/// of them had ended, whatever came in between.
+#[test]
+fn what_comes_first_is_found_although_much_was_claimed_ahead() {
+    let l = lane(1, false);
+    let (mut core, _) = with(2, &[(l, 10_000)]);
+    core.handle(Event::Claimed((0..500).map(|id| claimed(id, 0, l)).collect()), Time(0));
+    let ends = |core: &mut Core, id| claim_max(&core.handle(Event::Ended(run(id)), Time(0)));
+    assert_eq!((ends(&mut core, 0), ends(&mut core, 1)), (None, Some(1)));
+    let first = core.handle(Event::Claimed(vec![claimed(900, -1, l)]), Time(0));
+    assert_eq!(claim_max(&first), None);
+    assert_eq!(starts(&core.handle(Event::Ended(run(2)), Time(0))), vec![900]);
+}
+
+#[test]
+fn slow_handlers_are_not_claimed_ahead_and_quick_ones_are() {
+    let l = lane(1, false);
+    let (mut core, _) = with(2, &[(l, 1_000)]);
+    let actions = core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
+    assert_eq!(starts(&actions), vec![1, 2]);
+    assert_eq!(claim_max(&actions), None, "both slots are taken and nothing has ended yet");
+    let actions = core.handle(Event::Ended(run(1)), Time(0));
+    assert_eq!(claim_max(&actions), Some(3), "one slot is free, and one ended: two ahead");
+    let mut runs = (10..13).map(|id| claimed(id, 0, l)).collect::<Vec<_>>();
+    core.handle(Event::Ended(run(2)), Time(0));
+    let actions = core.handle(Event::Claimed(std::mem::take(&mut runs)), Time(0));
+    assert_eq!(starts(&actions), vec![10, 11]);
+    assert_eq!(core.ready(), 1);
+}
+
+#[test]
+fn what_is_ready_starts_in_order_whenever_it_was_claimed() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 10)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 5, l)]), Time(0));
+    core.handle(Event::Claimed(vec![claimed(3, -5, l)]), Time(0));
+    assert_eq!(starts(&core.handle(Event::Ended(run(1)), Time(0))), vec![3]);
+    assert_eq!(starts(&core.handle(Event::Ended(run(3)), Time(0))), vec![2]);
+}
+
+#[test]
+fn suspects_start_one_at_a_time_and_are_never_claimed_ahead() {
+    let (a, b) = (lane(1, true), lane(2, true));
+    let (mut core, actions) = with(4, &[(a, 2), (b, 2)]);
+    assert_eq!(actions, vec![Action::Claim { max: 4, grants: vec![Grant { lane: a, max: 1 }] }]);
+    core.handle(Event::Available { lane: a, difference: -1 }, Time(0));
+    let actions = core.handle(Event::Claimed(vec![claimed(1, 0, a)]), Time(0));
+    assert_eq!(starts(&actions), vec![1]);
+    assert_eq!(claim_max(&actions), None, "one runs");
+    let actions = core.handle(Event::Ended(run(1)), Time(0));
+    assert!(claim_max(&actions).is_some(), "the next one may");
+}
+
+#[test]
+fn a_cancel_ends_what_runs_and_hands_back_what_does_not() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 10)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
+    assert_eq!(core.handle(Event::Cancelled(run(1)), Time(0)), vec![Action::End(run(1))]);
+    assert_eq!(core.handle(Event::Cancelled(run(2)), Time(0))[0], Action::HandBack(run(2)));
+    assert_eq!(core.handle(Event::Cancelled(run(9)), Time(0)), vec![], "not ours");
+}
+
+/// The story: a job was cancelled in the commit that claimed it. The notice came before the claim's answer, was taken
+/// for one of somebody else's run, and the handler was entered and never ended.
+#[test]
+fn a_cancel_that_is_known_before_its_claim_is_not_lost() {
+    let l = lane(1, false);
+    let (mut core, _) = with(2, &[(l, 2)]);
+    assert_eq!(core.handle(Event::Cancelled(run(1)), Time(0)), vec![]);
+    let actions = core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
+    assert_eq!((&actions[0], starts(&actions)), (&Action::HandBack(run(1)), vec![2]));
+}
+
+#[test]
+fn a_draining_node_hands_back_and_starts_nothing_more() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 10)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), Time(0));
+    assert_eq!(core.handle(Event::Drain, Time(0)), vec![Action::HandBack(run(2))]);
+    let late = core.handle(Event::Claimed(vec![claimed(3, 0, l)]), Time(0));
+    assert_eq!(late, vec![Action::HandBack(run(3))], "an answer that comes late is handed back too");
+    assert_eq!(core.handle(Event::Ended(run(1)), Time(0)), vec![]);
+    assert_eq!((core.running(), core.ready()), (0, 0));
+}
+
+#[test]
+fn what_is_due_is_asked_for_once() {
+    let mut core = Core::new(1);
+    assert_eq!(core.handle(Event::NextDue(Some(Time(10))), Time(5)), vec![]);
+    assert_eq!(core.next_wakeup(), Some(Time(10)));
+    assert_eq!(core.handle(Event::Tick, Time(10)), vec![Action::Due]);
+    assert_eq!(core.next_wakeup(), None, "it is being dealt with");
+    assert_eq!(core.handle(Event::Tick, Time(11)), vec![]);
+    assert_eq!(core.handle(Event::NextDue(Some(Time(20))), Time(11)), vec![]);
+    assert_eq!(core.handle(Event::Due(1), Time(11)), vec![]);
+    assert_eq!(core.next_wakeup(), Some(Time(20)));
+}
+
+#[test]
+fn more_than_one_step_can_take_is_asked_for_again_and_a_vain_question_is_not_repeated_at_once() {
+    let mut core = Core::new(1);
+    assert_eq!(core.handle(Event::NextDue(Some(Time(10))), Time(10)), vec![Action::Due]);
+    assert_eq!(core.handle(Event::Due(4_096), Time(10)), vec![Action::Due], "others have the same time");
+    assert_eq!(core.handle(Event::Due(0), Time(10)), vec![]);
+    assert_eq!(core.next_wakeup(), Some(Time(110)));
+    assert_eq!(core.handle(Event::Tick, Time(110)), vec![Action::Due]);
+}
