@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod crowd;
 mod lists;
+mod node;
 mod recovery;
 mod sandbox;
 mod tidy;

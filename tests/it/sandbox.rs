@@ -4,7 +4,7 @@
 //! may be busy; the figures themselves are in `benches/sandbox.rs`.
 
 mod answers;
-mod guests;
+pub(crate) mod guests;
 mod hostile;
 mod loading;
 mod manners;
