@@ -1,14 +1,20 @@
 //! One run from its claim to its record: read the args, enter the handler, record how it ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
+use runner_store::error::StoreError;
 use runner_store::job::{Job, JobId, Outcome, RunSettings, Time, limits};
 
 use super::Parts;
 use super::ids::Ids;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest};
+
+/// How long a run that the node cannot enter keeps its slot: handed back it is claimed again at once, and a disk that
+/// fails would be asked for it as fast as it commits.
+const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What every run of a node needs.
 pub(super) struct Runs {
@@ -46,11 +52,14 @@ impl Work {
     pub(super) async fn enter(self) -> Ended {
         let run = RunRef { at: self.job.at(), run: self.job.run };
         let kind = self.parts.store.kind_name(self.job.kind);
-        let plugin = self.parts.plugins.get(&kind).cloned();
-        let args = self.read(Part::Args).map(Option::unwrap_or_default);
-        let checkpoint = if self.job.started { self.read(Part::Checkpoint) } else { Ok(None) };
-        let (Some(plugin), Ok(args), Ok(checkpoint)) = (plugin, args, checkpoint) else {
-            // The plugin went, or the store cannot be read: not the job's fault.
+        let (args, checkpoint) = match self.payloads() {
+            Ok(Some(payloads)) => payloads,
+            // Deleted since it was claimed: there is nothing to run, and nobody to tell.
+            Ok(None) => return self.ended(Command::HandBack(run)),
+            Err(error) => return self.not_entered("its args cannot be read", &error).await,
+        };
+        let Some(plugin) = self.parts.plugins.get(&kind).cloned() else {
+            // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
         if !plugin.grants().enqueue.is_empty() {
@@ -62,8 +71,7 @@ impl Work {
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.enter(self.slot, run)
         {
-            tracing::error!(%error, "a run was not entered, as a crash of it could not be told");
-            return self.ended(Command::HandBack(run));
+            return self.not_entered("a crash of it could not be told", &error).await;
         }
         // A task of its own: should the host itself panic, this one still gives the slot back and records it.
         let report = self.parts.host.spawn(Arc::clone(&plugin), request).await;
@@ -80,18 +88,36 @@ impl Work {
             }
             Err(error) => {
                 tracing::error!(%error, job = run.at.job.0, "the host failed under a run");
-                interrupted(run, settings, times)
+                // What makes the host panic would do so for ever if it counted for nothing.
+                let outcome = if error.is_panic() { Outcome::Crashed } else { Outcome::Interrupted };
+                unmeasured(run, outcome, settings, times)
             }
         };
         self.ended(Command::Finish(Box::new(finish)))
     }
 
-    fn read(&self, part: Part) -> Result<Option<Vec<u8>>, runner_store::error::StoreError> {
-        let view = self.parts.store.snapshot()?;
-        match view.read(&Query::Payload(self.job.at(), part))? {
+    /// Args and checkpoint; none: the job is gone.
+    fn payloads(&self) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
+        let (view, at) = (self.parts.store.snapshot()?, self.job.at());
+        let read = |part| match view.read(&Query::Payload(at, part))? {
             Answer::Payload(bytes) => Ok(bytes),
             _ => Ok(None),
+        };
+        let checkpoint = if self.job.started { read(Part::Checkpoint)? } else { None };
+        if let Some(args) = read(Part::Args)? {
+            return Ok(Some((args, checkpoint)));
         }
+        // A job without args and one that was deleted must not look the same.
+        let gone = view.read(&Query::Job(at))? == Answer::Job(None);
+        Ok((!gone).then(|| (Vec::new(), checkpoint)))
+    }
+
+    /// Keeps the slot for a moment, then gives the run back.
+    async fn not_entered(self, why: &'static str, error: &StoreError) -> Ended {
+        let run = RunRef { at: self.job.at(), run: self.job.run };
+        tracing::error!(job = run.at.job.0, %error, "a run was not entered: {why}");
+        tokio::time::sleep(HAND_BACK_PAUSE).await;
+        self.ended(Command::HandBack(run))
     }
 
     fn request(
@@ -173,9 +199,9 @@ fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left)
     }
 }
 
-fn interrupted(run: RunRef, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
+fn unmeasured(run: RunRef, outcome: Outcome, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
     let measured = Measured { started_at: Some(started), finished_at: Some(left), ..Measured::default() };
-    Finish { run, outcome: Outcome::Interrupted, settings, measured, staged: Vec::new(), checkpoint: None }
+    Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None }
 }
 
 fn staged(job: NewJob) -> StagedJob {
