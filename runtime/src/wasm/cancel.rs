@@ -14,47 +14,39 @@ use tokio::time::Instant;
 pub struct CancelSignal(watch::Sender<Asked>);
 
 /// What was asked of a run so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// Nothing.
-    Nothing,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Asked {
     /// To end, because its job was cancelled, at this instant.
-    Cancelled(Instant),
+    pub(crate) cancelled: Option<Instant>,
     /// To end, because the node drains; at this instant it will be ended.
-    Draining(Instant),
+    pub(crate) drained_at: Option<Instant>,
 }
 
 impl CancelSignal {
     /// A signal that asks for nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(Asked::Nothing))
+        Self(watch::Sender::new(Asked::default()))
     }
 
     /// Asks the run to end because its job was cancelled. It is ended after its `cancel_grace`; a second call does
     /// not begin the grace anew.
     pub fn cancel(&self) {
         self.0.send_if_modified(|asked| {
-            let first = !matches!(asked, Asked::Cancelled(_));
-            if first {
-                *asked = Asked::Cancelled(Instant::now());
-            }
+            let first = asked.cancelled.is_none();
+            asked.cancelled.get_or_insert_with(Instant::now);
             first
         });
     }
 
-    /// Asks the run to end because the node drains, and ends it after `grace` as interrupted. A later call can only
-    /// make it sooner.
+    /// Asks the run to end because the node drains, and ends it after `grace` as interrupted, or as cancelled if that was
+    /// asked for too. A later call can only make it sooner.
     pub fn drain(&self, grace: Duration) {
         let until = Instant::now() + grace;
         self.0.send_if_modified(|asked| {
-            let sooner = match *asked {
-                Asked::Nothing => true,
-                Asked::Draining(before) => until < before,
-                Asked::Cancelled(_) => false,
-            };
+            let sooner = asked.drained_at.is_none_or(|before| until < before);
             if sooner {
-                *asked = Asked::Draining(until);
+                asked.drained_at = Some(until);
             }
             sooner
         });
@@ -63,7 +55,7 @@ impl CancelSignal {
     /// Whether the run was asked to end, for either reason.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        *self.0.borrow() != Asked::Nothing
+        *self.0.borrow() != Asked::default()
     }
 
     pub(crate) fn asked(&self) -> Asked {

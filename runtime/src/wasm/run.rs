@@ -234,11 +234,18 @@ async fn watched<F: Future>(
 /// Who has the right to end the run now, if anyone.
 fn due(asked: Asked, grace: Duration, deadline: Instant) -> Option<Stopped> {
     let now = Instant::now();
-    match asked {
-        Asked::Cancelled(at) if now >= at + grace => Some(Stopped::Cancelled),
-        Asked::Draining(until) if now >= until => Some(Stopped::Interrupted),
+    match end(asked, grace) {
+        Some((until, stopped)) if now >= until => Some(stopped),
         _ if now >= deadline => Some(Stopped::TimedOut),
         _ => None,
+    }
+}
+
+/// When a run that was asked to end will be ended, and as what: whoever drains waits for no longer grace than theirs.
+fn end(asked: Asked, grace: Duration) -> Option<(Instant, Stopped)> {
+    match (asked.cancelled.map(|at| at + grace), asked.drained_at) {
+        (Some(until), drained_at) => Some((drained_at.map_or(until, |at| at.min(until)), Stopped::Cancelled)),
+        (None, drained_at) => drained_at.map(|at| (at, Stopped::Interrupted)),
     }
 }
 
@@ -247,14 +254,10 @@ async fn asked_to_end(cancel: &CancelSignal, grace: Duration) -> Stopped {
     let mut changes = cancel.subscribe();
     loop {
         let asked = *changes.borrow_and_update();
-        let (until, stopped) = match asked {
-            Asked::Nothing => {
-                // The signal is held by `cancel`, so there is always a sender.
-                let _ = changes.changed().await;
-                continue;
-            }
-            Asked::Cancelled(at) => (at + grace, Stopped::Cancelled),
-            Asked::Draining(until) => (until, Stopped::Interrupted),
+        let Some((until, stopped)) = end(asked, grace) else {
+            // The signal is held by `cancel`, so there is always a sender.
+            let _ = changes.changed().await;
+            continue;
         };
         tokio::select! {
             () = sleep_until(until) => return stopped,

@@ -242,6 +242,27 @@ fn a_cancel_ends_a_guest_that_does_not_listen() {
     assert_eq!(block_on(running).expect("the host never panics").outcome, Outcome::Interrupted);
 }
 
+/// The story: a run had been cancelled and had its grace. A second signal, which ends everything at once, waited for it.
+#[test]
+fn a_node_that_stops_does_not_wait_for_the_grace_of_a_cancel() {
+    let plugin = compile(&handler(LOOP));
+    for cancelled_first in [true, false] {
+        let mut request = request(&plugin);
+        request.limits.cancel_grace = Millis::secs(30);
+        let cancel = request.cancel.clone();
+        let began = Instant::now();
+        let running = host().spawn(Arc::clone(&plugin), request);
+        if cancelled_first {
+            cancel.cancel();
+        }
+        cancel.drain(Duration::ZERO);
+        cancel.cancel();
+        let outcome = block_on(running).expect("the host never panics").outcome.name();
+        assert!(matches!(outcome, OutcomeName::Cancelled | OutcomeName::Interrupted), "{outcome:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "it waited for the grace");
+    }
+}
+
 #[test]
 fn a_guest_that_listens_to_a_cancel_has_its_grace() {
     let cancelled = r#"(import "runner:plugin/host@0.1.0" "cancelled" (func $cancelled (result i32)))"#;
