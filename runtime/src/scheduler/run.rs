@@ -8,7 +8,7 @@ use runner_store::error::StoreError;
 use runner_store::job::{Job, JobId, Outcome, RunSettings, Time, limits};
 
 use super::Parts;
-use super::ids::Ids;
+use super::ids::{Ids, RunIds};
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest};
 
@@ -29,6 +29,12 @@ pub(super) struct Work {
     job: Arc<Job>,
     slot: usize,
     signal: CancelSignal,
+}
+
+/// What a run gets that lives apart from its job's row.
+struct Payloads {
+    args: Vec<u8>,
+    checkpoint: Option<Vec<u8>>,
 }
 
 /// A run that has ended and is about to be recorded.
@@ -52,7 +58,7 @@ impl Work {
     pub(super) async fn enter(self) -> Ended {
         let run = RunRef { at: self.job.at(), run: self.job.run };
         let kind = self.parts.store.kind_name(self.job.kind);
-        let (args, checkpoint) = match self.payloads() {
+        let payloads = match self.payloads() {
             Ok(Some(payloads)) => payloads,
             // Deleted since it was claimed: there is nothing to run, and nobody to tell.
             Ok(None) => return self.ended(Command::HandBack(run)),
@@ -62,11 +68,13 @@ impl Work {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
-        if !plugin.grants().enqueue.is_empty() {
-            self.ids.ready().await;
-        }
+        let ids = if plugin.grants().enqueue.is_empty() {
+            None
+        } else {
+            Some(self.ids.for_run(plugin.limits(&kind).enqueues).await)
+        };
         let settings = settings(&plugin.retry(&kind));
-        let request = self.request(&plugin, &kind, args, checkpoint, &settings);
+        let request = self.request(&plugin, &kind, payloads, ids, &settings);
         let started_at = self.parts.clock.now();
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.enter(self.slot, run)
@@ -96,8 +104,8 @@ impl Work {
         self.ended(Command::Finish(Box::new(finish)))
     }
 
-    /// Args and checkpoint; none: the job is gone.
-    fn payloads(&self) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
+    /// What is read for the run; none: the job is gone.
+    fn payloads(&self) -> Result<Option<Payloads>, StoreError> {
         let (view, at) = (self.parts.store.snapshot()?, self.job.at());
         let read = |part| match view.read(&Query::Payload(at, part))? {
             Answer::Payload(bytes) => Ok(bytes),
@@ -105,11 +113,11 @@ impl Work {
         };
         let checkpoint = if self.job.started { read(Part::Checkpoint)? } else { None };
         if let Some(args) = read(Part::Args)? {
-            return Ok(Some((args, checkpoint)));
+            return Ok(Some(Payloads { args, checkpoint }));
         }
         // A job without args and one that was deleted must not look the same.
         let gone = view.read(&Query::Job(at))? == Answer::Job(None);
-        Ok((!gone).then(|| (Vec::new(), checkpoint)))
+        Ok((!gone).then(|| Payloads { args: Vec::new(), checkpoint }))
     }
 
     /// Keeps the slot for a moment, then gives the run back.
@@ -124,14 +132,13 @@ impl Work {
         &self,
         plugin: &Plugin,
         kind: &str,
-        args: Vec<u8>,
-        checkpoint: Option<Vec<u8>>,
+        Payloads { args, checkpoint }: Payloads,
+        ids: Option<RunIds>,
         settings: &RunSettings,
     ) -> RunRequest {
         let job = &self.job;
         let mut limits = plugin.limits(kind);
         limits.timeout = job.timeout.unwrap_or(limits.timeout);
-        let ids = Arc::clone(&self.ids);
         RunRequest {
             job: JobView {
                 id: job.id.0,
@@ -152,7 +159,7 @@ impl Work {
             },
             limits,
             grants: plugin.grants(),
-            ids: Some(Arc::new(move || ids.take()) as IdSource),
+            ids: ids.map(|ids| Arc::new(move || ids.take()) as IdSource),
             read_job: Arc::clone(&self.parts.read_job),
             cancel: self.signal.clone(),
         }
