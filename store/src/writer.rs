@@ -109,7 +109,9 @@ fn write(engine: &mut dyn Engine, commands: &[Command], shared: &Shared) -> Resu
     let (decision, persisted) = step(engine, commands)?;
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
-    shared.board.post(&persisted.counts, to_be_ended(&decision.changes), persisted.next_due);
+    let mut ended = to_be_ended(&decision.changes);
+    ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
+    shared.board.post(&persisted.counts, ended, persisted.next_due);
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
         Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
         Change::Job { before: Some(job), after: None, .. } => Some((job.at(), None)),
@@ -149,6 +151,16 @@ fn to_be_ended(changes: &[Change]) -> Vec<RunRef> {
         }
     };
     changes.iter().filter_map(ended).chain(begun_and_deleted(changes)).collect()
+}
+
+/// The run of a job whose cancel was requested before: nothing changes, and yet it is to be ended, now at once.
+fn cancelled_again((command, reply): (&Command, &Reply)) -> Option<RunRef> {
+    match (command, reply) {
+        (Command::Cancel { .. }, Reply::Job { job, changed: false }) if job.lease().is_some() => {
+            Some(RunRef { at: job.at(), run: job.run })
+        }
+        _ => None,
+    }
 }
 
 /// Runs that began in the batch that deleted their job: of them there are only events.

@@ -165,6 +165,9 @@ fn notices_add_up_until_they_are_taken() {
     let notices = handle.board().take();
     assert_eq!(notices.cancelled, [RunRef { at: at(JobId(1)), run: RunNumber(1) }]);
     assert_eq!(notices.next_due, Some(Time(START.0 + 50)), "a state, not a difference");
+    call(cancel(JobId(1)));
+    let again = handle.board().take().cancelled;
+    assert_eq!(again, [RunRef { at: at(JobId(1)), run: RunNumber(1) }], "a second cancel ends it at once");
     call(claim(BOOT, 1, &[lane]));
     call(Command::Delete { job: at(JobId(2)), force: true });
     assert_eq!(handle.board().take().cancelled, [RunRef { at: at(JobId(2)), run: RunNumber(1) }]);

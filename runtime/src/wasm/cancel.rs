@@ -18,8 +18,8 @@ pub struct CancelSignal(watch::Sender<Asked>);
 pub(crate) struct Asked {
     /// To end, because its job was cancelled, at this instant.
     pub(crate) cancelled: Option<Instant>,
-    /// To end, because the node drains; at this instant it will be ended.
-    pub(crate) drained_at: Option<Instant>,
+    /// At this instant, whatever its grace: the node drains, or it was cancelled twice.
+    pub(crate) ended_at: Option<Instant>,
 }
 
 impl CancelSignal {
@@ -29,13 +29,13 @@ impl CancelSignal {
         Self(watch::Sender::new(Asked::default()))
     }
 
-    /// Asks the run to end because its job was cancelled. It is ended after its `cancel_grace`; a second call does
-    /// not begin the grace anew.
+    /// Asks the run to end because its job was cancelled. It is ended after its `cancel_grace`; a second call ends it at
+    /// once.
     pub fn cancel(&self) {
-        self.0.send_if_modified(|asked| {
-            let first = asked.cancelled.is_none();
-            asked.cancelled.get_or_insert_with(Instant::now);
-            first
+        let now = Instant::now();
+        self.0.send_modify(|asked| match asked.cancelled {
+            None => asked.cancelled = Some(now),
+            Some(_) => asked.ended_at = Some(asked.ended_at.map_or(now, |before| before.min(now))),
         });
     }
 
@@ -44,9 +44,9 @@ impl CancelSignal {
     pub fn drain(&self, grace: Duration) {
         let until = Instant::now() + grace;
         self.0.send_if_modified(|asked| {
-            let sooner = asked.drained_at.is_none_or(|before| until < before);
+            let sooner = asked.ended_at.is_none_or(|before| until < before);
             if sooner {
-                asked.drained_at = Some(until);
+                asked.ended_at = Some(until);
             }
             sooner
         });

@@ -241,11 +241,11 @@ fn due(asked: Asked, grace: Duration, deadline: Instant) -> Option<Stopped> {
     }
 }
 
-/// When a run that was asked to end will be ended, and as what: whoever drains waits for no longer grace than theirs.
+/// When a run that was asked to end will be ended, and as what: a drain and a second cancel wait for no longer grace.
 fn end(asked: Asked, grace: Duration) -> Option<(Instant, Stopped)> {
-    match (asked.cancelled.map(|at| at + grace), asked.drained_at) {
-        (Some(until), drained_at) => Some((drained_at.map_or(until, |at| at.min(until)), Stopped::Cancelled)),
-        (None, drained_at) => drained_at.map(|at| (at, Stopped::Interrupted)),
+    match (asked.cancelled.map(|at| at + grace), asked.ended_at) {
+        (Some(until), ended_at) => Some((ended_at.map_or(until, |at| at.min(until)), Stopped::Cancelled)),
+        (None, ended_at) => ended_at.map(|at| (at, Stopped::Interrupted)),
     }
 }
 

@@ -242,6 +242,20 @@ fn a_cancel_ends_a_guest_that_does_not_listen() {
     assert_eq!(block_on(running).expect("the host never panics").outcome, Outcome::Interrupted);
 }
 
+#[test]
+fn a_second_cancel_ends_a_run_at_once() {
+    let plugin = compile(&handler(LOOP));
+    let mut request = request(&plugin);
+    request.limits.cancel_grace = Millis::secs(30);
+    let cancel = request.cancel.clone();
+    let began = Instant::now();
+    let running = host().spawn(Arc::clone(&plugin), request);
+    cancel.cancel();
+    cancel.cancel();
+    assert_eq!(block_on(running).expect("the host never panics").outcome, Outcome::Cancelled);
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited for the grace");
+}
+
 /// The story: a run had been cancelled and had its grace. A second signal, which ends everything at once, waited for it.
 #[test]
 fn a_node_that_stops_does_not_wait_for_the_grace_of_a_cancel() {
