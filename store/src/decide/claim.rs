@@ -9,12 +9,19 @@ use crate::job::{Event, Holder, JobRef, OutcomeName, Rejection, RunSettings};
 
 use super::Batch;
 
+/// Jobs that are read of a lane at least: cheaper than to read twice.
+const SHARE_MIN: u32 = 8;
+
 pub(super) fn needs(call: &Claim, needs: &mut Needs) {
     needs.due = limits::DUE_JOBS_MAX;
+    // Every lane's share twice over, and a few: what all lanes were read for in full would grow with their number. A lane
+    // that has more than its share of what comes first is found short, and read on.
+    let lanes = u32::try_from(call.grants.len()).unwrap_or(u32::MAX).max(1);
+    let share = call.max.min(limits::CLAIM_RUNS_MAX).div_ceil(lanes).saturating_mul(2).saturating_add(SHARE_MIN);
     for grant in &call.grants {
         let wanted = needs.lanes.entry(grant.lane).or_default();
         // Claims of one batch take from the same heads: the later one needs those that the earlier one leaves.
-        *wanted = wanted.saturating_add(grant.max.min(call.max).min(limits::CLAIM_RUNS_MAX));
+        *wanted = wanted.saturating_add(grant.max.min(call.max).min(limits::CLAIM_RUNS_MAX).min(share));
     }
 }
 

@@ -273,3 +273,24 @@ fn a_lane_that_never_was_is_empty() {
         assert_eq!(claimed_ids(&w.call(claim(BOOT, 1, &[lane]))), [0; 0]);
     });
 }
+
+/// A claim once read as many jobs of every lane as it could take in all: with a hundred kinds a hundred times too many. It
+/// reads each lane's share; the lane that has more of what comes first is read on, and nothing is overlooked.
+#[test]
+fn a_lane_with_more_than_its_share_of_what_comes_first_is_read_on() {
+    case(|w| {
+        let kind = |n: u64| format!("kind-{n}");
+        w.enqueue_all((0..60).map(|n| JobSpec::new(kind(n % 30), "")).collect());
+        let urgent = |_| JobSpec { priority: Priority(-1), ..JobSpec::new("urgent", "") };
+        w.enqueue_all((0..200).map(urgent).collect());
+        let mut lanes: Vec<Lane> = (0..30).map(|n| w.lane("default", &kind(n))).collect();
+        lanes.push(w.lane("default", "urgent"));
+        let grants: Vec<Grant> = lanes.iter().map(|lane| Grant { lane: *lane, max: 220 }).collect();
+        let claim = |w: &mut World, max| {
+            claimed_ids(&w.call(Command::Claim(Claim { holder: BOOT, max, grants: grants.clone() })))
+        };
+        assert_eq!(claim(w, 150), (61..=210).collect::<Vec<_>>(), "the urgent ones, in their order");
+        let rest: Vec<u64> = (211..=260).chain(1..=60).collect();
+        assert_eq!(claim(w, 220), rest, "then what is left of them, and all others");
+    });
+}
