@@ -2,18 +2,12 @@
 //!
 //! Pure: turns an answer into an outcome within the run's limits, and clamps what the contract says is clamped.
 
+use runner_store::job::limits::{ERROR_BYTES_MAX, SNOOZE_MAX, SNOOZE_MIN};
 use runner_store::job::outcome::Outcome;
 use runner_store::job::time::Millis;
 
 use super::host::types;
 use super::limits::Limits;
-
-/// The shortest snooze: below, a snooze is a busy loop.
-pub(super) const SNOOZE_MIN: Millis = Millis(100);
-/// The longest.
-pub(super) const SNOOZE_MAX: Millis = Millis::secs(30 * 86_400);
-/// Where a handler's words are cut: what a run record keeps of an error.
-pub(super) const ERROR_BYTES_MAX: usize = 16 << 10;
 
 /// How a handler ended of its own will.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use runner_store::job::limits::PAYLOAD_BYTES_MAX;
 use runner_store::job::name_problem;
 
 use super::{CallError, call_error};
@@ -12,8 +13,6 @@ use crate::wasm::limits::Limits;
 use crate::wasm::manifest::Grants;
 use crate::wasm::run::{IdSource, NewJob, ReadJob};
 
-/// Args of one job.
-pub(crate) const ARGS_BYTES_MAX: usize = 1 << 20;
 /// A checkpoint.
 pub(crate) const CHECKPOINT_BYTES_MAX: usize = 256 << 10;
 /// The options of one job: fields like `queue` and `tags`, which are small.
@@ -62,8 +61,8 @@ impl Staged {
             let line = format!("[allow] enqueue = [\"{kind}\"]");
             return Err(refused("denied", format!("enqueueing `{kind}` is not granted; the manifest needs `{line}`")));
         }
-        if args.len() > ARGS_BYTES_MAX {
-            return Err(refused("limit", format!("args of {} bytes; at most {ARGS_BYTES_MAX}", args.len())));
+        if args.len() > PAYLOAD_BYTES_MAX {
+            return Err(refused("limit", format!("args of {} bytes; at most {PAYLOAD_BYTES_MAX}", args.len())));
         }
         if options.len() > OPTIONS_BYTES_MAX {
             return Err(refused("limit", format!("options of {} bytes; at most {OPTIONS_BYTES_MAX}", options.len())));
