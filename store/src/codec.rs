@@ -5,13 +5,16 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::job::Job;
+use crate::job::{Job, QueueOrder};
 
 /// The version of every record that this code writes.
 pub const VERSION: u8 = 1;
 
 /// Fields of a row.
-pub const FIELDS: usize = 20;
+pub const FIELDS: usize = 23;
+/// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
+/// row from before them is what it would be today.
+const FIELDS_MIN: usize = 20;
 
 /// An array of 16 to 65,535 elements begins with this byte and its length in two.
 const ARRAY_16: u8 = 0xdc;
@@ -44,7 +47,6 @@ impl Row {
     #[must_use]
     pub fn of(job: &Job) -> Self {
         let mut row = Self { bytes: Vec::with_capacity(192), ends: [0; FIELDS] };
-        row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, FIELDS as u8]);
         // Taken apart, so that a field that is added and not written is a compile error.
         let Job {
             id,
@@ -67,17 +69,26 @@ impl Row {
             dependencies,
             tags,
             last,
+            unique,
+            order,
+            edits,
         } = job;
+        let later = [unique.is_some(), *order != QueueOrder::default(), *edits != 0];
+        let fields = later.iter().rposition(|says| *says).map_or(FIELDS_MIN, |last| FIELDS_MIN + last + 1);
+        row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, fields as u8]);
         let mut field = 0;
         macro_rules! put {
             ($($value:expr),*) => {$(
-                write(&mut row.bytes, $value);
+                if field < fields {
+                    write(&mut row.bytes, $value);
+                }
                 row.ends[field] = row.bytes.len() as u32;
                 field += 1;
             )*};
         }
         put!(id, tenant, queue, kind, state, priority, enqueued_at, run_at, expires_at, run, started, attempts);
         put!(crashes, snoozes, max_attempts, timeout, retry, dependencies, tags, last);
+        put!(unique, order, edits);
         assert_eq!(field, FIELDS, "every field of a row is written");
         row
     }
@@ -100,7 +111,7 @@ impl Row {
     }
 
     /// The fields in which `self` differs from `before` (none: all of them): one byte for which, four for how long
-    /// (little-endian), its bytes.
+    /// (little-endian), its bytes; of a field that is left out: none.
     #[must_use]
     pub fn delta(&self, before: Option<&Self>) -> Vec<u8> {
         let mut delta = Vec::with_capacity(64);
@@ -141,7 +152,8 @@ impl Fold {
     /// The row's bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, ARRAY_16, 0, FIELDS as u8];
+        let there = self.fields.iter().filter(|field| !field.is_empty()).count();
+        let mut bytes = vec![VERSION, ARRAY_16, 0, there as u8];
         bytes.extend(self.fields.iter().flatten());
         bytes
     }
@@ -183,8 +195,8 @@ fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Enqueued, Name, NameClass, RunRecord};
-    use crate::engine::KeyRecord;
+    use crate::command::{Enqueued, Name, NameClass, QueueSettings, RunRecord, Scope, Settings, StagedFate};
+    use crate::engine::{KeyRecord, Spread, UniqueRecord};
     use crate::job::*;
     use crate::log::LogEntry;
 
@@ -219,7 +231,15 @@ mod tests {
             }],
             tags: vec![("k".into(), "v".into())],
             last: Some(LastRun { run: RunNumber(1), outcome: OutcomeName::Failed, error: Some("no".into()) }),
+            unique: Some(UniqueHold { key: "k".into(), states: States::UNFINISHED, until: Some(Time(5)) }),
+            order: QueueOrder::RunAt,
+            edits: 6,
         }
+    }
+
+    /// As rows were before some fields came.
+    fn early_job() -> Job {
+        Job { unique: None, order: QueueOrder::Priority, edits: 0, ..job_with_everything() }
     }
 
     #[test]
@@ -229,6 +249,29 @@ mod tests {
         let whole = rmp_serde::to_vec(&job).unwrap();
         assert_eq!(row.bytes(), [&[VERSION], whole.as_slice()].concat());
         assert_eq!(super::job(row.bytes()).unwrap(), job);
+    }
+
+    #[test]
+    fn a_row_leaves_out_later_fields_at_its_end_that_say_nothing() {
+        let early = early_job();
+        let rows = [
+            (early.clone(), 20),
+            (Job { order: QueueOrder::RunAt, ..early.clone() }, 22),
+            (Job { edits: 1, ..early.clone() }, 23),
+        ];
+        let mut fold = Fold::default();
+        let mut before: Option<Row> = None;
+        for (job, fields) in rows {
+            let row = Row::of(&job);
+            assert_eq!(row.bytes()[3], fields);
+            assert_eq!(super::job(row.bytes()).unwrap(), job);
+            assert!(fold.apply(&row.delta(before.as_ref())));
+            assert_eq!(fold.bytes(), row.bytes());
+            before = Some(row);
+        }
+        let back = Row::of(&early);
+        assert!(fold.apply(&back.delta(before.as_ref())));
+        assert_eq!(fold.bytes(), back.bytes(), "what is left out again is gone");
     }
 
     /// A change here is a change of the schema: it needs a new version and a migration.
@@ -241,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_every_record_are_golden() {
-        let job = job_with_everything();
+        check_golden("row with everything", Row::of(&job_with_everything()).bytes());
+        let job = early_job();
         check_golden("row", Row::of(&job).bytes());
         let states = [
             State::Held,
@@ -275,13 +319,24 @@ mod tests {
             plugin: Some([0xab; 32]),
             node: Some(BootId(7)),
             progress: Some((50, "half".into())),
+            staged: Vec::new(),
         };
         check_golden("run", &encode(&record));
+        let staged = vec![StagedFate { id: JobId(5), joined: Some(JobId(4)), why: None }];
+        let record = RunRecord { staged, ..record };
+        check_golden("run with staged jobs that joined others", &encode(&record));
+        assert_eq!(decode::<RunRecord>(&encode(&record)).unwrap(), record);
         let answer = vec![Enqueued { id: JobId(42), state: StateName::Available, duplicate: false }];
         let remembered = KeyRecord { request: [0xcd; 32], until: Time(1_700_086_400_000), answer };
         check_golden("key", &encode(&remembered));
         let name = Name { tenant: TenantId(1), class: NameClass::Kind, name: "image.resize".into() };
         check_golden("name", &encode(&name));
+        check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
+        check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
+        check_golden("settings store", &encode(&Scope::Store.defaults()));
+        check_golden("settings tenant", &encode(&Scope::Tenant(TenantId(1)).defaults()));
+        let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt };
+        check_golden("settings queue", &encode(&Settings::Queue(TenantId(1), "mail".into(), queue)));
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! What callers of the store hold: send a command, read a snapshot, wait for what happens.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::command::{Answer, Command, Name, NameClass, Query, Reply};
-use crate::engine::{Change, Engine, Reader, Snapshot};
+use crate::command::{Answer, Command, Enqueue, Merged, Name, NameClass, NeedsMerge, Query, Reply};
+use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
-use crate::job::{KindId, QueueId, TenantId};
+use crate::job::{KindId, QueueId, Rejection, Seq, TenantId};
 use crate::notice::Board;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
+
+/// How often merged args may be overtaken by another change of their holder.
+const MERGES_MAX: u32 = 5;
 
 /// A store that is open. Cheap to clone; when the last clone is gone, the writer ends.
 #[derive(Clone)]
@@ -25,8 +29,27 @@ pub struct Handle {
 pub(crate) struct Shared {
     pub(crate) board: Board,
     names: RwLock<Names>,
+    pub(crate) clock: ClockState,
     failure: Mutex<Option<String>>,
     failed: Notify,
+}
+
+/// What the writer and operators tell each other about the clock.
+#[derive(Debug, Default)]
+pub(crate) struct ClockState {
+    stepped: Mutex<Option<i64>>,
+    accepted: AtomicBool,
+}
+
+impl ClockState {
+    /// Whether an operator said that the clock is right, since the last time this was asked.
+    pub(crate) fn accept(&self) -> bool {
+        self.accepted.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn say(&self, stepped: Option<i64>) {
+        *self.stepped.lock().unwrap_or_else(PoisonError::into_inner) = stepped;
+    }
 }
 
 /// The names that have numbers. Names are only ever added.
@@ -137,6 +160,45 @@ impl Handle {
         self.shared.number(tenant, NameClass::Kind, name).map(KindId)
     }
 
+    /// By how many milliseconds the wall clock has stepped, while expiry, retention and forgetting wait because of it.
+    #[must_use]
+    pub fn clock_step(&self) -> Option<i64> {
+        *self.shared.clock.stepped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the wall clock is right: what waited goes on with the next batch.
+    pub fn accept_clock(&self) {
+        self.shared.clock.accepted.store(true, Ordering::Relaxed);
+    }
+
+    /// Enqueues, and where unique keys are held by jobs whose args are to be merged, lets `merge` make new args of the
+    /// holder's and the call's: it gets the position in the list and the holder's args. Jobs of one list with the same key
+    /// are merged by the caller before.
+    ///
+    /// # Errors
+    /// As [`Handle::call`]; the reply is [`Rejection::UniqueBusy`] if the holder changed each time.
+    pub async fn enqueue_merging<F, M>(&self, mut call: Enqueue, mut merge: M) -> Result<Reply, CallError>
+    where
+        M: FnMut(NeedsMerge) -> F,
+        F: Future<Output = Result<Vec<u8>, Rejection>>,
+    {
+        for _ in 0..=MERGES_MAX {
+            let needs = match self.call(Command::Enqueue(call.clone())).await? {
+                Reply::NeedsMerge(needs) => needs,
+                other => return Ok(other),
+            };
+            call.merged.clear();
+            for need in needs {
+                let NeedsMerge { position, holder, version, .. } = need;
+                match merge(need).await {
+                    Ok(args) => call.merged.push(Merged { position, holder, version, args }),
+                    Err(rejection) => return Ok(Reply::Rejected(rejection)),
+                }
+            }
+        }
+        Ok(Reply::Rejected(Rejection::UniqueBusy))
+    }
+
     /// Why the store has failed, once it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -171,8 +233,13 @@ impl Shared {
             Answer::NextDue(next) => next,
             _ => None,
         };
-        let as_differences = counts.into_iter().map(|(key, n)| (key, n.cast_signed()));
-        self.board.post(&as_differences.collect::<Vec<_>>(), Vec::new(), next_due);
+        let paused = matches!(view.read(&Query::Stored)?, Answer::Stored(stored) if stored.paused);
+        let last_seq = match view.read(&Query::Events { since: Seq(u64::MAX), limit: 0 })? {
+            Answer::Events(events) => Seq(events.next.0 - 1),
+            _ => Seq(0),
+        };
+        let counts = counts.into_iter().map(|(key, n)| (key, n.cast_signed())).collect();
+        self.board.post(&Persisted { last_seq, counts, next_due, paused }, Vec::new());
         Ok(())
     }
 

@@ -2,7 +2,10 @@
 //! equal to these; `check` recomputes them.
 
 use crate::command::{CountKey, Lane};
-use crate::job::{Job, JobId, JobRef, KindId, Priority, QueueId, State, StateName, TenantId, Time};
+use crate::engine::Wait;
+use crate::job::{
+    Dependency, Job, JobId, JobRef, KindId, Priority, QueueId, QueueOrder, Reason, State, StateName, TenantId, Time,
+};
 
 /// The index entries of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +16,62 @@ pub struct Keys {
     pub due: Option<DueKey>,
     /// Its place in lists.
     pub list: ListKey,
+    /// When it expires, while it has not begun to run.
+    pub expiry: Option<ExpiryKey>,
+    /// When it ended, if it has.
+    pub ended: Option<EndKey>,
+    /// What it waits for, names, or was cancelled because of.
+    pub waits: Vec<WaitKey>,
+    /// Its tags.
+    pub tags: Vec<TagKey>,
+}
+
+/// A place among everything that expires, of all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExpiryKey {
+    /// When.
+    pub at: Time,
+    /// Which job.
+    pub id: JobId,
+    /// Whose.
+    pub tenant: TenantId,
+}
+
+/// A place among a tenant's finished jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How it ended.
+    pub state: StateName,
+    /// When.
+    pub at: Time,
+    /// Which job.
+    pub id: JobId,
+}
+
+/// An edge, from the job that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The job that is waited for.
+    pub on: JobId,
+    /// Whether it still is.
+    pub wait: Wait,
+    /// The job that waits.
+    pub id: JobId,
+}
+
+/// A place among the jobs with a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// A hash of the tag's key and value; rows of the same hash are told apart by their tags.
+    pub hash: u64,
+    /// The job.
+    pub id: JobId,
 }
 
 /// A place in a lane: jobs of a lane are claimed in this order. Ties never float, the id decides.
@@ -24,15 +83,35 @@ pub struct LaneKey {
     pub order: Order,
 }
 
-/// The order of available jobs.
+/// The order of available jobs. Of one queue, all have the same kind of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
-    /// Lower first,
-    pub priority: Priority,
-    /// then what might have run earlier,
-    pub run_at: Time,
-    /// then what was enqueued earlier.
+    /// Priority and `run_at`, most significant first as the order of the queue says, as bytes that sort.
+    pub place: [u8; 10],
+    /// Then what was enqueued earlier.
     pub id: JobId,
+}
+
+impl Order {
+    /// The place of a job in a queue of that order.
+    #[must_use]
+    pub fn new(order: QueueOrder, priority: Priority, run_at: Time, id: JobId) -> Self {
+        // −32768 first: the sign bit flipped.
+        let priority = (priority.0.cast_unsigned() ^ 0x8000).to_be_bytes();
+        let run_at = run_at.0.to_be_bytes();
+        let mut place = [0; 10];
+        match order {
+            QueueOrder::Priority => {
+                place[..2].copy_from_slice(&priority);
+                place[2..].copy_from_slice(&run_at);
+            }
+            QueueOrder::RunAt => {
+                place[..8].copy_from_slice(&run_at);
+                place[8..].copy_from_slice(&priority);
+            }
+        }
+        Self { place, id }
+    }
 }
 
 /// A place among everything that waits for a time, of all tenants.
@@ -77,6 +156,54 @@ pub fn keys(job: &Job) -> Keys {
         lane: (job.state == State::Available).then(|| LaneKey { lane: lane(job), order: order(job) }),
         due: waits.then_some(DueKey { run_at: job.run_at, id: job.id, tenant: job.tenant }),
         list: ListKey { tenant: job.tenant, state: job.state.name(), queue: job.queue, kind: job.kind, id: job.id },
+        expiry: expiry(job),
+        ended: job.finalized_at().map(|at| EndKey { tenant: job.tenant, state: job.state.name(), at, id: job.id }),
+        waits: job.dependencies.iter().filter_map(|edge| wait(job, edge)).collect(),
+        tags: job.tags.iter().map(|(key, value)| TagKey::new(job.at(), key, value)).collect(),
+    }
+}
+
+fn expiry(job: &Job) -> Option<ExpiryKey> {
+    let waits = matches!(job.state, State::Held | State::Blocked | State::Scheduled | State::Available);
+    let at = job.expires_at.filter(|_| waits && !job.started)?;
+    Some(ExpiryKey { at, id: job.id, tenant: job.tenant })
+}
+
+fn wait(job: &Job, edge: &Dependency) -> Option<WaitKey> {
+    let wait = match &job.state {
+        State::Held | State::Blocked if edge.settled.is_none() => Wait::Waiting,
+        State::Cancelled { reason: Reason::Dependency { job: on, .. }, .. } if *on == edge.job => Wait::EndedBy,
+        state if state.name().is_final() => return None,
+        _ => Wait::Named,
+    };
+    Some(WaitKey { tenant: job.tenant, on: edge.job, wait, id: job.id })
+}
+
+impl TagKey {
+    /// The entry of a job for one of its tags.
+    #[must_use]
+    pub fn new(at: JobRef, key: &str, value: &str) -> Self {
+        let mut bytes = Vec::with_capacity(key.len() + value.len() + 1);
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(value.as_bytes());
+        Self { tenant: at.tenant, hash: xxhash_rust::xxh3::xxh3_64(&bytes), id: at.job }
+    }
+}
+
+impl ExpiryKey {
+    /// The job that expires.
+    #[must_use]
+    pub fn at(&self) -> JobRef {
+        JobRef { tenant: self.tenant, job: self.id }
+    }
+}
+
+impl EndKey {
+    /// The job that has ended.
+    #[must_use]
+    pub fn at(&self) -> JobRef {
+        JobRef { tenant: self.tenant, job: self.id }
     }
 }
 
@@ -89,7 +216,7 @@ pub fn lane(job: &Job) -> Lane {
 /// The place of `job` in its lane.
 #[must_use]
 pub fn order(job: &Job) -> Order {
-    Order { priority: job.priority, run_at: job.run_at, id: job.id }
+    Order::new(job.order, job.priority, job.run_at, job.id)
 }
 
 /// What `job` counts as.

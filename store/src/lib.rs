@@ -22,6 +22,7 @@ pub mod job;
 pub mod log;
 pub mod notice;
 pub mod slots;
+pub mod steps;
 pub mod writer;
 
 pub use handle::Handle;

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::command::{CountKey, RunRef};
-use crate::job::{JobRef, StateName, Time};
+use crate::engine::Persisted;
+use crate::job::{JobRef, Seq, StateName, Time};
 
 /// What has happened since the last [`Board::take`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Notices {
     pub cancelled: Vec<RunRef>,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
+    /// Whether claims wait for an operator.
+    pub paused: bool,
 }
 
 /// Where the writer leaves its notices, and where callers wait for jobs to end.
@@ -27,6 +30,7 @@ pub struct Board {
     notices: Mutex<Notices>,
     changed: Notify,
     waiting: Mutex<HashMap<JobRef, Vec<oneshot::Sender<StateName>>>>,
+    log: watch::Sender<Seq>,
 }
 
 impl Board {
@@ -34,9 +38,9 @@ impl Board {
     #[must_use]
     pub fn take(&self) -> Notices {
         let mut notices = lock(&self.notices);
-        let next_due = notices.next_due;
-        // The due time is a state, not a difference: it stays until a commit changes it.
-        std::mem::replace(&mut *notices, Notices { next_due, ..Notices::default() })
+        let Notices { next_due, paused, .. } = *notices;
+        // These are states, not differences: they stay until a commit changes them.
+        std::mem::replace(&mut *notices, Notices { next_due, paused, ..Notices::default() })
     }
 
     /// Ends when something has happened since the last [`Board::take`].
@@ -64,7 +68,15 @@ impl Board {
         });
     }
 
-    pub(crate) fn post(&self, counts: &[(CountKey, i64)], cancelled: Vec<RunRef>, next_due: Option<Time>) {
+    /// The last number of the log, and every change of it: whoever follows the log waits for this, and then reads on.
+    #[must_use]
+    pub fn log(&self) -> watch::Receiver<Seq> {
+        self.log.subscribe()
+    }
+
+    pub(crate) fn post(&self, persisted: &Persisted, cancelled: Vec<RunRef>) {
+        let Persisted { last_seq, counts, next_due, paused } = persisted;
+        self.log.send_if_modified(|seq| std::mem::replace(seq, *last_seq) != *last_seq);
         let mut notices = lock(&self.notices);
         for (key, difference) in counts {
             let sum = notices.counts.entry(*key).or_default();
@@ -73,9 +85,10 @@ impl Board {
                 notices.counts.remove(key);
             }
         }
-        let changed = !counts.is_empty() || !cancelled.is_empty() || notices.next_due != next_due;
+        let states = (notices.next_due, notices.paused) != (*next_due, *paused);
+        let changed = !counts.is_empty() || !cancelled.is_empty() || states;
         notices.cancelled.extend(cancelled);
-        notices.next_due = next_due;
+        (notices.next_due, notices.paused) = (*next_due, *paused);
         drop(notices);
         // A claim that found nothing is no news: whoever claims at every notice would never rest.
         if changed {

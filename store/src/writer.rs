@@ -3,6 +3,9 @@
 //! It waits for a first command, takes what has queued up meanwhile (within bounds), and runs the batch: `prefetch`,
 //! `decide`, `persist`, answer. So one fsync serves many callers, and it is written once for every engine.
 //!
+//! What spreads without a known bound – telling those that waited how a job ended, sweeping – the writer feeds back to
+//! itself, step by step, beside what callers want.
+//!
 //! A failed engine is sticky: whoever waits learns that the outcome is unknown, whoever comes later that nothing
 //! happened, and the owner of the process is told to stop it.
 
@@ -12,12 +15,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Reply, RunRef};
-use crate::decide::{self, Decision};
-use crate::engine::{Change, Engine, Persisted};
+use crate::command::{Command, Reply, RunRef, Sweep};
+use crate::decide::{self, Conduct, Decision};
+use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::{EventName, JobRef, State};
+use crate::job::{EventName, JobRef, Millis, Rejection, State, Time};
+use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
 pub const QUEUED_COMMANDS_MAX: usize = 8_192;
@@ -27,6 +31,10 @@ const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How often a batch is decided, each time with more of the lanes that ran short: what it then lacks, the next batch finds.
 const ROUNDS_MAX: u32 = 3;
+/// Finished jobs that a sweep removes in a batch beside as many as the batch finished: a few milliseconds' work.
+pub const SWEEP_SHARE: u32 = 128;
+/// Callers who wait for the settling of a job; more are told to repeat.
+const WAITING_MAX: usize = 256;
 
 /// A command, and where its reply goes.
 pub(crate) struct Envelope {
@@ -36,11 +44,24 @@ pub(crate) struct Envelope {
 
 /// Serves commands until every handle is gone or the engine fails.
 pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Envelope>, shared: &Arc<Shared>) {
+    let mut chores = Chores::default();
     let mut left_over = None;
-    while let Some(first) = left_over.take().or_else(|| commands.blocking_recv()) {
-        let (batch, rest) = gather(first, &mut commands);
+    loop {
+        let first = match left_over.take() {
+            Some(first) => Some(first),
+            None if chores.pending() => match commands.try_recv() {
+                Ok(first) => Some(first),
+                Err(mpsc::error::TryRecvError::Empty) => None,
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+            },
+            None => match commands.blocking_recv() {
+                Some(first) => Some(first),
+                None => return,
+            },
+        };
+        let (batch, rest) = gather(first, &mut commands, chores.share());
         left_over = rest;
-        if let Err(error) = serve(engine.as_mut(), batch, shared) {
+        if let Err(error) = serve(engine.as_mut(), batch, &mut chores, shared) {
             tracing::error!(%error, "the store failed; nothing more is accepted");
             shared.fail(&error);
             commands.close();
@@ -50,14 +71,93 @@ pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Enve
     }
 }
 
+/// What the writer does of its own accord, in steps that ride in the batches of others, and by themselves where there are
+/// none.
+struct Chores {
+    /// Whether jobs are to be told how what they waited for has ended.
+    settle: bool,
+    /// The next step of a sweep that has not come to its end.
+    sweep: Option<Sweep>,
+    /// Callers who wait for the settling of a job.
+    waiting: Vec<Envelope>,
+    steps: Steps,
+}
+
+impl Default for Chores {
+    fn default() -> Self {
+        // Whoever had the store before may have left something to be settled.
+        Self { settle: true, sweep: None, waiting: Vec::new(), steps: Steps::default() }
+    }
+}
+
+impl Chores {
+    fn pending(&self) -> bool {
+        self.settle || self.sweep.is_some()
+    }
+
+    /// What of a batch is left to callers.
+    fn share(&self) -> usize {
+        if self.settle { BATCH_WEIGHT_MAX / 2 } else { BATCH_WEIGHT_MAX }
+    }
+
+    /// The batch's commands, with the chores around them; and how many come before the callers'.
+    fn around(&mut self, callers: Vec<Command>) -> (Vec<Command>, usize) {
+        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let mut commands = Vec::with_capacity(callers.len() + 2);
+        commands.extend(self.settle.then_some(Command::Settle));
+        let before = commands.len();
+        let swept = callers.iter().any(|command| matches!(command, Command::Sweep(_)));
+        commands.extend(callers);
+        if let Some(sweep) = self.sweep.take_if(|_| !swept) {
+            let budget = SWEEP_SHARE.saturating_add(u32::try_from(finished).unwrap_or(u32::MAX));
+            commands.push(Command::Sweep(Sweep { budget, ..sweep }));
+        }
+        (commands, before)
+    }
+
+    /// What the batch leaves to be done.
+    fn learn(&mut self, decision: &Decision) {
+        for reply in &decision.replies {
+            match reply {
+                Reply::Settled { more, .. } => self.settle = *more,
+                Reply::Swept { more, after, .. } => {
+                    self.sweep = more.then_some(Sweep { after: *after, budget: SWEEP_SHARE });
+                }
+                _ => {}
+            }
+        }
+        self.settle |= decision.changes.iter().any(|change| matches!(change, Change::Spread(_, Some(_))));
+    }
+
+    fn conduct(&mut self, now: Time, uptime: Millis, shared: &Shared) -> Conduct {
+        if let Some(step) = self.steps.look(now, uptime) {
+            tracing::warn!(
+                by_ms = step.by,
+                "clock_step: the wall clock stepped; expiry, retention and forgetting wait for an hour of agreement"
+            );
+        }
+        if shared.clock.accept() {
+            self.steps.accept();
+        }
+        let stepped = self.steps.stepped();
+        shared.clock.say(stepped.map(|step| step.by));
+        Conduct { destroy: stepped.is_none(), ..Conduct::default() }
+    }
+}
+
 /// The first command and those that queued up behind it, up to the bounds; and the one that did not fit.
-fn gather(first: Envelope, commands: &mut mpsc::Receiver<Envelope>) -> (Vec<Envelope>, Option<Envelope>) {
+fn gather(
+    first: Option<Envelope>,
+    commands: &mut mpsc::Receiver<Envelope>,
+    weight_max: usize,
+) -> (Vec<Envelope>, Option<Envelope>) {
+    let Some(first) = first else { return (Vec::new(), None) };
     let (mut weight, mut bytes) = measure(&first.command);
     let mut batch = vec![first];
-    while weight < BATCH_WEIGHT_MAX && bytes < BATCH_BYTES_MAX {
+    while weight < weight_max && bytes < BATCH_BYTES_MAX {
         let Ok(next) = commands.try_recv() else { break };
         let (w, b) = measure(&next.command);
-        if weight + w > BATCH_WEIGHT_MAX || bytes + b > BATCH_BYTES_MAX {
+        if weight + w > weight_max || bytes + b > BATCH_BYTES_MAX {
             return (batch, Some(next));
         }
         (weight, bytes) = (weight + w, bytes + b);
@@ -83,21 +183,34 @@ fn measure(command: &Command) -> (usize, usize) {
     }
 }
 
-fn serve(engine: &mut dyn Engine, batch: Vec<Envelope>, shared: &Shared) -> Result<(), StoreError> {
-    let (commands, callers): (Vec<Command>, Vec<_>) =
+fn serve(
+    engine: &mut dyn Engine,
+    mut batch: Vec<Envelope>,
+    chores: &mut Chores,
+    shared: &Shared,
+) -> Result<(), StoreError> {
+    batch.append(&mut chores.waiting);
+    let (callers, replies_to): (Vec<Command>, Vec<_>) =
         batch.into_iter().map(|envelope| (envelope.command, envelope.reply)).unzip();
+    let (commands, before) = chores.around(callers);
     // Caught here, where it is known who was in the batch: theirs may have happened, what is still queued has not.
-    let result = catch_unwind(AssertUnwindSafe(|| write(engine, &commands, shared)));
+    let result = catch_unwind(AssertUnwindSafe(|| write(engine, &commands, chores, shared)));
     match result.unwrap_or_else(|_| Err(StoreError::Contradiction("the writer panicked; see the log".to_owned()))) {
         Ok(replies) => {
-            for (caller, reply) in callers.into_iter().zip(replies) {
+            let callers = commands.into_iter().zip(replies).skip(before);
+            for (caller, (command, reply)) in replies_to.into_iter().zip(callers) {
+                if reply == Reply::Rejected(Rejection::Settling) && chores.waiting.len() < WAITING_MAX {
+                    chores.waiting.push(Envelope { command, reply: caller });
+                    chores.settle = true;
+                    continue;
+                }
                 // A caller that went away needs no reply; what it asked for is done.
                 _ = caller.send(Ok(reply));
             }
             Ok(())
         }
         Err(error) => {
-            for caller in callers {
+            for caller in replies_to {
                 _ = caller.send(Err(CallError::Unknown(error.to_string())));
             }
             Err(error)
@@ -105,13 +218,20 @@ fn serve(engine: &mut dyn Engine, batch: Vec<Envelope>, shared: &Shared) -> Resu
     }
 }
 
-fn write(engine: &mut dyn Engine, commands: &[Command], shared: &Shared) -> Result<Vec<Reply>, StoreError> {
-    let (decision, persisted) = step(engine, commands)?;
+fn write(
+    engine: &mut dyn Engine,
+    commands: &[Command],
+    chores: &mut Chores,
+    shared: &Shared,
+) -> Result<Vec<Reply>, StoreError> {
+    let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
+    let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
+    chores.learn(&decision);
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
-    shared.board.post(&persisted.counts, ended, persisted.next_due);
+    shared.board.post(&persisted, ended);
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
         Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
         Change::Job { before: Some(job), after: None, .. } => Some((job.at(), None)),
@@ -125,17 +245,44 @@ fn write(engine: &mut dyn Engine, commands: &[Command], shared: &Shared) -> Resu
 /// # Errors
 /// As the engine's. It is unknown whether the batch will be there after a restart.
 pub fn step(engine: &mut dyn Engine, commands: &[Command]) -> Result<(Decision, Persisted), StoreError> {
+    step_in(engine, commands, &mut |_, _| Conduct::default())
+}
+
+/// The same, where the world may not let everything be done: `conduct` is asked at the batch's time.
+///
+/// # Errors
+/// As [`step`].
+pub fn step_in(
+    engine: &mut dyn Engine,
+    commands: &[Command],
+    conduct: &mut dyn FnMut(Time, Millis) -> Conduct,
+) -> Result<(Decision, Persisted), StoreError> {
     let mut needs = decide::needs(commands);
-    let mut decision = decide::decide(commands, &engine.prefetch(&needs)?);
+    let mut set = prefetch(engine, &needs)?;
+    let conduct = conduct(set.now, set.uptime);
+    let mut decision = decide::decide(commands, &set, conduct);
     for _ in 1..ROUNDS_MAX {
         if decision.short.is_empty() {
             break;
         }
         decide::read_on(&mut needs, &decision.short);
-        decision = decide::decide(commands, &engine.prefetch(&needs)?);
+        set = prefetch(engine, &needs)?;
+        decision = decide::decide(commands, &set, conduct);
     }
     let persisted = engine.persist(&decision.changes)?;
     Ok((decision, persisted))
+}
+
+/// Reads what is needed, and the rows that only what was read tells of.
+fn prefetch(engine: &mut dyn Engine, needs: &Needs) -> Result<WorkingSet, StoreError> {
+    let mut set = engine.prefetch(needs)?;
+    if let Some(sweep) = needs.sweep {
+        let jobs = decide::rows_to_sweep(sweep, &set);
+        if !jobs.is_empty() {
+            set.add_rows(engine.prefetch(&Needs { jobs, ..Needs::default() })?);
+        }
+    }
+    Ok(set)
 }
 
 /// Runs that a node should end: their job was flagged as cancelled, or is gone.

@@ -60,6 +60,9 @@ fn job(state: StateName) -> Job {
         dependencies: Vec::new(),
         tags: vec![("a".to_owned(), "b".to_owned())],
         last: None,
+        unique: None,
+        order: QueueOrder::default(),
+        edits: 0,
     }
 }
 
@@ -80,7 +83,14 @@ fn finished(run: RunNumber, outcome: Outcome) -> Event {
 
 fn enqueued(spec: JobSpec) -> Event {
     let at = JobRef { tenant: TenantId(1), job: JobId(8) };
-    Event::Enqueued { at, queue: QueueId(1), kind: KindId(2), spec: Box::new(spec) }
+    Event::Enqueued {
+        at,
+        queue: QueueId(1),
+        kind: KindId(2),
+        spec: Box::new(spec),
+        dependencies: Vec::new(),
+        order: QueueOrder::default(),
+    }
 }
 
 /// One of every outcome, in the order of their names.

@@ -146,9 +146,9 @@ impl Workload {
             73..77 => Command::Due,
             77..82 => Command::Cancel { job: self.a_job(), reason: self.dice.maybe(2, |_| "why".to_owned()) },
             82..86 => Command::Release(self.a_job()),
-            86..90 => Command::Retry(self.a_job()),
+            86..90 => Command::Retry { job: self.a_job(), fresh: self.dice.one_in(4) },
             90..94 => self.edit(),
-            94..98 => Command::Delete { job: self.a_job(), force: self.dice.one_in(2) },
+            94..98 => Command::Delete { job: self.a_job(), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
             _ => Command::ReserveIds { n: self.dice.below(5) as u32 },
         }
     }
@@ -214,7 +214,7 @@ impl Workload {
         let key = self
             .dice
             .maybe(4, |d| IdempotencyKey { key: format!("key-{}", d.below(20)), request: [d.below(2) as u8; 32] });
-        Command::Enqueue(Enqueue { tenant: self.a_tenant(), key, jobs })
+        Command::Enqueue(Enqueue { key, ..Enqueue::new(self.a_tenant(), jobs) })
     }
 
     fn claim(&mut self) -> Command {
@@ -244,7 +244,7 @@ impl Workload {
         let settings = RunSettings { max_attempts: 3, retry: RetryPolicy::default() };
         let checkpoint = self.dice.maybe(3, |d| vec![d.below(256) as u8]);
         let measured = Measured { fuel: self.dice.below(9), ..Measured::default() };
-        Command::Finish(Box::new(Finish { run, outcome, settings, measured, staged, checkpoint }))
+        Command::Finish(Box::new(Finish { run, outcome, settings, measured, staged, checkpoint, merged: Vec::new() }))
     }
 
     fn end_boots(&mut self) -> Command {
@@ -262,8 +262,9 @@ impl Workload {
             run_at: d.maybe(2, |d| Time(now.0 + d.below(2_000) - 500)),
             max_attempts: d.maybe(4, |d| d.below(4) as u32),
             timeout: d.maybe(4, |d| Millis(d.below(1_000))),
+            ..Edit::default()
         };
-        Command::Edit { job, edit }
+        Command::Edit { job, edit: Box::new(edit) }
     }
 
     /// Remembers what later commands can be about.
@@ -317,6 +318,7 @@ impl Workload {
             state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
             queue: d.maybe(3, |_| lane.queue),
             kind: d.maybe(3, |_| lane.kind),
+            tag: None,
             before: d.maybe(2, |_| before),
             limit: d.below(30) as u32,
         }));

@@ -192,7 +192,7 @@ impl World {
 
     pub(crate) fn log(&self, since: u64, limit: u32) -> Vec<LogEntry> {
         match self.ask(&Query::Events { since: Seq(since), limit }) {
-            Answer::Events(entries) => entries,
+            Answer::Events(page) => page.entries,
             other => panic!("{other:?}"),
         }
     }
@@ -295,7 +295,7 @@ pub(crate) fn work_with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
 }
 
 pub(crate) fn enqueue(jobs: Vec<JobSpec>) -> Command {
-    Command::Enqueue(Enqueue { tenant: TENANT, key: None, jobs })
+    Command::Enqueue(Enqueue::new(TENANT, jobs))
 }
 
 pub(crate) fn claim(holder: BootId, max: u32, lanes: &[Lane]) -> Command {
@@ -315,6 +315,7 @@ pub(crate) fn finishing(run: RunRef, outcome: Outcome) -> Finish {
         measured: Measured::default(),
         staged: Vec::new(),
         checkpoint: None,
+        merged: Vec::new(),
     }
 }
 

@@ -169,7 +169,7 @@ fn notices_add_up_until_they_are_taken() {
     let again = handle.board().take().cancelled;
     assert_eq!(again, [RunRef { at: at(JobId(1)), run: RunNumber(1) }], "a second cancel ends it at once");
     call(claim(BOOT, 1, &[lane]));
-    call(Command::Delete { job: at(JobId(2)), force: true });
+    call(Command::Delete { job: at(JobId(2)), force: true, cascade: false });
     assert_eq!(handle.board().take().cancelled, [RunRef { at: at(JobId(2)), run: RunNumber(1) }]);
     assert_eq!((&*handle.kind_name(kind), &*handle.queue_name(queue)), ("work", "default"));
     drop(handle);
@@ -188,7 +188,7 @@ fn a_run_that_began_in_the_batch_that_ended_it_is_to_be_ended_too() {
     let kind = handle.kind_id(TENANT, "work").unwrap();
     let queue = handle.queue_id(TENANT, "default").unwrap();
     let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
-    let delete = Command::Delete { job: at(JobId(2)), force: true };
+    let delete = Command::Delete { job: at(JobId(2)), force: true, cascade: false };
     let mut replies = gate.in_one_batch(&handle, vec![claim(BOOT, 2, &[lane]), cancel(JobId(1)), delete]);
     assert_eq!(claimed_ids(&replies.remove(0)), [1, 2]);
     let mut ended = handle.board().take().cancelled;
@@ -219,7 +219,7 @@ fn who_waits_for_a_job_learns_how_it_ended_or_that_it_is_gone() {
     handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
     let [ended, deleted] = [1, 2].map(|id| handle.board().wait_for(at(JobId(id))));
     handle.call_blocking(cancel(JobId(1))).unwrap();
-    handle.call_blocking(Command::Delete { job: at(JobId(2)), force: false }).unwrap();
+    handle.call_blocking(Command::Delete { job: at(JobId(2)), force: false, cascade: false }).unwrap();
     assert_eq!(ended.blocking_recv(), Ok(StateName::Cancelled));
     assert!(deleted.blocking_recv().is_err());
     drop(handle);

@@ -1,11 +1,14 @@
 //! Taking available jobs for runs, and ending the runs of boots that are over.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use crate::command::{Claim, EndBoots, Grant, Reply, RunRecord, RunRef, limits};
 use crate::engine::Needs;
 use crate::index::{self, Order};
-use crate::job::{Event, Holder, JobRef, OutcomeName, Rejection, RunSettings};
+use crate::job::{
+    Event, Holder, JobId, JobRef, OutcomeName, Priority, QueueId, Rejection, RunSettings, TenantId, Time,
+};
 
 use super::Batch;
 
@@ -25,32 +28,88 @@ pub(super) fn needs(call: &Claim, needs: &mut Needs) {
     }
 }
 
-impl Batch<'_> {
-    pub(super) fn claim(&mut self, call: &Claim) -> Reply {
-        let mut left: Vec<Grant> = call.grants.clone();
-        let mut claimed = Vec::new();
-        let max = call.max.min(limits::CLAIM_RUNS_MAX) as usize;
-        while claimed.len() < max {
-            let Some((grant, at)) = self.first(&left) else { break };
-            let job = self.job(at).expect("a job in a lane is there");
-            if job.is_expired(self.now) {
-                self.apply(at, &Event::Expired).expect("an expired available job can expire");
+/// The first jobs of lanes: within a queue the one goes first that comes first in the queue's order; among queues the one
+/// that comes first by priority, then `run_at`, then id.
+#[derive(Default)]
+struct Heads {
+    queues: HashMap<(TenantId, QueueId), BinaryHeap<Reverse<Head>>>,
+    first: BinaryHeap<Reverse<((Priority, Time, JobId), usize, (TenantId, QueueId))>>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    order: Order,
+    across: (Priority, Time, JobId),
+    grant: usize,
+}
+
+impl Heads {
+    fn push(&mut self, queue: (TenantId, QueueId), head: Head) {
+        let heads = self.queues.entry(queue).or_default();
+        heads.push(Reverse(head));
+        // What was on top of the queue before is found stale when its turn comes.
+        if let Some(Reverse(top)) = heads.peek() {
+            self.first.push(Reverse((top.across, top.grant, queue)));
+        }
+    }
+
+    /// Takes the grant whose head goes first.
+    fn pop(&mut self) -> Option<usize> {
+        while let Some(Reverse((across, grant, queue))) = self.first.pop() {
+            let Some(heads) = self.queues.get_mut(&queue) else { continue };
+            if heads.peek().is_none_or(|Reverse(top)| (top.across, top.grant) != (across, grant)) {
                 continue;
             }
-            let event = Event::Claimed { holder: Holder::Node(call.holder), expires_at: None };
-            let job = self.apply(at, &event).expect("an available job can be claimed").expect("a claimed job is there");
-            left[grant].max -= 1;
-            claimed.push(job);
+            heads.pop();
+            if let Some(Reverse(top)) = heads.peek() {
+                self.first.push(Reverse((top.across, top.grant, queue)));
+            }
+            return Some(grant);
+        }
+        None
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn claim(&mut self, call: &Claim) -> Reply {
+        let mut claimed = Vec::new();
+        if self.paused || !self.conduct.claim {
+            return Reply::Claimed(claimed);
+        }
+        let max = call.max.min(limits::CLAIM_RUNS_MAX) as usize;
+        let mut left: Vec<Grant> = call.grants.clone();
+        let mut heads = Heads::default();
+        for grant in 0..left.len() {
+            self.push_head(&mut heads, &left, grant);
+        }
+        while claimed.len() < max {
+            let Some(grant) = heads.pop() else { break };
+            let Some(order) = self.head(&left[grant]) else { continue };
+            let at = JobRef { tenant: left[grant].lane.tenant, job: order.id };
+            let job = self.job(at).expect("a job in a lane is there");
+            if job.is_expired(self.now) && self.conduct.destroy {
+                self.apply(at, &Event::Expired).expect("an expired available job can expire");
+            } else {
+                let event = Event::Claimed { holder: Holder::Node(call.holder), expires_at: None };
+                let job = self.apply(at, &event).expect("an available job can be claimed");
+                claimed.push(job.expect("a claimed job is there"));
+                left[grant].max -= 1;
+            }
+            self.push_head(&mut heads, &left, grant);
         }
         Reply::Claimed(claimed)
     }
 
-    /// Which grant's lane has the job that comes first.
-    fn first(&mut self, grants: &[Grant]) -> Option<(usize, JobRef)> {
-        let open = grants.iter().enumerate().filter(|(_, grant)| grant.max > 0);
-        open.filter_map(|(i, grant)| Some((self.head(grant)?, i, grant.lane.tenant)))
-            .min()
-            .map(|(order, i, tenant)| (i, JobRef { tenant, job: order.id }))
+    /// Puts the first job of a grant's lane among the heads, if it may start and has one.
+    fn push_head(&mut self, heads: &mut Heads, grants: &[Grant], grant: usize) {
+        if grants[grant].max == 0 {
+            return;
+        }
+        let Some(order) = self.head(&grants[grant]) else { return };
+        let lane = grants[grant].lane;
+        let job = self.job(JobRef { tenant: lane.tenant, job: order.id }).expect("a job in a lane is there");
+        let across = (job.priority, job.run_at, job.id);
+        heads.push((lane.tenant, lane.queue), Head { order, across, grant });
     }
 
     /// The first job of a lane at this point of the batch, as far as it was read.

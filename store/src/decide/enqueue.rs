@@ -1,10 +1,22 @@
 //! Accepting jobs: lists, all or none, and calls that are safe to repeat.
+//!
+//! A list is planned before anything of it happens: what it depends on, what becomes of each job whose unique key is
+//! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
-use crate::command::{Enqueue, Enqueued, Name, NameClass, Part, Reply, limits};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::command::{
+    Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
+};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs};
-use crate::job::{Event, Invalid, JobId, JobRef, JobSpec, KindId, Millis, QueueId, Rejection, StateName, TenantId};
+use crate::job::{
+    Dependency, DependsOn, Edit, Event, Invalid, JobId, JobRef, JobSpec, KindId, Millis, On, OnConflict, QueueId,
+    QueueOrder, Rejection, StateName, TenantId, Verdict,
+};
 
 use super::Batch;
+use super::unique::{Fate, key_of};
 
 /// How long a call with a key is remembered.
 const KEY_KEPT: Millis = Millis::secs(24 * 3_600);
@@ -18,6 +30,7 @@ pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
         if before.is_none_or(|before| before.kind != spec.kind || before.queue != spec.queue) {
             need_names(call.tenant, spec, needs);
         }
+        need_others(call.tenant, spec, needs);
         before = Some(spec);
     }
     if let Some(key) = &call.key {
@@ -30,6 +43,20 @@ pub(super) fn need_names(tenant: TenantId, spec: &JobSpec, needs: &mut Needs) {
     for (class, name) in [(NameClass::Queue, &spec.queue), (NameClass::Kind, &spec.kind)] {
         needs.names.insert(Name { tenant, class, name: name.clone() });
     }
+    needs.scopes.insert(Scope::Queue(tenant, spec.queue.clone()));
+    needs.scopes.insert(Scope::Tenant(tenant));
+}
+
+/// Jobs that it waits for, and the one that holds its key.
+pub(super) fn need_others(tenant: TenantId, spec: &JobSpec, needs: &mut Needs) {
+    for edge in &spec.depends_on {
+        if let On::Job(job) = edge.on {
+            needs.jobs.insert(JobRef { tenant, job });
+        }
+    }
+    if let (Some(unique), Some(key)) = (&spec.unique, key_of(tenant, spec)) {
+        *needs.uniques.entry(key).or_default() |= unique.on_conflict == OnConflict::Merge;
+    }
 }
 
 /// Names and their numbers.
@@ -38,6 +65,23 @@ pub(super) struct Recent {
     queue: String,
     kind: String,
     numbers: (QueueId, KindId),
+    order: QueueOrder,
+}
+
+/// A list that can be carried out.
+struct Plan<'a> {
+    /// In an order in which none comes before what it depends on.
+    order: Vec<usize>,
+    steps: Vec<Step<'a>>,
+}
+
+/// What becomes of one job of a list.
+enum Step<'a> {
+    New(Cow<'a, JobSpec>),
+    Duplicate(JobId),
+    /// Of another job of the list.
+    Same(usize),
+    Change(JobId, Box<Edit>),
 }
 
 impl KeyRef {
@@ -61,15 +105,15 @@ impl Batch<'_> {
             }
         }
         check_list(&call.jobs)?;
-        let answer: Vec<Enqueued> = call
-            .jobs
-            .iter()
-            .map(|spec| {
-                let id = self.next_job;
-                self.next_job = JobId(id.0 + 1);
-                self.accept(JobRef { tenant: call.tenant, job: id }, spec)
-            })
-            .collect::<Result<_, _>>()?;
+        if !self.conduct.accept {
+            return Err(Rejection::DiskReserve);
+        }
+        let plan = match self.plan(call)? {
+            Ok(plan) => plan,
+            Err(merges) => return Ok(Reply::NeedsMerge(merges)),
+        };
+        self.room_for(call.tenant, &plan)?;
+        let answer = self.carry_out(call.tenant, &plan);
         if let Some((at, key)) = key {
             if let Some(old) = self.set.keys.get(&at) {
                 // It has run out, or we would not be here; its successor must not be forgotten in its place.
@@ -96,41 +140,218 @@ impl Batch<'_> {
         Ok(Some(Reply::Enqueued(again.collect())))
     }
 
+    /// What becomes of each job of a list; or the args that are to be merged first.
+    fn plan<'b>(&self, call: &'b Enqueue) -> Result<Result<Plan<'b>, Vec<NeedsMerge>>, Rejection> {
+        let jobs = &call.jobs;
+        let in_list =
+            |i: usize, field: &str| if jobs.len() == 1 { field.to_owned() } else { format!("jobs[{i}].{field}") };
+        for (i, spec) in jobs.iter().enumerate() {
+            for DependsOn { on, .. } in &spec.depends_on {
+                let On::Job(job) = *on else { continue };
+                if self.job(JobRef { tenant: call.tenant, job }).is_none() {
+                    let why = format!("there is no job {job} to wait for");
+                    return Err(Invalid { field: in_list(i, "depends_on"), why }.into());
+                }
+            }
+        }
+        let order = in_order(jobs)?;
+        let mut steps: Vec<Step<'b>> = Vec::with_capacity(jobs.len());
+        let mut taken: HashMap<KeyRef, usize> = HashMap::new();
+        let mut merges = Vec::new();
+        for (i, spec) in jobs.iter().enumerate() {
+            let key = key_of(call.tenant, spec);
+            if let Some(earlier) = key.and_then(|key| taken.get(&key).copied()) {
+                let joined = join(&mut steps, earlier, spec).map_err(|why| {
+                    let why = format!("{why} jobs[{earlier}]");
+                    Invalid { field: in_list(i, "unique"), why }
+                })?;
+                steps.push(joined);
+                continue;
+            }
+            let position = u32::try_from(i).unwrap_or(u32::MAX);
+            steps.push(match self.fate(call.tenant, position, spec, &call.merged)? {
+                Fate::New => {
+                    taken.extend(key.map(|key| (key, i)));
+                    Step::New(Cow::Borrowed(spec))
+                }
+                Fate::Duplicate(job) => Step::Duplicate(job),
+                Fate::Change(job, edit) => Step::Change(job, edit),
+                Fate::Merge(merge) => {
+                    let holder = merge.holder;
+                    merges.push(merge);
+                    Step::Duplicate(holder)
+                }
+            });
+        }
+        Ok(if merges.is_empty() { Ok(Plan { order, steps }) } else { Err(merges) })
+    }
+
+    /// Whether the queues and the tenant have room for the new jobs of a list.
+    fn room_for(&self, tenant: TenantId, plan: &Plan<'_>) -> Result<(), Rejection> {
+        let settings = self.tenant_settings(tenant);
+        let mut bytes: u64 = 0;
+        let mut new: u64 = 0;
+        let mut queues: HashMap<&str, u64> = HashMap::new();
+        for step in &plan.steps {
+            match step {
+                Step::New(spec) => {
+                    bytes += spec.args.len() as u64;
+                    new += 1;
+                    *queues.entry(&spec.queue).or_default() += 1;
+                }
+                Step::Change(_, edit) => bytes += edit.args.as_ref().map_or(0, |args| args.len() as u64),
+                Step::Duplicate(_) | Step::Same(_) => {}
+            }
+        }
+        if new == 0 && bytes == 0 {
+            return Ok(());
+        }
+        let wanted = self.total(TotalKey { tenant, of: Total::Bytes }) + bytes;
+        if wanted > settings.stored_bytes {
+            return Err(Rejection::TenantStorage { limit: settings.stored_bytes, wanted });
+        }
+        let wanted = self.total(TotalKey { tenant, of: Total::Unfinished }) + new;
+        if new > 0 && wanted > settings.capacity {
+            return Err(Rejection::Full { what: "the tenant".to_owned(), capacity: settings.capacity, wanted });
+        }
+        for (name, new) in queues {
+            let scope = Scope::Queue(tenant, name.to_owned());
+            let Settings::Queue(_, _, settings) = self.setting(&scope) else { continue };
+            let Some(capacity) = settings.capacity else { continue };
+            let unfinished =
+                self.known_queue(tenant, name).map(|queue| TotalKey { tenant, of: Total::UnfinishedIn(queue) });
+            let wanted = unfinished.map_or(0, |key| self.total(key)) + new;
+            if wanted > capacity {
+                return Err(Rejection::Full { what: format!("queue {name}"), capacity, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, tenant: TenantId, plan: &Plan<'_>) -> Vec<Enqueued> {
+        let first = self.next_job.0;
+        let mut ids: Vec<JobId> = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            ids.push(match step {
+                Step::New(_) => {
+                    let id = self.next_job;
+                    self.next_job = JobId(id.0 + 1);
+                    id
+                }
+                Step::Duplicate(job) | Step::Change(job, _) => *job,
+                Step::Same(earlier) => ids[*earlier],
+            });
+        }
+        for i in &plan.order {
+            let at = JobRef { tenant, job: ids[*i] };
+            match &plan.steps[*i] {
+                Step::New(spec) => {
+                    let resolve = |on: On| match on {
+                        On::Job(job) => job,
+                        On::Position(position) => ids[position as usize],
+                    };
+                    let dependencies = self.dependencies(tenant, spec, resolve);
+                    self.accept(at, spec, dependencies).expect("a new id is nobody's");
+                }
+                Step::Change(_, edit) => self.change_holder(at, edit),
+                Step::Duplicate(_) | Step::Same(_) => {}
+            }
+        }
+        let answer = |(id, step): (JobId, &Step<'_>)| {
+            let duplicate = !matches!(step, Step::New(_)) || id.0 < first;
+            // A holder whose period goes on may be gone.
+            let state = self.job(JobRef { tenant, job: id }).map_or(StateName::Completed, |job| job.state.name());
+            Enqueued { id, state, duplicate }
+        };
+        ids.into_iter().zip(&plan.steps).map(answer).collect()
+    }
+
+    /// The edges of a new job: to what has ended already they are settled, to what is gone as well.
+    pub(super) fn dependencies(
+        &self,
+        tenant: TenantId,
+        spec: &JobSpec,
+        resolve: impl Fn(On) -> JobId,
+    ) -> Vec<Dependency> {
+        let mut edges: Vec<Dependency> = Vec::with_capacity(spec.depends_on.len());
+        for edge in &spec.depends_on {
+            let job = resolve(edge.on);
+            // Two names may lead to one job.
+            if edges.iter().any(|before| before.job == job) {
+                continue;
+            }
+            let settled = match self.job(JobRef { tenant, job }) {
+                Some(dependency) => dependency.verdict(),
+                None => Some(Verdict::Deleted),
+            };
+            edges.push(Dependency { job, on_failure: edge.on_failure, settled });
+        }
+        edges
+    }
+
     /// Accepts one job that was checked.
-    pub(super) fn accept(&mut self, at: JobRef, spec: &JobSpec) -> Result<Enqueued, Rejection> {
+    pub(super) fn accept(
+        &mut self,
+        at: JobRef,
+        spec: &JobSpec,
+        dependencies: Vec<Dependency>,
+    ) -> Result<(), Rejection> {
         if matches!(self.jobs.get(&at), Some(None)) {
             // The batch has just removed a job of this id: it would leave what it had to the new one.
             return Err(Rejection::Exists);
         }
-        let (queue, kind) = self.names_of(at.tenant, spec);
+        let (queue, kind, order) = self.names_of(at.tenant, spec);
         // The args go where args go; what remains of the spec is small.
-        let bare = spec.for_row();
-        let job = self.apply(at, &Event::Enqueued { at, queue, kind, spec: Box::new(bare) })?;
+        let spec_for_row = Box::new(spec.for_row());
+        let event = Event::Enqueued { at, queue, kind, spec: spec_for_row, dependencies, order };
+        let job = self.apply(at, &event)?.expect("an accepted job is there");
         if !spec.args.is_empty() {
             self.changes.push(Change::Payload(at, Part::Args, Some(spec.args.clone())));
+            *self.totals.entry(TotalKey { tenant: at.tenant, of: Total::Bytes }).or_default() += spec.args.len() as i64;
         }
-        let state = job.map_or(StateName::Available, |job| job.state.name());
-        Ok(Enqueued { id: at.job, state, duplicate: false })
+        if job.unique.is_some() {
+            self.args.insert(at, spec.args.clone());
+            self.take_key(&job);
+        }
+        Ok(())
     }
 
-    fn names_of(&mut self, tenant: TenantId, spec: &JobSpec) -> (QueueId, KindId) {
-        if let Some(recent) = &self.recent
-            && (recent.tenant, recent.queue.as_str(), recent.kind.as_str()) == (tenant, &spec.queue, &spec.kind)
+    /// Changes the job that holds a unique key, as the call that found it held says.
+    pub(super) fn change_holder(&mut self, at: JobRef, edit: &Edit) {
+        // It was neither running nor final when that was planned; if the batch ended it since, it stays as it is.
+        if self.apply(at, &Event::Edited(edit.for_row())).is_ok()
+            && let Some(args) = &edit.args
         {
-            return recent.numbers;
+            self.replace_args(at, args);
         }
-        let queue = QueueId(self.name(tenant, NameClass::Queue, &spec.queue));
-        let kind = KindId(self.name(tenant, NameClass::Kind, &spec.kind));
-        let (numbers, queue, kind) = ((queue, kind), spec.queue.clone(), spec.kind.clone());
-        self.recent = Some(Recent { tenant, queue, kind, numbers });
-        numbers
+    }
+
+    fn names_of(&mut self, tenant: TenantId, spec: &JobSpec) -> (QueueId, KindId, QueueOrder) {
+        if let Some(recent) = &self.recent
+            && recent.tenant == tenant
+            && recent.queue == spec.queue
+            && recent.kind == spec.kind
+        {
+            return (recent.numbers.0, recent.numbers.1, recent.order);
+        }
+        let numbers = (
+            QueueId(self.name(tenant, NameClass::Queue, &spec.queue)),
+            KindId(self.name(tenant, NameClass::Kind, &spec.kind)),
+        );
+        let order = match self.setting(&Scope::Queue(tenant, spec.queue.clone())) {
+            Settings::Queue(_, _, settings) => settings.order,
+            _ => QueueOrder::default(),
+        };
+        let (queue, kind) = (spec.queue.clone(), spec.kind.clone());
+        self.recent = Some(Recent { tenant, queue, kind, numbers, order });
+        (numbers.0, numbers.1, order)
     }
 
     fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {
-        let name = Name { tenant, class, name: word.to_owned() };
-        if let Some(number) = self.set.names.get(&name).or_else(|| self.names.get(&name)) {
-            return *number;
+        if let Some(number) = self.known_name(tenant, class, word) {
+            return number;
         }
+        let name = Name { tenant, class, name: word.to_owned() };
         let number = self.next_name;
         self.next_name += 1;
         self.names.insert(name.clone(), number);
@@ -138,10 +359,89 @@ impl Batch<'_> {
         number
     }
 
+    fn known_name(&self, tenant: TenantId, class: NameClass, word: &str) -> Option<u32> {
+        let name = Name { tenant, class, name: word.to_owned() };
+        self.set.names.get(&name).or_else(|| self.names.get(&name)).copied()
+    }
+
+    pub(super) fn known_queue(&self, tenant: TenantId, word: &str) -> Option<QueueId> {
+        self.known_name(tenant, NameClass::Queue, word).map(QueueId)
+    }
+
+    pub(super) fn known_kind(&self, tenant: TenantId, word: &str) -> Option<KindId> {
+        self.known_name(tenant, NameClass::Kind, word).map(KindId)
+    }
+
     /// Drops what no call needs any more.
     pub(super) fn forget_keys(&mut self) {
-        for (at, until) in &self.set.expired_keys {
-            self.changes.push(Change::ForgetKey(*at, *until));
+        if self.conduct.destroy {
+            for (at, until) in &self.set.expired_keys {
+                self.changes.push(Change::ForgetKey(*at, *until));
+            }
+        }
+    }
+}
+
+/// What becomes of a job of a list whose key an earlier one of the list takes.
+fn join<'b>(steps: &mut [Step<'b>], earlier: usize, later: &'b JobSpec) -> Result<Step<'b>, &'static str> {
+    let Step::New(first) = &mut steps[earlier] else { return Ok(Step::Same(earlier)) };
+    let on_conflict = later.unique.as_ref().map_or(OnConflict::Keep, |unique| unique.on_conflict);
+    match on_conflict {
+        OnConflict::Keep => {}
+        OnConflict::Reject => return Err("the same key as"),
+        OnConflict::Merge => return Err("args of one list are merged before it is sent; the same key as"),
+        OnConflict::Replace | OnConflict::Debounce { .. } => {
+            let delay = match on_conflict {
+                OnConflict::Debounce { delay, .. } => Some(delay),
+                _ => later.delay,
+            };
+            let run_at = if delay.is_some() { None } else { later.run_at };
+            let (depends_on, hold) = (first.depends_on.clone(), first.hold);
+            let (queue, kind, unique) = (first.queue.clone(), first.kind.clone(), first.unique.clone());
+            *first = Cow::Owned(JobSpec { depends_on, hold, queue, kind, unique, delay, run_at, ..later.clone() });
+        }
+    }
+    Ok(Step::Same(earlier))
+}
+
+/// An order in which no job of the list comes before one that it depends on by position: as given, where that is one.
+fn in_order(jobs: &[JobSpec]) -> Result<Vec<usize>, Invalid> {
+    let positions = |spec: &JobSpec| {
+        let position = |edge: &DependsOn| match edge.on {
+            On::Position(position) => Some(position as usize),
+            On::Job(_) => None,
+        };
+        spec.depends_on.iter().filter_map(position).collect::<Vec<_>>()
+    };
+    let mut open: Vec<usize> = vec![0; jobs.len()];
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); jobs.len()];
+    for (i, spec) in jobs.iter().enumerate() {
+        for on in positions(spec) {
+            if on >= jobs.len() || on == i {
+                let why = format!("position {on} is not that of another job of this list");
+                return Err(Invalid { field: format!("jobs[{i}].depends_on"), why });
+            }
+            open[i] += 1;
+            dependents[on].push(i);
+        }
+    }
+    let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<usize>> =
+        (0..jobs.len()).filter(|i| open[*i] == 0).map(std::cmp::Reverse).collect();
+    let mut order = Vec::with_capacity(jobs.len());
+    while let Some(std::cmp::Reverse(i)) = ready.pop() {
+        order.push(i);
+        for dependent in &dependents[i] {
+            open[*dependent] -= 1;
+            if open[*dependent] == 0 {
+                ready.push(std::cmp::Reverse(*dependent));
+            }
+        }
+    }
+    match open.iter().position(|open| *open > 0) {
+        None => Ok(order),
+        Some(i) => {
+            let field = format!("jobs[{i}].depends_on");
+            Err(Invalid { field, why: "these jobs wait for each other in a circle".to_owned() })
         }
     }
 }

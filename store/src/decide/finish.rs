@@ -1,10 +1,14 @@
 //! Recording how runs ended, with everything that they staged, in one transaction.
 
-use crate::command::{Finish, Part, Reply, RunRecord, RunRef};
-use crate::engine::{Change, Needs};
-use crate::job::{Event, Holder, JobRef, Lease, Outcome, OutcomeName, Rejection, RunNumber, StateName, limits};
+use crate::command::{Finish, NeedsMerge, Part, Reply, RunRecord, RunRef, Scope, StagedFate, StagedJob};
+use crate::engine::{Change, Needs, Wait};
+use crate::job::{
+    Event, Holder, Job, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber, StateName,
+    limits,
+};
 
 use super::Batch;
+use super::unique::{Fate, key_of};
 
 pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     needs.jobs.insert(call.run.at);
@@ -12,8 +16,10 @@ pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     if call.run.run.0 > 1 {
         needs.runs.insert(call.run.at);
     }
+    needs.scopes.insert(Scope::Tenant(call.run.at.tenant));
     for staged in &call.staged {
         super::enqueue::need_names(call.run.at.tenant, &staged.spec, needs);
+        super::enqueue::need_others(call.run.at.tenant, &staged.spec, needs);
         needs.jobs.insert(JobRef { tenant: call.run.at.tenant, job: staged.id });
     }
 }
@@ -22,26 +28,89 @@ impl Batch<'_> {
     pub(super) fn finish(&mut self, call: &Finish) -> Result<Reply, Rejection> {
         let at = call.run.at;
         let lease = self.job(at).and_then(|job| job.lease()).cloned();
+        let effects =
+            matches!(call.outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
+        if effects && lease.is_some() {
+            let merges = self.merges_of(call);
+            if !merges.is_empty() {
+                return Ok(Reply::NeedsMerge(merges));
+            }
+        }
         let outcome = call.outcome.without_output();
         let event = Event::Finished { run: call.run.run, outcome, settings: call.settings.clone() };
         let job = self.apply(at, &event)?.expect("a finished job is there");
-        let cancelled = job.state.name() == StateName::Cancelled;
-        let record = self.record(call, lease.as_ref());
+        let mut record = self.record(call, lease.as_ref());
         self.shorten_runs(at, &record);
-        self.record_run(at, record);
         self.write_payloads(call, at);
-        let effects =
-            matches!(call.outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
-        if effects && !cancelled {
-            for staged in &call.staged {
-                // What a run staged was checked when it was staged; what breaks a rule all the same, or has an id that
-                // was not set aside or is used by now, is left out, as nothing may fail a run at its commit.
-                if staged.spec.check().is_ok() && staged.id < self.next_job {
-                    _ = self.accept(JobRef { tenant: at.tenant, job: staged.id }, &staged.spec);
+        if effects && job.state.name() != StateName::Cancelled {
+            for (i, staged) in call.staged.iter().enumerate() {
+                record.staged.extend(self.accept_staged(call, i, staged));
+            }
+        }
+        self.record_run(at, record);
+        self.remove_if_not_kept(&job);
+        Ok(Reply::Job { job, changed: true })
+    }
+
+    /// Staged jobs whose unique key another job holds, and whose args are to be merged with that one's.
+    fn merges_of(&self, call: &Finish) -> Vec<NeedsMerge> {
+        let tenant = call.run.at.tenant;
+        let merge = |(i, staged): (usize, &StagedJob)| {
+            let unique = staged.spec.unique.as_ref()?;
+            let holder = self.holder(key_of(tenant, &staged.spec)?)?;
+            if unique.on_conflict != OnConflict::Merge || holder == call.run.at.job {
+                return None;
+            }
+            match self.fate(tenant, u32::try_from(i).unwrap_or(u32::MAX), &staged.spec, &call.merged) {
+                Ok(Fate::Merge(merge)) => Some(merge),
+                _ => None,
+            }
+        };
+        call.staged.iter().enumerate().filter_map(merge).collect()
+    }
+
+    /// What a run staged was checked when it was staged. What breaks a rule all the same is left out, and the run's
+    /// record says so, as nothing may fail a run at its commit.
+    fn accept_staged(&mut self, call: &Finish, position: usize, staged: &StagedJob) -> Option<StagedFate> {
+        let (tenant, id, spec) = (call.run.at.tenant, staged.id, &staged.spec);
+        let dropped = |why: String| Some(StagedFate { id, joined: None, why: Some(why) });
+        if let Err(invalid) = spec.check() {
+            return dropped(invalid.to_string());
+        }
+        if id >= self.next_job {
+            return dropped("its id was not set aside for it".to_owned());
+        }
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        match self.fate(tenant, position, spec, &call.merged) {
+            Err(rejection) => dropped(rejection.to_string()),
+            Ok(Fate::Duplicate(holder)) => Some(StagedFate { id, joined: Some(holder), why: None }),
+            Ok(Fate::Change(holder, edit)) => {
+                self.change_holder(JobRef { tenant, job: holder }, &edit);
+                Some(StagedFate { id, joined: Some(holder), why: None })
+            }
+            // The second of two staged ones with one key finds the first, which nobody could merge it with: both run.
+            Ok(Fate::New | Fate::Merge(_)) => {
+                let resolve = |on: On| match on {
+                    On::Job(job) => job,
+                    On::Position(position) => call.staged.get(position as usize).map_or(id, |staged| staged.id),
+                };
+                let dependencies = self.dependencies(tenant, spec, resolve);
+                match self.accept(JobRef { tenant, job: id }, spec, dependencies) {
+                    Ok(()) => None,
+                    Err(rejection) => dropped(rejection.to_string()),
                 }
             }
         }
-        Ok(Reply::Job { job, changed: true })
+    }
+
+    /// A tenant that keeps nothing loses a job with its finish, unless others need it.
+    fn remove_if_not_kept(&mut self, job: &Job) {
+        let keep = self.tenant_settings(job.tenant).keep;
+        let kept = !job.state.name().is_final() || super::sweep::kept(keep, job.state.name()) > Millis(0);
+        let needed = matches!(self.waited(job.at()), Some(Wait::Waiting | Wait::Named));
+        if !kept && !needed && self.conduct.destroy {
+            _ = self.delete(job.at(), false, false);
+        }
     }
 
     fn write_payloads(&mut self, call: &Finish, at: JobRef) {
@@ -130,6 +199,7 @@ impl Batch<'_> {
             plugin: None,
             node: lease.and_then(node),
             progress: None,
+            staged: Vec::new(),
         }
     }
 }

@@ -6,16 +6,21 @@
 mod claim;
 mod enqueue;
 mod finish;
+mod settle;
+mod sweep;
+mod unique;
+mod verbs;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::enqueue::Recent;
+pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
-use crate::command::{Command, Lane, Name, Reply, RunRecord, limits};
-use crate::engine::{Change, KeyRecord, KeyRef, Needs, WorkingSet};
+use crate::command::{Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits};
+use crate::engine::{Change, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
-use crate::job::{Edit, Event, EventName, Invalid, Job, JobId, JobRef, Rejection, State, Time, transition};
+use crate::job::{Event, EventName, Job, JobId, JobRef, Rejection, State, TenantId, Time, Verdict, transition};
 use crate::log::LogEntry;
 
 /// What a batch does.
@@ -30,6 +35,24 @@ pub struct Decision {
     pub short: BTreeSet<Lane>,
 }
 
+/// What a batch may do, as the world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conduct {
+    /// Whether there is room on the disk for new jobs.
+    pub accept: bool,
+    /// Whether there is room on the disk for what runs leave.
+    pub claim: bool,
+    /// Whether the clock can be trusted with what cannot be undone: expiry, retention, forgetting.
+    pub destroy: bool,
+}
+
+impl Default for Conduct {
+    /// Everything.
+    fn default() -> Self {
+        Self { accept: true, claim: true, destroy: true }
+    }
+}
+
 /// What must be read before `commands` can be decided.
 #[must_use]
 pub fn needs(commands: &[Command]) -> Needs {
@@ -41,13 +64,22 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Finish(call) => finish::needs(call, &mut needs),
             Command::EndBoots(call) => needs.dead = Some((call.living, limits::ENDED_RUNS_MAX)),
             Command::Due => needs.due = limits::DUE_JOBS_MAX,
-            Command::HandBack(run) => _ = needs.jobs.insert(run.at),
+            Command::HandBack(run) | Command::Checkpoint { run, .. } => _ = needs.jobs.insert(run.at),
             Command::Cancel { job, .. }
             | Command::Release(job)
-            | Command::Retry(job)
+            | Command::Retry { job, .. }
             | Command::Edit { job, .. }
+            | Command::Start { job, .. }
             | Command::Delete { job, .. } => _ = needs.jobs.insert(*job),
-            Command::ReserveIds { .. } => {}
+            Command::Revive(job) => {
+                needs.jobs.insert(*job);
+                needs.ended_by.insert(*job, limits::SETTLED_JOBS_MAX);
+            }
+            Command::Bulk(call) => needs.pages.push(verbs::page(call)),
+            Command::Settle => needs.settling = limits::SETTLED_JOBS_MAX,
+            Command::Sweep(call) => sweep::needs(*call, &mut needs),
+            Command::Set(settings) => verbs::need_settings(settings, &mut needs),
+            Command::ReserveIds { .. } | Command::Resume => {}
         }
     }
     needs
@@ -63,8 +95,8 @@ pub fn read_on(needs: &mut Needs, short: &BTreeSet<Lane>) {
 
 /// Decides `commands`, in their order, on what was read for them.
 #[must_use]
-pub fn decide(commands: &[Command], set: &WorkingSet) -> Decision {
-    let mut batch = Batch::new(set);
+pub fn decide(commands: &[Command], set: &WorkingSet, conduct: Conduct) -> Decision {
+    let mut batch = Batch::new(set, conduct);
     batch.forget_keys();
     // What is due comes before anything else, so that no claim overlooks it.
     let due = batch.due();
@@ -82,6 +114,7 @@ pub fn decide(commands: &[Command], set: &WorkingSet) -> Decision {
 /// A batch while it is decided: what was read, and over it what has changed so far.
 struct Batch<'a> {
     set: &'a WorkingSet,
+    conduct: Conduct,
     now: Time,
     jobs: HashMap<JobRef, Option<Touched>>,
     touched: Vec<JobRef>,
@@ -94,6 +127,18 @@ struct Batch<'a> {
     /// The names of the job before: most lists have one kind and one queue.
     recent: Option<Recent>,
     keys: HashMap<KeyRef, KeyRecord>,
+    uniques: HashMap<KeyRef, Option<UniqueRecord>>,
+    /// Args that this batch gave to jobs with a unique key: a merge may ask for them.
+    args: HashMap<JobRef, Vec<u8>>,
+    /// Jobs that others began to wait for, or to name, in this batch.
+    newly_waited_for: HashSet<JobRef>,
+    newly_named: HashSet<JobRef>,
+    spreads: BTreeMap<JobRef, Option<Spread>>,
+    settings: HashMap<Scope, Settings>,
+    /// How the totals differ from those that were read.
+    totals: HashMap<TotalKey, i64>,
+    pages: usize,
+    paused: bool,
     next_job: JobId,
     next_name: u32,
     changes: Vec<Change>,
@@ -106,9 +151,10 @@ struct Touched {
 }
 
 impl<'a> Batch<'a> {
-    fn new(set: &'a WorkingSet) -> Self {
+    fn new(set: &'a WorkingSet, conduct: Conduct) -> Self {
         Self {
             set,
+            conduct,
             now: set.now,
             jobs: HashMap::new(),
             touched: Vec::new(),
@@ -118,6 +164,15 @@ impl<'a> Batch<'a> {
             names: HashMap::new(),
             recent: None,
             keys: HashMap::new(),
+            uniques: HashMap::new(),
+            args: HashMap::new(),
+            newly_waited_for: HashSet::new(),
+            newly_named: HashSet::new(),
+            spreads: BTreeMap::new(),
+            settings: HashMap::new(),
+            totals: HashMap::new(),
+            pages: 0,
+            paused: set.paused,
             next_job: set.next_job,
             next_name: set.next_name,
             changes: Vec::new(),
@@ -128,15 +183,23 @@ impl<'a> Batch<'a> {
         let reply = match command {
             Command::Enqueue(call) => self.enqueue(call),
             Command::Claim(call) => Ok(self.claim(call)),
+            Command::Start { job, holder } => self.start(*job, *holder),
             Command::Finish(call) => self.finish(call),
             Command::HandBack(run) => self.hand_back(*run),
+            Command::Checkpoint { run, bytes } => self.checkpoint(*run, bytes),
             Command::EndBoots(call) => Ok(self.end_boots(call)),
             Command::Due => unreachable!("answered before the others"),
-            Command::Cancel { job, reason } => self.verb(*job, Event::CancelRequested { reason: reason.clone() }),
-            Command::Release(job) => self.verb(*job, Event::Released),
-            Command::Retry(job) => self.retry(*job),
+            Command::Cancel { job, reason } => self.cancel(*job, reason.as_deref()),
+            Command::Release(job) => self.verb(*job, &Event::Released),
+            Command::Retry { job, fresh } => self.retry(*job, *fresh),
+            Command::Revive(job) => self.revive(*job),
             Command::Edit { job, edit } => self.edit(*job, edit),
-            Command::Delete { job, force } => self.delete(*job, *force),
+            Command::Delete { job, force, cascade } => self.delete(*job, *force, *cascade),
+            Command::Bulk(call) => Ok(self.bulk(call)),
+            Command::Settle => Ok(self.settle()),
+            Command::Sweep(call) => Ok(self.sweep(*call)),
+            Command::Set(settings) => self.set(settings),
+            Command::Resume => Ok(self.resume()),
             Command::ReserveIds { n } => self.reserve_ids(*n),
         };
         reply.unwrap_or_else(Reply::Rejected)
@@ -150,35 +213,69 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// The row of a job at this point of the batch.
+    fn row(&self, at: JobRef) -> Option<Arc<Row>> {
+        match self.jobs.get(&at) {
+            Some(changed) => changed.as_ref().map(|touched| Arc::clone(&touched.row)),
+            None => self.set.jobs.get(&at).map(|job| Arc::new(Row::of(job))),
+        }
+    }
+
     /// Lets `event` happen to a job: the only place where rows change.
     fn apply(&mut self, at: JobRef, event: &Event) -> Result<Option<Arc<Job>>, Rejection> {
         let before = self.job(at).cloned();
         let after = transition(before.as_deref(), event, self.now)?.map(Arc::new);
         let new_row = after.as_deref().map(|job| Arc::new(Row::of(job)));
         if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name())) {
-            let old_row = match self.jobs.get(&at) {
-                Some(changed) => changed.as_ref().map(|touched| Arc::clone(&touched.row)),
-                None => before.as_deref().map(|job| Arc::new(Row::of(job))),
-            };
+            let old_row = self.row(at);
             let (old, new) = (before.as_deref().zip(old_row.as_deref()), after.as_deref().zip(new_row.as_deref()));
             self.changes.push(Change::Event(LogEntry::new(self.now, name, old, new)));
-        }
-        if let Some(job) = &before
-            && job.state == State::Available
-            && let Some(fresh) = self.fresh.get_mut(&index::lane(job))
-        {
-            fresh.remove(&index::order(job));
-        }
-        if let Some(job) = &after
-            && job.state == State::Available
-        {
-            self.fresh.entry(index::lane(job)).or_default().insert(index::order(job));
         }
         let touched = after.clone().zip(new_row).map(|(job, row)| Touched { job, row });
         if self.jobs.insert(at, touched).is_none() {
             self.touched.push(at);
         }
+        self.follow(at, before.as_deref(), after.as_deref());
         Ok(after)
+    }
+
+    /// What else follows where a job changed: its place in its lane, its unique key, those that wait for it, the totals.
+    fn follow(&mut self, at: JobRef, before: Option<&Job>, after: Option<&Job>) {
+        if let Some(job) = before
+            && job.state == State::Available
+            && let Some(fresh) = self.fresh.get_mut(&index::lane(job))
+        {
+            fresh.remove(&index::order(job));
+        }
+        if let Some(job) = after
+            && job.state == State::Available
+        {
+            self.fresh.entry(index::lane(job)).or_default().insert(index::order(job));
+        }
+        if let Some(job) = before
+            && job.holds_key_by_state()
+            && !after.is_some_and(Job::holds_key_by_state)
+        {
+            self.release_key(job);
+        }
+        let was_unfinished = before.filter(|job| !job.state.name().is_final());
+        let is_unfinished = after.filter(|job| !job.state.name().is_final());
+        self.follow_total(was_unfinished, -1);
+        self.follow_total(is_unfinished, 1);
+        if let Some(job) = is_unfinished {
+            self.wait_for_others(job);
+        }
+        if was_unfinished.is_some() && is_unfinished.is_none() {
+            let verdict = after.and_then(Job::verdict).unwrap_or(Verdict::Deleted);
+            self.begin_to_settle(at, verdict);
+        }
+    }
+
+    fn follow_total(&mut self, unfinished: Option<&Job>, difference: i64) {
+        let Some(job) = unfinished else { return };
+        for of in [Total::Unfinished, Total::UnfinishedIn(job.queue)] {
+            *self.totals.entry(TotalKey { tenant: job.tenant, of }).or_default() += difference;
+        }
     }
 
     fn due(&mut self) -> u32 {
@@ -192,44 +289,35 @@ impl<'a> Batch<'a> {
         jobs
     }
 
-    /// An operator's verb; what is so already is an answer, not an error.
-    fn verb(&mut self, at: JobRef, event: Event) -> Result<Reply, Rejection> {
-        match self.apply(at, &event) {
-            Ok(Some(job)) => Ok(Reply::Job { job, changed: true }),
-            Ok(None) => Ok(Reply::Deleted),
-            Err(rejection @ Rejection::Already(_)) => match self.job(at) {
-                Some(job) => Ok(Reply::Job { job: Arc::clone(job), changed: false }),
-                None => Err(rejection),
-            },
-            Err(rejection) => Err(rejection),
+    /// How others depend on a job at this point of the batch, as far as it matters: waiting comes before naming.
+    fn waited(&self, at: JobRef) -> Option<Wait> {
+        if self.newly_waited_for.contains(&at) {
+            return Some(Wait::Waiting);
+        }
+        match self.set.waits.get(&at) {
+            Some(Wait::Waiting) => Some(Wait::Waiting),
+            _ if self.newly_named.contains(&at) => Some(Wait::Named),
+            other => other.copied(),
         }
     }
 
-    fn retry(&mut self, at: JobRef) -> Result<Reply, Rejection> {
-        let reply = self.verb(at, Event::Retried)?;
-        if matches!(reply, Reply::Job { changed: true, .. }) {
-            self.changes.push(Change::Payload(at, crate::command::Part::Output, None));
+    fn tenant_settings(&self, tenant: TenantId) -> TenantSettings {
+        match self.setting(&Scope::Tenant(tenant)) {
+            Settings::Tenant(_, settings) => settings,
+            _ => TenantSettings::default(),
         }
-        Ok(reply)
     }
 
-    fn delete(&mut self, at: JobRef, force: bool) -> Result<Reply, Rejection> {
-        self.verb(at, Event::Deleted { force })
+    /// What holds, as set, or by default.
+    fn setting(&self, scope: &Scope) -> Settings {
+        let set = self.settings.get(scope).or_else(|| self.set.settings.get(scope));
+        set.cloned().unwrap_or_else(|| scope.defaults())
     }
 
-    fn edit(&mut self, at: JobRef, edit: &Edit) -> Result<Reply, Rejection> {
-        edit.check()?;
-        self.verb(at, Event::Edited(edit.clone()))
-    }
-
-    fn reserve_ids(&mut self, n: u32) -> Result<Reply, Rejection> {
-        if !(1..=limits::RESERVED_IDS_MAX).contains(&n) {
-            let why = format!("must be 1 to {}", limits::RESERVED_IDS_MAX);
-            return Err(Invalid { field: "n".to_owned(), why }.into());
-        }
-        let first = self.next_job;
-        self.next_job = JobId(first.0 + u64::from(n));
-        Ok(Reply::Reserved { first })
+    /// A total at this point of the batch.
+    fn total(&self, key: TotalKey) -> u64 {
+        let read = self.set.totals.get(&key).copied().unwrap_or_default();
+        read.saturating_add_signed(self.totals.get(&key).copied().unwrap_or_default())
     }
 
     fn record_run(&mut self, at: JobRef, record: RunRecord) {
@@ -239,6 +327,11 @@ impl<'a> Batch<'a> {
     fn into_changes(mut self) -> Vec<Change> {
         if self.next_job != self.set.next_job {
             self.changes.push(Change::NextJob(self.next_job));
+        }
+        for (at, spread) in std::mem::take(&mut self.spreads) {
+            if self.set.settling.get(&at) != spread.as_ref() {
+                self.changes.push(Change::Spread(at, spread));
+            }
         }
         // What the batch had written of jobs that it then removed must not outlive them.
         if self.jobs.values().any(Option::is_none) {

@@ -12,9 +12,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Row;
-use crate::command::{Answer, CountKey, Enqueued, Lane, Name, Part, Query, RunRecord};
+use crate::command::{
+    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Part, Query, RunRecord, Scope, Settings, Sweep, Total, TotalKey,
+};
 use crate::error::StoreError;
-use crate::job::{BootId, Job, JobId, JobRef, Seq, TenantId, Time};
+use crate::index::EndKey;
+use crate::job::{BootId, Job, JobId, JobRef, Millis, Seq, StateName, TenantId, Time, Verdict};
 use crate::log::LogEntry;
 
 /// Something that keeps jobs durably, used by one writer.
@@ -54,6 +57,11 @@ pub trait Snapshot {
     fn read(&self, query: &Query) -> Result<Answer, StoreError>;
 }
 
+/// Tenants and states whose finished jobs one sweep looks at.
+pub(crate) const SWEEP_GROUPS_MAX: usize = 64;
+/// What an event takes in the log beside its record: its key, and its share of the pages.
+pub(crate) const EVENT_BYTES_BESIDE: usize = 16;
+
 /// What a batch may touch. Each need is bounded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -73,6 +81,18 @@ pub struct Needs {
     pub keys: BTreeSet<KeyRef>,
     /// This many remembered calls that have run out.
     pub expired_keys: u32,
+    /// Who holds these unique keys, and their rows; with the holder's args where that says so.
+    pub uniques: BTreeMap<KeyRef, bool>,
+    /// What holds for these; of a tenant and of a queue that has had jobs also its totals.
+    pub scopes: BTreeSet<Scope>,
+    /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
+    pub settling: u32,
+    /// Jobs that were cancelled because of this one, up to so many, and their rows and dependencies.
+    pub ended_by: BTreeMap<JobRef, u32>,
+    /// Pages of lists, and their rows.
+    pub pages: Vec<JobsQuery>,
+    /// What may be swept.
+    pub sweep: Option<Sweep>,
 }
 
 impl Needs {
@@ -88,6 +108,8 @@ impl Needs {
 pub struct WorkingSet {
     /// The engine's clock; one time for the whole batch.
     pub now: Time,
+    /// The same moment on a clock that never steps.
+    pub uptime: Millis,
     /// The rows that are there.
     pub jobs: HashMap<JobRef, Arc<Job>>,
     /// Run records, first run first.
@@ -104,10 +126,83 @@ pub struct WorkingSet {
     pub keys: HashMap<KeyRef, KeyRecord>,
     /// Remembered calls that have run out.
     pub expired_keys: Vec<(KeyRef, Time)>,
+    /// Whether claims wait for an operator.
+    pub paused: bool,
+    /// Of the rows that were read: those that jobs wait for, or name without waiting. The first word is the stronger one.
+    pub waits: HashMap<JobRef, Wait>,
+    /// Of the rows that were read: those whose dependents are being told how they ended.
+    pub settling: BTreeMap<JobRef, Spread>,
+    /// The jobs that wait for a job, in order, as far as they were asked for; and whether these are all.
+    pub waiting: HashMap<JobRef, (Vec<JobId>, bool)>,
+    /// Whether everything that is being settled was read.
+    pub settling_all: bool,
+    /// Jobs that were cancelled because of a job; whether these are all.
+    pub ended_by: HashMap<JobRef, (Vec<JobId>, bool)>,
+    /// Who holds unique keys: those that were asked for, and those of the rows that were read.
+    pub uniques: HashMap<KeyRef, UniqueRecord>,
+    /// Unique keys whose period is over.
+    pub expired_uniques: Vec<(KeyRef, Time)>,
+    /// Args of holders.
+    pub args: HashMap<JobRef, Vec<u8>>,
+    /// What was set.
+    pub settings: HashMap<Scope, Settings>,
+    /// Totals of the tenants and queues that were asked for.
+    pub totals: HashMap<TotalKey, u64>,
+    /// The pages that were asked for.
+    pub pages: Vec<Vec<JobRef>>,
+    /// Jobs whose time to begin is over, first expiry first.
+    pub expiring: Vec<JobRef>,
+    /// Finished jobs of some tenants, by tenant and state, of each the first ones, but not their rows; and the settings and
+    /// totals of these tenants.
+    pub ended: Vec<EndKey>,
+    /// Whether there are none behind them.
+    pub ended_all: bool,
+    /// The first events of the log: number, time, bytes. And the bytes of all.
+    pub oldest: (Vec<(Seq, Time, u32)>, u64),
     /// The next id of a job.
     pub next_job: JobId,
     /// The next number of a name.
     pub next_name: u32,
+}
+
+impl WorkingSet {
+    /// Adds rows that were read later in the same transaction.
+    pub fn add_rows(&mut self, later: Self) {
+        self.jobs.extend(later.jobs);
+        self.waits.extend(later.waits);
+        self.settling.extend(later.settling);
+        self.uniques.extend(later.uniques);
+    }
+}
+
+/// How other jobs depend on one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Wait {
+    /// They wait for it to end.
+    Waiting = 0,
+    /// They have not ended, and do not wait for it any more.
+    Named = 1,
+    /// They were cancelled because of it.
+    EndedBy = 2,
+}
+
+/// How a job ended, while those that waited for it are being told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// How.
+    pub verdict: Verdict,
+    /// Whether that may end them too, so that those that wait for them are to be told next.
+    pub deep: bool,
+}
+
+/// Whose a unique key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UniqueRecord {
+    /// The job that took it last.
+    pub job: JobId,
+    /// Until when it is held whatever became of the job.
+    pub until: Option<Time>,
 }
 
 /// The first jobs of a lane.
@@ -119,7 +214,7 @@ pub struct Heads {
     pub all: bool,
 }
 
-/// An idempotency key within its tenant, as its SHA-256.
+/// An idempotency key, or a unique key, within its tenant, as its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyRef {
     /// Whose.
@@ -165,6 +260,18 @@ pub enum Change {
     Key(KeyRef, KeyRecord),
     /// A remembered call that ran out then.
     ForgetKey(KeyRef, Time),
+    /// Whose a unique key is; none: nobody's.
+    Unique(KeyRef, Option<UniqueRecord>),
+    /// The entry by which a unique key would have been forgotten then; it is not needed any more.
+    UniqueUntil(KeyRef, Time),
+    /// A job whose dependents are to be told how it ended; none: they have been.
+    Spread(JobRef, Option<Spread>),
+    /// What holds from now on.
+    Settings(Settings),
+    /// Whether claims wait for an operator.
+    Paused(bool),
+    /// The events before this one.
+    TrimLog(Seq),
     /// The next id of a job.
     NextJob(JobId),
 }
@@ -178,6 +285,8 @@ pub struct Persisted {
     pub counts: Vec<(CountKey, i64)>,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
+    /// Whether claims wait for an operator.
+    pub paused: bool,
 }
 
 /// Adds up what `changes` do to the counts, in key order, without zeros.
@@ -197,6 +306,23 @@ pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
     let mut counts: Vec<_> = sums.into_iter().filter(|(_, n)| *n != 0).collect();
     counts.sort_unstable_by_key(|(key, _)| *key);
     counts
+}
+
+/// Adds up what `changes` do to the totals, but for the bytes: these the engine knows when it writes.
+#[must_use]
+pub(crate) fn total_differences(counts: &[(CountKey, i64)]) -> Vec<(TotalKey, i64)> {
+    let mut sums: BTreeMap<TotalKey, i64> = BTreeMap::new();
+    for (key, n) in counts {
+        let tenant = key.lane.tenant;
+        if key.state == StateName::Completed {
+            *sums.entry(TotalKey { tenant, of: Total::Completed }).or_default() += n;
+        } else if !key.state.is_final() {
+            for of in [Total::Unfinished, Total::UnfinishedIn(key.lane.queue)] {
+                *sums.entry(TotalKey { tenant, of }).or_default() += n;
+            }
+        }
+    }
+    sums.into_iter().filter(|(_, n)| *n != 0).collect()
 }
 
 /// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
@@ -220,6 +346,26 @@ pub struct Dump {
     pub names: Vec<(Name, u32)>,
     /// Remembered calls.
     pub keys: Vec<(KeyRef, KeyRecord)>,
+    /// Entries of the index of those that expire.
+    pub expiry: Vec<crate::index::ExpiryKey>,
+    /// Entries of the index of those that have ended.
+    pub ended: Vec<EndKey>,
+    /// Who waits for whom.
+    pub waits: Vec<crate::index::WaitKey>,
+    /// Entries of the index of tags.
+    pub tags: Vec<crate::index::TagKey>,
+    /// Whose unique keys are.
+    pub uniques: Vec<(KeyRef, UniqueRecord)>,
+    /// Jobs whose dependents are being told.
+    pub spreads: Vec<(JobRef, Spread)>,
+    /// What was set.
+    pub settings: Vec<(Scope, Settings)>,
+    /// Totals.
+    pub totals: Vec<(TotalKey, u64)>,
+    /// Whether claims wait for an operator.
+    pub paused: bool,
+    /// Bytes of the log.
+    pub log_bytes: u64,
     /// The log.
     pub log: Vec<LogEntry>,
     /// The next id of a job.

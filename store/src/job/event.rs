@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Holder, JobId, JobRef, Millis, Outcome, Priority, RetryPolicy, RunNumber, StateName, Time, limits, spec::JobSpec,
+    Dependency, Holder, JobId, JobRef, Millis, Outcome, Priority, QueueOrder, RetryPolicy, RunNumber, StateName, Time,
+    limits, spec::JobSpec,
 };
 use super::{KindId, QueueId};
 
@@ -18,8 +19,12 @@ pub enum Event {
         queue: QueueId,
         /// The interned name of its kind.
         kind: KindId,
-        /// What was asked for, checked by [`JobSpec::check`]; its args and names are not looked at.
+        /// What was asked for, checked by [`JobSpec::check`]; its args, names and dependencies are not looked at.
         spec: Box<JobSpec>,
+        /// What it waits for: those that have ended already are settled.
+        dependencies: Vec<Dependency>,
+        /// The order of its queue.
+        order: QueueOrder,
     },
     /// A hold ends.
     Released,
@@ -78,6 +83,13 @@ pub enum Event {
     Expired,
     /// An operator wants it run again.
     Retried,
+    /// An operator wants a dependency run again, and with it those that were cancelled because of it.
+    Revived {
+        /// What it waits for anew.
+        dependency: JobId,
+        /// What it waits for, as far as that has ended by now.
+        settled: Vec<(JobId, Verdict)>,
+    },
     /// An operator changes it.
     Edited(Edit),
     /// An operator, or retention, removes it.
@@ -98,6 +110,8 @@ pub enum Verdict {
     Cancelled,
     /// It was deleted before it completed.
     Deleted,
+    /// It was not waited for any longer: an operator's retry ran the job without it.
+    Waived,
 }
 
 /// Changes to a job that is neither running nor final; what is none stays.
@@ -111,6 +125,32 @@ pub struct Edit {
     pub max_attempts: Option<u32>,
     /// A new time-out of a run.
     pub timeout: Option<Millis>,
+    /// New args.
+    pub args: Option<Vec<u8>>,
+    /// A new time by which it must have begun to run; `Some(None)`: none.
+    pub expires_at: Option<Option<Time>>,
+    /// A new retry policy.
+    pub retry: Option<RetryPolicy>,
+    /// New tags, instead of those it has.
+    pub tags: Option<Vec<(String, String)>>,
+}
+
+impl Edit {
+    /// All that the rules ask for: without the args, which may be a mebibyte, but not without the fact that there are
+    /// new ones.
+    #[must_use]
+    pub fn for_row(&self) -> Self {
+        Self {
+            priority: self.priority,
+            run_at: self.run_at,
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            args: self.args.as_ref().map(|_| Vec::new()),
+            expires_at: self.expires_at,
+            retry: self.retry.clone(),
+            tags: self.tags.clone(),
+        }
+    }
 }
 
 /// What holds for a run where its job states nothing of its own. Looked up by the runtime, which knows manifests and
@@ -209,7 +249,7 @@ impl EventName {
             (Event::Enqueued { .. }, _) => Self::Enqueued,
             (Event::Released, _) => Self::Released,
             (Event::Claimed { .. }, _) => Self::Started,
-            (Event::Retried, _) => Self::Retried,
+            (Event::Retried | Event::Revived { .. }, _) => Self::Retried,
             (Event::Edited(_), _) => Self::Edited,
             (Event::HolderGone { started: true, .. }, StateName::Retryable) => Self::Crashed,
             (Event::CancelRequested { .. }, StateName::Running) => Self::CancelRequested,
@@ -240,6 +280,7 @@ impl Verdict {
             Self::Discarded => "discarded",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted before it completed",
+            Self::Waived => "waived",
         }
     }
 }
@@ -283,4 +324,43 @@ pub enum Rejection {
     /// The key was used for another request.
     #[error("this idempotency key was used for a different request")]
     KeyReused,
+    /// Other jobs wait for it.
+    #[error("other jobs wait for this job; delete it with `cascade` to settle them as their policies say")]
+    WaitedFor,
+    /// The jobs that waited for it are being told how it ended.
+    #[error("the jobs that waited for this job are being told how it ended; repeat this in a moment")]
+    Settling,
+    /// Another job holds the unique key.
+    #[error("job {0} holds this unique key")]
+    UniqueHeld(JobId),
+    /// The holder of the unique key changed each time its args had been merged.
+    #[error("the holder of this unique key changed while its args were merged, again and again; repeat this")]
+    UniqueBusy,
+    /// The queue, or the tenant, has as many unfinished jobs as it may have.
+    #[error("{what} is full: it may have {capacity} jobs that have not ended, and this call would make it {wanted}")]
+    Full {
+        /// `queue default`, or `the tenant`.
+        what: String,
+        /// How many there may be.
+        capacity: u64,
+        /// How many there would be.
+        wanted: u64,
+    },
+    /// The tenant's args, outputs and checkpoints take as much as they may.
+    #[error("the tenant's stored bytes would be {wanted}; the limit is {limit}")]
+    TenantStorage {
+        /// How many there may be.
+        limit: u64,
+        /// How many there would be.
+        wanted: u64,
+    },
+    /// The disk is too full for new jobs.
+    #[error("the disk of the store is too full for new jobs; what is there still runs")]
+    DiskReserve,
+    /// The order of a queue changes while it has unfinished jobs.
+    #[error("the queue has {unfinished} jobs that have not ended; its order can only change while it has none")]
+    QueueNotEmpty {
+        /// How many.
+        unfinished: u64,
+    },
 }

@@ -20,13 +20,14 @@ pub use self::ids::{BootId, JobId, JobRef, KindId, Priority, QueueId, RunNumber,
 pub use self::outcome::{Outcome, OutcomeName};
 pub use self::reason::Reason;
 pub use self::retry::{Backoff, RetryPolicy};
-pub use self::spec::{EdgePolicy, Invalid, JobSpec, limits, name_problem};
+pub use self::spec::{DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem};
 pub use self::time::{Millis, Time};
 pub use self::transition::transition;
 
 /// One unit of work, as its row keeps it. Args, output and checkpoint live apart, so that the row stays small.
 ///
-/// The order of the fields is the order of the stored record: fields are only ever added at the end.
+/// The order of the fields is the order of the stored record: fields are only ever added at the end, with a default,
+/// which a record may leave out where no other field follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Ascending, never given out twice.
@@ -69,6 +70,36 @@ pub struct Job {
     pub tags: Vec<(String, String)>,
     /// How its latest finished run ended.
     pub last: Option<LastRun>,
+    /// The unique key that it holds, or held until another job took it over.
+    #[serde(default)]
+    pub unique: Option<UniqueHold>,
+    /// The order of its queue when it was accepted.
+    #[serde(default)]
+    pub order: QueueOrder,
+    /// How often its args were replaced.
+    #[serde(default)]
+    pub edits: u32,
+}
+
+/// A unique key, and when it is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UniqueHold {
+    /// The key.
+    pub key: String,
+    /// In which states the job holds it.
+    pub states: States,
+    /// Until when it is held whatever the state.
+    pub until: Option<Time>,
+}
+
+/// In which order the jobs of a queue run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum QueueOrder {
+    /// By priority, then by `run_at`, then by id.
+    #[default]
+    Priority,
+    /// By `run_at`, then by priority, then by id.
+    RunAt,
 }
 
 /// Where a job is in its life.
@@ -290,6 +321,23 @@ impl Job {
     #[must_use]
     pub fn is_expired(&self, now: Time) -> bool {
         !self.started && self.expires_at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether it holds its unique key because of the state that it is in.
+    #[must_use]
+    pub fn holds_key_by_state(&self) -> bool {
+        self.unique.as_ref().is_some_and(|hold| hold.states.contains(self.state.name()))
+    }
+
+    /// How it ended, as those see it who waited for it; none if it has not.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.state {
+            State::Completed { .. } => Some(Verdict::Completed),
+            State::Discarded { .. } => Some(Verdict::Discarded),
+            State::Cancelled { .. } => Some(Verdict::Cancelled),
+            _ => None,
+        }
     }
 
     /// How many dependencies have not been settled yet.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Edit, Millis, Priority, RetryPolicy, Time};
+use super::{Backoff, Edit, JobId, Millis, Priority, RetryPolicy, StateName, Time};
 
 /// Bounds of a job, named, with the reason for each number where it is not the design's own.
 pub mod limits {
@@ -54,6 +54,14 @@ pub mod limits {
     pub const SNOOZE_MIN: Millis = Millis(100);
     /// A snooze, at most.
     pub const SNOOZE_MAX: Millis = Millis::secs(30 * 24 * 3_600);
+    /// A unique key.
+    pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
+    /// A period of uniqueness, or a debounce's delay and bound, at most: a year.
+    pub const UNIQUE_PERIOD_MAX: Millis = Millis::secs(366 * 24 * 3_600);
+    /// A debounced job waits at most this many times its delay, where nobody says otherwise.
+    pub const DEBOUNCE_MAX_FACTOR: u64 = 10;
+    /// What a later run resumes from.
+    pub const CHECKPOINT_BYTES_MAX: usize = 256 * 1024;
     /// Text of a cancel's reason.
     pub const REASON_BYTES_MAX: usize = 1024;
 }
@@ -86,6 +94,90 @@ pub struct JobSpec {
     pub tags: Vec<(String, String)>,
     /// Enqueue on hold, until released.
     pub hold: bool,
+    /// What it waits for.
+    pub depends_on: Vec<DependsOn>,
+    /// What there may be only one of.
+    pub unique: Option<Unique>,
+}
+
+/// One thing that a job is to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependsOn {
+    /// Which job.
+    pub on: On,
+    /// What follows if it does not end well.
+    pub on_failure: EdgePolicy,
+}
+
+/// How a job that is waited for is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum On {
+    /// By its id; of the same tenant.
+    Job(JobId),
+    /// By its place in the same list, from 0.
+    Position(u32),
+}
+
+/// Of jobs with the same key there is one at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unique {
+    /// The key, unique within the tenant: 1 to 256 bytes.
+    pub key: String,
+    /// In which states a job holds its key.
+    pub states: States,
+    /// So long after it was accepted it holds the key whatever its state, even if it is gone.
+    pub period: Option<Millis>,
+    /// What an enqueue does that finds the key held.
+    pub on_conflict: OnConflict,
+}
+
+/// What an enqueue does that finds its key held. While the holder runs, `Replace`, `Debounce` and `Merge` enqueue a new
+/// job, which takes the key over; where the holder has ended (a period), they answer as `Keep`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnConflict {
+    /// The holder stays as it is, and its id is the answer.
+    #[default]
+    Keep,
+    /// The holder gets everything that the call states; its queue, its dependencies and its place stay.
+    Replace,
+    /// As `Replace`, and it runs so much later, again and again.
+    Debounce {
+        /// How long after this call.
+        delay: Millis,
+        /// How long after the holder was accepted at most; none: ten times the delay.
+        max: Option<Millis>,
+    },
+    /// The holder's args become what the caller's side makes of both.
+    Merge,
+    /// The call is refused.
+    Reject,
+}
+
+/// A set of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct States(u16);
+
+impl States {
+    /// Every state that is not final.
+    pub const UNFINISHED: Self = Self(0b0_0011_1111);
+
+    /// The set of these.
+    pub fn of(states: impl IntoIterator<Item = StateName>) -> Self {
+        Self(states.into_iter().fold(0, |set, state| set | 1 << state as u16))
+    }
+
+    /// Whether `state` is one of them.
+    #[must_use]
+    pub fn contains(self, state: StateName) -> bool {
+        self.0 & (1 << state as u16) != 0
+    }
+}
+
+impl Default for States {
+    fn default() -> Self {
+        Self::UNFINISHED
+    }
 }
 
 /// What follows if a dependency does not end well.
@@ -125,6 +217,8 @@ impl JobSpec {
             retry: None,
             tags: Vec::new(),
             hold: false,
+            depends_on: Vec::new(),
+            unique: None,
         }
     }
 
@@ -137,6 +231,8 @@ impl JobSpec {
             args: Vec::new(),
             retry: self.retry.clone(),
             tags: self.tags.clone(),
+            depends_on: Vec::new(),
+            unique: self.unique.clone(),
             ..*self
         }
     }
@@ -159,24 +255,58 @@ impl JobSpec {
         check_attempts(self.max_attempts)?;
         check_timeout(self.timeout)?;
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
-        self.check_tags()
+        self.check_dependencies()?;
+        self.unique.as_ref().map_or(Ok(()), Unique::check)?;
+        check_tags(&self.tags)
     }
 
-    fn check_tags(&self) -> Result<(), Invalid> {
-        ensure("tags", self.tags.len() <= limits::TAGS_MAX, || {
-            format!("{} tags; the limit is {}", self.tags.len(), limits::TAGS_MAX)
+    fn check_dependencies(&self) -> Result<(), Invalid> {
+        ensure("depends_on", self.depends_on.len() <= limits::DEPENDENCIES_MAX, || {
+            format!("{} dependencies; the limit is {}", self.depends_on.len(), limits::DEPENDENCIES_MAX)
         })?;
-        for (i, (key, value)) in self.tags.iter().enumerate() {
-            ensure("tags", !key.is_empty() && key.len() <= limits::TAG_KEY_BYTES_MAX, || {
-                format!("a key must be 1 to {} bytes long", limits::TAG_KEY_BYTES_MAX)
+        for (i, edge) in self.depends_on.iter().enumerate() {
+            let twice = self.depends_on[..i].iter().any(|before| before.on == edge.on);
+            ensure("depends_on", !twice, || match edge.on {
+                On::Job(job) => format!("job {job} occurs twice"),
+                On::Position(position) => format!("position {position} occurs twice"),
             })?;
-            ensure("tags", value.len() <= limits::TAG_VALUE_BYTES_MAX, || {
-                format!("the value of {key:?} is longer than {} bytes", limits::TAG_VALUE_BYTES_MAX)
-            })?;
-            ensure("tags", self.tags[..i].iter().all(|(k, _)| k != key), || format!("{key:?} occurs twice"))?;
         }
         Ok(())
     }
+}
+
+impl Unique {
+    fn check(&self) -> Result<(), Invalid> {
+        ensure("unique.key", (1..=limits::UNIQUE_KEY_BYTES_MAX).contains(&self.key.len()), || {
+            format!("must be 1 to {} bytes long", limits::UNIQUE_KEY_BYTES_MAX)
+        })?;
+        ensure("unique.states", self.states.0 != 0 || self.period.is_some(), || {
+            "must name a state, or there must be a period".to_owned()
+        })?;
+        let in_bounds = |time: Option<Millis>| time.is_none_or(|time| time <= limits::UNIQUE_PERIOD_MAX);
+        ensure("unique.period", in_bounds(self.period), || "must be at most 366 days".to_owned())?;
+        if let OnConflict::Debounce { delay, max } = self.on_conflict {
+            ensure("unique.delay", in_bounds(Some(delay)), || "must be at most 366 days".to_owned())?;
+            ensure("unique.debounce_max", in_bounds(max), || "must be at most 366 days".to_owned())?;
+        }
+        Ok(())
+    }
+}
+
+fn check_tags(tags: &[(String, String)]) -> Result<(), Invalid> {
+    ensure("tags", tags.len() <= limits::TAGS_MAX, || {
+        format!("{} tags; the limit is {}", tags.len(), limits::TAGS_MAX)
+    })?;
+    for (i, (key, value)) in tags.iter().enumerate() {
+        ensure("tags", !key.is_empty() && key.len() <= limits::TAG_KEY_BYTES_MAX, || {
+            format!("a key must be 1 to {} bytes long", limits::TAG_KEY_BYTES_MAX)
+        })?;
+        ensure("tags", value.len() <= limits::TAG_VALUE_BYTES_MAX, || {
+            format!("the value of {key:?} is longer than {} bytes", limits::TAG_VALUE_BYTES_MAX)
+        })?;
+        ensure("tags", tags[..i].iter().all(|(k, _)| k != key), || format!("{key:?} occurs twice"))?;
+    }
+    Ok(())
 }
 
 impl Edit {
@@ -185,8 +315,14 @@ impl Edit {
     /// # Errors
     /// The first field that breaks one.
     pub fn check(&self) -> Result<(), Invalid> {
+        ensure("args", self.args.as_ref().is_none_or(|args| args.len() <= limits::PAYLOAD_BYTES_MAX), || {
+            format!("the limit is {} bytes (1 MiB)", limits::PAYLOAD_BYTES_MAX)
+        })?;
         check_time("run_at", self.run_at)?;
+        check_time("expires_at", self.expires_at.flatten())?;
         check_attempts(self.max_attempts)?;
+        self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
+        check_tags(self.tags.as_deref().unwrap_or_default())?;
         check_timeout(self.timeout)
     }
 }

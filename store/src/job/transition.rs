@@ -2,8 +2,8 @@
 
 use super::{
     CancelRequest, Dependency, EdgePolicy, Edit, Event, Holder, Job, JobId, JobRef, KindId, LastRun, Lease, Millis,
-    Outcome, OutcomeName, QueueId, Reason, Rejection, RunNumber, RunSettings, State, StateName, Time, Verdict, limits,
-    spec::JobSpec,
+    Outcome, OutcomeName, QueueId, QueueOrder, Reason, Rejection, RunNumber, RunSettings, State, StateName, Time,
+    UniqueHold, Verdict, limits, spec::JobSpec,
 };
 
 /// What becomes of `job` (none: there is no such job) when `event` happens at `now`: the job as it is then (none: it is
@@ -14,7 +14,9 @@ use super::{
 pub fn transition(job: Option<&Job>, event: &Event, now: Time) -> Result<Option<Job>, Rejection> {
     let Some(job) = job else {
         return match event {
-            Event::Enqueued { at, queue, kind, spec } => Ok(Some(enqueued(*at, *queue, *kind, spec, now))),
+            Event::Enqueued { at, queue, kind, spec, dependencies, order } => {
+                Ok(Some(enqueued((*at, *queue, *kind), spec, dependencies.clone(), *order, now)))
+            }
             _ => Err(Rejection::Unknown),
         };
     };
@@ -33,6 +35,7 @@ pub fn transition(job: Option<&Job>, event: &Event, now: Time) -> Result<Option<
         Event::CancelRequested { reason } => cancel_requested(job, reason.as_deref(), now),
         Event::Expired => expired(job, now),
         Event::Retried => retried(job, now),
+        Event::Revived { dependency, settled } => revived(job, *dependency, settled, now),
         Event::Edited(edit) => edited(job, edit, now),
     };
     next.map(Some)
@@ -52,7 +55,13 @@ fn not_before_its_past(job: &Job, now: Time) -> Time {
     now.max(job.enqueued_at).max(last_change)
 }
 
-fn enqueued(at: JobRef, queue: QueueId, kind: KindId, spec: &JobSpec, now: Time) -> Job {
+fn enqueued(
+    (at, queue, kind): (JobRef, QueueId, KindId),
+    spec: &JobSpec,
+    dependencies: Vec<Dependency>,
+    order: QueueOrder,
+    now: Time,
+) -> Job {
     let wanted = spec.delay.map(|delay| now.after(delay)).or(spec.run_at).unwrap_or(now);
     let run_at = wanted.max(now);
     let mut job = Job {
@@ -73,14 +82,37 @@ fn enqueued(at: JobRef, queue: QueueId, kind: KindId, spec: &JobSpec, now: Time)
         max_attempts: spec.max_attempts,
         timeout: spec.timeout,
         retry: spec.retry.clone(),
-        dependencies: Vec::new(),
+        dependencies,
         tags: spec.tags.clone(),
         last: None,
+        unique: spec.unique.as_ref().map(|unique| UniqueHold {
+            key: unique.key.clone(),
+            states: unique.states,
+            until: unique.period.map(|period| now.after(period)),
+        }),
+        order,
+        edits: 0,
     };
-    if !spec.hold {
+    if let Some(state) = ended_by_dependency(&job, now) {
+        job.state = state;
+    } else if !spec.hold {
         job.state = waiting(&job, now);
     }
     job
+}
+
+/// Cancelled, if a dependency did not end well and its edge says that this ends the job; the first one is the reason.
+fn ended_by_dependency(job: &Job, now: Time) -> Option<State> {
+    let ends = |edge: &Dependency| match edge.settled {
+        Some(verdict @ (Verdict::Discarded | Verdict::Cancelled | Verdict::Deleted))
+            if edge.on_failure == EdgePolicy::Cancel =>
+        {
+            Some(Reason::Dependency { job: edge.job, verdict })
+        }
+        _ => None,
+    };
+    let reason = job.dependencies.iter().find_map(ends)?;
+    Some(State::Cancelled { finalized_at: now, reason })
 }
 
 /// Where a job stands that nothing holds: it waits for what is unsettled, then for its time.
@@ -114,8 +146,8 @@ fn dependency_settled(job: &Job, on: JobId, verdict: Verdict, now: Time) -> Resu
     let mut next = job.clone();
     let edge = next.dependencies.iter_mut().find(unsettled).ok_or(Rejection::NotWaiting(on))?;
     edge.settled = Some(verdict);
-    if verdict != Verdict::Completed && edge.on_failure == EdgePolicy::Cancel {
-        next.state = State::Cancelled { finalized_at: now, reason: Reason::Dependency { job: on, verdict } };
+    if let Some(state) = ended_by_dependency(&next, now) {
+        next.state = state;
     } else if next.state == State::Blocked {
         next.state = waiting(&next, now);
     }
@@ -270,18 +302,38 @@ fn retried(job: &Job, now: Time) -> Result<Job, Rejection> {
         | State::Discarded { .. }
         | State::Cancelled { .. }
         | State::Retryable
-        | State::Scheduled => Ok(Job {
-            state: State::Available,
-            run_at: now,
-            expires_at: None,
-            attempts: 0,
-            crashes: 0,
-            snoozes: 0,
-            ..job.clone()
-        }),
+        | State::Scheduled => {
+            let mut next = Job { state: State::Available, ..as_new(job, now) };
+            // It does not wait again, whatever it waited for when it ended.
+            for edge in &mut next.dependencies {
+                edge.settled.get_or_insert(Verdict::Waived);
+            }
+            Ok(next)
+        }
         State::Available => Err(Rejection::Already(StateName::Available)),
         State::Held | State::Blocked | State::Running(_) => rejected(job),
     }
+}
+
+fn revived(job: &Job, dependency: JobId, settled: &[(JobId, Verdict)], now: Time) -> Result<Job, Rejection> {
+    match &job.state {
+        State::Cancelled { reason: Reason::Dependency { job: named, .. }, .. } if *named == dependency => {}
+        State::Cancelled { .. } => return Err(Rejection::NotWaiting(dependency)),
+        _ => return rejected(job),
+    }
+    let mut next = as_new(job, now);
+    for edge in &mut next.dependencies {
+        if edge.job == dependency || edge.settled.is_none() {
+            edge.settled = settled.iter().find(|(job, _)| *job == edge.job).map(|(_, verdict)| *verdict);
+        }
+    }
+    next.state = ended_by_dependency(&next, now).unwrap_or_else(|| waiting(&next, now));
+    Ok(next)
+}
+
+/// The job as if it had never failed; run numbers go on, as a fence is never reset.
+fn as_new(job: &Job, now: Time) -> Job {
+    Job { run_at: now, expires_at: None, attempts: 0, crashes: 0, snoozes: 0, ..job.clone() }
 }
 
 fn edited(job: &Job, edit: &Edit, now: Time) -> Result<Job, Rejection> {
@@ -295,6 +347,10 @@ fn edited(job: &Job, edit: &Edit, now: Time) -> Result<Job, Rejection> {
     next.priority = edit.priority.unwrap_or(job.priority);
     next.max_attempts = edit.max_attempts.or(job.max_attempts);
     next.timeout = edit.timeout.or(job.timeout);
+    next.expires_at = edit.expires_at.unwrap_or(job.expires_at);
+    next.retry = edit.retry.clone().or(next.retry);
+    next.tags = edit.tags.clone().unwrap_or(next.tags);
+    next.edits += u32::from(edit.args.is_some());
     if let Some(run_at) = edit.run_at {
         next.run_at = run_at.max(now);
         next.state = match job.state {

@@ -99,7 +99,7 @@ fn three_crashes_in_a_row_are_poison() {
         assert_eq!(w.state(id), StateName::Retryable);
         crash(w, id);
         assert_eq!(w.job(id).reason(), Some(&Reason::Poison { crashes: 3 }));
-        let job = job_of(&w.call(Command::Retry(at(id))));
+        let job = job_of(&w.call(Command::Retry { job: at(id), fresh: false }));
         assert_eq!((job.crashes, job.is_suspect()), (0, false), "an operator trusts it again");
     });
 }

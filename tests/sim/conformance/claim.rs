@@ -16,7 +16,7 @@ fn due_in(ms: u64) -> JobSpec {
 }
 
 fn edit(id: JobId, edit: Edit) -> Command {
-    Command::Edit { job: at(id), edit }
+    Command::Edit { job: at(id), edit: Box::new(edit) }
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_claim_goes_on_behind_what_the_batch_took_away() {
         let jobs = w.enqueue_all(vec![work(); 6]);
         let lane = w.lane("default", "work");
         let later = Edit { run_at: Some(Time(START.0 + 9)), ..Edit::default() };
-        let delete = Command::Delete { job: at(jobs[2]), force: false };
+        let delete = Command::Delete { job: at(jobs[2]), force: false, cascade: false };
         let replies = w.batch(&[cancel(jobs[0]), edit(jobs[1], later), delete, claim(BOOT, 2, &[lane])]);
         assert_eq!(claimed_ids(&replies[3]), [4, 5]);
     });

@@ -10,7 +10,7 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// A call with a key, whose request is told apart by one byte.
 fn keyed(key: &str, request: u8, jobs: usize) -> Command {
     let key = Some(IdempotencyKey { key: key.to_owned(), request: [request; 32] });
-    Command::Enqueue(Enqueue { tenant: TENANT, key, jobs: vec![work(); jobs] })
+    Command::Enqueue(Enqueue { key, ..Enqueue::new(TENANT, vec![work(); jobs]) })
 }
 
 fn answer(id: u64, duplicate: bool) -> Reply {
@@ -27,7 +27,7 @@ fn a_repeated_call_answers_the_same_and_does_nothing() {
         assert_eq!(w.call(keyed("k", 2, 1)), REUSED, "another body");
         assert_eq!(w.call(keyed("l", 1, 1)), answer(2, false), "another key");
         w.run_once(JobId(1), completed());
-        w.call(Command::Delete { job: at(JobId(1)), force: false });
+        w.call(Command::Delete { job: at(JobId(1)), force: false, cascade: false });
         assert_eq!(w.call(keyed("k", 1, 1)), answer(1, true), "also when its job is gone");
         w.reopen();
         assert_eq!(w.call(keyed("k", 1, 1)), answer(1, true), "also after a restart");
@@ -87,7 +87,7 @@ fn keys_of_one_batch_see_each_other() {
 fn what_was_refused_is_not_remembered() {
     case(|w| {
         let key = Some(IdempotencyKey { key: "k".to_owned(), request: [1; 32] });
-        let bad = Enqueue { tenant: TENANT, key, jobs: vec![work(), JobSpec::new("", "")] };
+        let bad = Enqueue { key, ..Enqueue::new(TENANT, vec![work(), JobSpec::new("", "")]) };
         assert!(matches!(w.call(Command::Enqueue(bad)), Reply::Rejected(Rejection::Invalid(_))));
         assert_eq!(w.call(keyed("k", 2, 1)), answer(1, false));
     });

@@ -9,7 +9,7 @@ use crate::world::*;
 fn check_edit(edit: Edit, field: &str) {
     case(|w| {
         let id = w.enqueue(work());
-        let reply = w.call(Command::Edit { job: at(id), edit });
+        let reply = w.call(Command::Edit { job: at(id), edit: Box::new(edit) });
         let Reply::Rejected(Rejection::Invalid(Invalid { field: refused, .. })) = reply else { panic!("{reply:?}") };
         assert_eq!(refused, field);
         assert_eq!(w.events(id), ["enqueued"]);

@@ -5,7 +5,8 @@ use runner_store::job::{JobId, JobSpec, KindId, Millis, QueueId, Seq, StateName,
 
 use crate::world::*;
 
-const ALL: JobsQuery = JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, before: None, limit: 1_000 };
+const ALL: JobsQuery =
+    JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
 
 fn counts(w: &World) -> Vec<(CountKey, u64)> {
     match w.ask(&Query::Counts) {
@@ -101,7 +102,7 @@ fn counts_follow_every_job() {
         let expected = [count(StateName::Available, 3), count(StateName::Running, 1), count(StateName::Cancelled, 1)];
         assert_eq!(counts(w), expected);
         w.finish(ids[1], completed());
-        ids.iter().for_each(|id| _ = w.call(Command::Delete { job: at(*id), force: false }));
+        ids.iter().for_each(|id| _ = w.call(Command::Delete { job: at(*id), force: false, cascade: false }));
         assert_eq!(counts(w), []);
     });
 }
@@ -152,7 +153,7 @@ fn the_next_due_time_is_that_of_the_first_that_waits() {
         assert_eq!(next_due(w), Some(Time(START.0 + 100)));
         w.call(cancel(sooner));
         assert_eq!((next_due(w), w.persisted().next_due), (Some(Time(START.0 + 500)), Some(Time(START.0 + 500))));
-        w.call(Command::Retry(at(later)));
+        w.call(Command::Retry { job: at(later), fresh: false });
         assert_eq!(next_due(w), None);
     });
 }

@@ -196,7 +196,7 @@ fn snoozes_are_counted_since_the_last_retry_by_an_operator() {
             assert_eq!(w.run_once(id, snooze(100)).snoozes, n);
             w.advance(100);
         }
-        w.call(Command::Retry(at(id)));
+        w.call(Command::Retry { job: at(id), fresh: false });
         assert_eq!(w.run_once(id, snooze(100)).snoozes, 1);
     });
 }
@@ -256,7 +256,7 @@ fn the_last_fifty_runs_are_kept() {
         }
         let kept: Vec<u32> = w.runs(id).iter().map(|run| run.run.0).collect();
         assert!(kept.iter().copied().eq(4..=53), "{kept:?}");
-        w.call(Command::Delete { job: at(id), force: false });
+        w.call(Command::Delete { job: at(id), force: false, cascade: false });
         assert_eq!(w.check().runs, []);
     });
 }
@@ -307,7 +307,7 @@ fn a_checkpoint_stays_until_the_job_completes() {
         assert_eq!(stored(w), Some(2));
         check_point(w, id, output(b"done"), Some(&[3]));
         assert_eq!((stored(w), w.payload(id, Part::Output)), (None, Some(b"done".to_vec())));
-        w.call(Command::Retry(at(id)));
+        w.call(Command::Retry { job: at(id), fresh: false });
         assert_eq!(w.payload(id, Part::Output), None, "a retry clears the output");
     });
 }

@@ -108,7 +108,7 @@ fn a_staged_job_does_not_inherit_from_a_job_that_is_gone() {
         w.start(id);
         w.run_once(other, completed());
         let run = w.run(id);
-        let delete = Command::Delete { job: at(other), force: false };
+        let delete = Command::Delete { job: at(other), force: false, cascade: false };
         w.batch(&[delete, staging(run, completed(), &[(other, work())])]);
         assert_eq!((w.find(other), w.runs(other)), (None, vec![]));
     });

@@ -50,7 +50,7 @@ fn check_verb(verb: impl Fn(JobId) -> Command, expected: [Result<(StateName, boo
             };
             assert_eq!(got, expected, "in state {state}");
             // Out of the way of the next one.
-            w.call(Command::Delete { job: at(id), force: true });
+            w.call(Command::Delete { job: at(id), force: true, cascade: false });
         }
         assert_eq!(w.call(verb(JobId(999))), Reply::Rejected(Rejection::Unknown));
     });
@@ -78,7 +78,7 @@ fn cancel_in_every_state() {
 fn retry_in_every_state() {
     let available = |changed| Ok((StateName::Available, changed));
     check_verb(
-        |id| Command::Retry(at(id)),
+        |id| Command::Retry { job: at(id), fresh: false },
         [
             Err(Rejection::State(StateName::Held)),
             available(true),
@@ -113,7 +113,7 @@ fn release_in_every_state() {
 fn edit_in_every_state() {
     let edit = Edit { priority: Some(Priority(7)), ..Edit::default() };
     check_verb(
-        |id| Command::Edit { job: at(id), edit: edit.clone() },
+        |id| Command::Edit { job: at(id), edit: Box::new(edit.clone()) },
         [
             Ok((StateName::Held, true)),
             Ok((StateName::Scheduled, true)),
@@ -132,7 +132,7 @@ fn delete_in_every_state() {
     case(|w| {
         for state in STATES {
             let id = job_in(w, state);
-            let delete = |force| Command::Delete { job: at(id), force };
+            let delete = |force| Command::Delete { job: at(id), force, cascade: false };
             if state == StateName::Running {
                 assert_eq!(w.call(delete(false)), Reply::Rejected(Rejection::State(state)));
             }
@@ -152,7 +152,7 @@ fn the_finish_of_a_job_that_was_deleted_by_force_finds_nothing() {
     case(|w| {
         let id = w.enqueue(work());
         let run = w.start(id);
-        w.call(Command::Delete { job: at(id), force: true });
+        w.call(Command::Delete { job: at(id), force: true, cascade: false });
         assert_eq!(w.call(finish(run, completed())), Reply::Rejected(Rejection::Unknown));
         assert_eq!(w.call(Command::HandBack(run)), Reply::Rejected(Rejection::Unknown));
     });
@@ -183,7 +183,7 @@ fn a_reason_is_kept_as_long_as_it_may_be() {
         let cancel = |words: usize| Command::Cancel { job: at(id), reason: Some("x".repeat(words)) };
         let job = job_of(&w.call(cancel(1_024)));
         assert_eq!(job.reason(), Some(&Reason::Requested(Some("x".repeat(1_024)))));
-        w.call(Command::Retry(at(id)));
+        w.call(Command::Retry { job: at(id), fresh: false });
         let job = job_of(&w.call(cancel(1_025)));
         assert_eq!(job.reason(), Some(&Reason::Requested(Some("x".repeat(1_024)))), "no longer");
     });
@@ -243,7 +243,7 @@ fn a_retry_takes_the_counters_the_end_and_the_output_and_leaves_the_history() {
         w.run_once(id, failed("no"));
         assert_eq!(w.state(id), StateName::Discarded);
         w.advance(60);
-        let job = job_of(&w.call(Command::Retry(at(id))));
+        let job = job_of(&w.call(Command::Retry { job: at(id), fresh: false }));
         assert_eq!((job.attempts, job.run, job.expires_at, job.finalized_at()), (0, RunNumber(1), None, None));
         assert_eq!(job.run_at, w.now());
         let job = w.run_once(id, completed());
@@ -257,7 +257,7 @@ fn a_retry_takes_the_counters_the_end_and_the_output_and_leaves_the_history() {
 fn a_retry_brings_a_scheduled_job_forward() {
     case(|w| {
         let id = w.enqueue(work_with(|s| s.delay = Some(Millis(3_600_000))));
-        w.call(Command::Retry(at(id)));
+        w.call(Command::Retry { job: at(id), fresh: false });
         assert_eq!(w.persisted().next_due, None);
         assert_eq!(w.claim(1), [id.0]);
     });
@@ -280,7 +280,7 @@ fn a_held_job_waits_for_its_release_then_for_its_time() {
 fn an_edit_moves_a_job_in_its_lane_and_in_time() {
     case(|w| {
         let [a, b, c] = [1, 2, 3].map(|_| w.enqueue(work()));
-        let edit = |id, edit| Command::Edit { job: at(id), edit };
+        let edit = |id, edit| Command::Edit { job: at(id), edit: Box::new(edit) };
         w.call(edit(c, Edit { priority: Some(Priority(-1)), ..Edit::default() }));
         let later = Time(START.0 + 100);
         let job = job_of(&w.call(edit(a, Edit { run_at: Some(later), ..Edit::default() })));
@@ -297,7 +297,7 @@ fn an_edit_moves_a_job_in_its_lane_and_in_time() {
 fn verbs_of_one_batch_see_each_other() {
     case(|w| {
         let id = w.enqueue(work());
-        let replies = w.batch(&[cancel(id), cancel(id), Command::Retry(at(id)), cancel(id)]);
+        let replies = w.batch(&[cancel(id), cancel(id), Command::Retry { job: at(id), fresh: false }, cancel(id)]);
         assert_eq!(replies.iter().map(changed).collect::<Vec<_>>(), [true, false, true, true]);
         assert_eq!(w.events(id), ["enqueued", "cancelled", "retried", "cancelled"]);
         assert_eq!(w.state(id), StateName::Cancelled);
@@ -314,7 +314,7 @@ fn a_job_that_comes_and_goes_in_one_batch_leaves_nothing_but_its_events() {
         let run = |id| runner_store::command::RunRef { at: at(id), run: RunNumber(1) };
         let done = Outcome::Completed { output: b"out".to_vec() };
         let new = JobId(old.0 + 1);
-        let delete = |id| Command::Delete { job: at(id), force: false };
+        let delete = |id| Command::Delete { job: at(id), force: false, cascade: false };
         w.batch(&[
             enqueue(vec![work()]),
             claim(BOOT, 2, &[lane]),

@@ -89,6 +89,11 @@ expired never              early     early     early     no        early     no 
 expired started            early     early     early     no        early     no        no        no        no
 retried                    no        no        available available already   no        available available available
 retried ahead              no        no        available available already   no        available available available
+revived                    no        no        no        no        no        no        no        no        other
+revived by it              no        no        no        no        no        no        no        no        blocked
+revived by it ahead        no        no        no        no        no        no        no        no        blocked
+revived by it well         no        no        no        no        no        no        no        no        available
+revived by it badly        no        no        no        no        no        no        no        no        cancelled
 edited                     held      blocked   scheduled retryable available no        no        no        no
 edited to ahead            held      blocked   scheduled retryable scheduled no        no        no        no
 edited to at               held      blocked   available available available no        no        no        no
@@ -133,7 +138,8 @@ fn cell(next: &Result<Option<Job>, Rejection>) -> &'static str {
         Err(Rejection::NotDue { .. } | Rejection::NotExpired) => "early",
         Err(Rejection::NotWaiting(_)) => "other",
         Err(Rejection::Exists) => "exists",
-        Err(other @ (Rejection::Unknown | Rejection::Invalid(_) | Rejection::KeyReused)) => panic!("{other:?}"),
+        // The others are answers of batches, not of this function.
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -178,6 +184,14 @@ fn situation(row: &str, state: StateName) -> (Job, Event) {
         "cancel" => Event::CancelRequested { reason: None },
         "expired" => Event::Expired,
         "retried" => Event::Retried,
+        "revived" => {
+            let settled = match special {
+                "by it well" => vec![(DEPENDENCY, Verdict::Completed)],
+                "by it badly" => vec![(DEPENDENCY, Verdict::Discarded)],
+                _ => Vec::new(),
+            };
+            Event::Revived { dependency: DEPENDENCY, settled }
+        }
         "edited" => Event::Edited(Edit { run_at: to(special), priority: Some(Priority(5)), ..Edit::default() }),
         "deleted" => Event::Deleted { force: special == "by force" },
         outcome => {
@@ -193,6 +207,11 @@ fn special_job(mut job: Job, name: &str, special: &str) -> Job {
     match name {
         "released" | "due" | "retried" | "settled" if special.ends_with("ahead") => job.run_at = ahead,
         "released" | "due" if special == "at" => job.run_at = NOW,
+        "revived" if special.starts_with("by it") => {
+            if let State::Cancelled { reason, .. } = &mut job.state {
+                *reason = Reason::Dependency { job: DEPENDENCY, verdict: Verdict::Discarded };
+            }
+        }
         "expired" => {
             job.started = special == "started";
             job.expires_at = match special {
@@ -213,6 +232,9 @@ fn special_job(mut job: Job, name: &str, special: &str) -> Job {
             vec![waits_for(OTHER_DEPENDENCY, policy), waits_for(DEPENDENCY, policy)]
         }
         ("settled", _) => vec![settled(OTHER_DEPENDENCY), waits_for(DEPENDENCY, policy)],
+        ("revived", _) => {
+            vec![Dependency { settled: Some(Verdict::Discarded), ..waits_for(DEPENDENCY, policy) }]
+        }
         ("edited", _) if job.state == State::Blocked => vec![waits_for(DEPENDENCY, policy)],
         _ => Vec::new(),
     };

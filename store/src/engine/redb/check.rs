@@ -8,11 +8,11 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata
 use super::{Redb, damaged, engine_error, guarded, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
-use crate::command::CountKey;
-use crate::engine::{Dump, KeyRecord};
+use crate::command::{CountKey, Settings, Total, TotalKey};
+use crate::engine::{EVENT_BYTES_BESIDE, KeyRecord, KeyRef, Spread, UniqueRecord, total_differences};
 use crate::error::StoreError;
-use crate::index;
-use crate::job::{Job, JobRef, Seq};
+use crate::index::{self, Keys};
+use crate::job::{Job, JobId, JobRef, Seq};
 use crate::log::LogEntry;
 
 /// Where the log has left a job.
@@ -50,65 +50,17 @@ impl Redb {
         check_jobs(&view, &mut trails, trimmed, &mut report)?;
         check_parts(&view, &mut report)?;
         check_keys(&view, &mut report)?;
+        check_uniques(&view, &mut report)?;
+        check_small(&view, &mut report)?;
         for at in trails.keys() {
             report.find(|| format!("job {}: the log says that it is there, and it is not", at.job));
         }
         Ok(report)
     }
-
-    /// Everything that is kept.
-    ///
-    /// # Errors
-    /// The file could not be read.
-    pub fn dump(&self) -> Result<Dump, StoreError> {
-        guarded(|| self.copy())
-    }
-
-    fn copy(&self) -> Result<Dump, StoreError> {
-        let view = View(self.db.begin_read().map_err(engine_error)?);
-        let mut dump = Dump { counts: view.counts()?, names: view.names()?, ..Dump::default() };
-        let db = &view.0;
-        each(db.open_table(tables::JOBS), |key, row| {
-            dump.jobs.push(codec::job(row).map_err(|e| damaged("jobs", key, e))?);
-            Ok(())
-        })?;
-        each(db.open_table(tables::RUNS), |key, value| {
-            dump.runs.push((tables::run_of(key).0, codec::decode(value).map_err(|e| damaged("runs", key, e))?));
-            Ok(())
-        })?;
-        each(db.open_table(tables::PAYLOADS), |key, value| {
-            if let (at, Some(part)) = tables::payload_of(key) {
-                dump.payloads.push((at, part, value.to_vec()));
-            }
-            Ok(())
-        })?;
-        each(db.open_table(tables::LANES), |key, ()| {
-            dump.lanes.push(tables::lane_of(key));
-            Ok(())
-        })?;
-        each(db.open_table(tables::DUE), |key, ()| {
-            dump.due.push(tables::due_of(key));
-            Ok(())
-        })?;
-        each(db.open_table(tables::LISTS), |key, ()| {
-            dump.lists.push(tables::list_of(key));
-            Ok(())
-        })?;
-        each(db.open_table(tables::KEYS), |key, value| {
-            dump.keys.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("keys", key, e))?));
-            Ok(())
-        })?;
-        each(db.open_table(tables::LOG), |key, value| {
-            dump.log.push(codec::decode(value).map_err(|e| damaged("log", key, e))?);
-            Ok(())
-        })?;
-        dump.next_job = crate::job::JobId(number(&view, tables::NEXT_JOB)?);
-        Ok(dump)
-    }
 }
 
 /// Calls `see` with every entry of a table.
-fn each<const N: usize, V: redb::Value + 'static>(
+pub(super) fn each<const N: usize, V: redb::Value + 'static>(
     table: Result<ReadOnlyTable<&'static [u8; N], V>, redb::TableError>,
     mut see: impl for<'a> FnMut(&'a [u8; N], V::SelfType<'a>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
@@ -124,8 +76,11 @@ fn each<const N: usize, V: redb::Value + 'static>(
 fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail>, bool), StoreError> {
     let mut trails: HashMap<JobRef, Trail> = HashMap::new();
     let (mut first, mut last): (Option<Seq>, Option<Seq>) = (None, None);
+    let mut bytes = 0;
+    let restored = view.number(tables::RESTORED_SEQ)?.unwrap_or_default();
     each(view.0.open_table(tables::LOG), |key, value| {
         report.events += 1;
+        bytes += (value.len() + EVENT_BYTES_BESIDE) as u64;
         let entry: LogEntry = match codec::decode(value) {
             Ok(entry) => entry,
             Err(error) => {
@@ -135,24 +90,25 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
         };
         let seq = Seq(u64::from_be_bytes(*key));
         report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
-        report
-            .ensure(last.is_none_or(|last| last.0 + 1 == seq.0), || format!("event {seq}: the one before is missing"));
+        let follows = last.is_none_or(|last| last.0 + 1 == seq.0) || seq.0 == restored;
+        report.ensure(follows, || format!("event {seq}: the one before is missing"));
         first = first.or(Some(seq));
         last = Some(seq);
         follow(&mut trails, &entry, report);
         Ok(())
     })?;
+    let counted = view.number(tables::LOG_BYTES)?.unwrap_or_default();
+    report.ensure(bytes == counted, || format!("the log has {bytes} bytes and is counted as {counted}"));
     let next = number(view, tables::NEXT_SEQ)?;
     // A log that was trimmed to nothing still knows its next number.
-    let ends_well = last.is_none_or(|last| last.0 + 1 == next);
+    let ends_well = last.is_none_or(|last| last.0 + 1 == next) || next == restored;
     report.ensure(ends_well, || format!("the log should end before event {next}, and ends with {last:?}"));
     Ok((trails, first.map_or(next, |first| first.0) > 1))
 }
 
-/// A single number of the store.
-fn number(view: &View, name: &str) -> Result<u64, StoreError> {
-    let meta = view.0.open_table(tables::META).map_err(engine_error)?;
-    Ok(meta.get(name).map_err(engine_error)?.map_or(1, |n| n.value()))
+/// A number that begins with 1.
+pub(super) fn number(view: &View, name: &str) -> Result<u64, StoreError> {
+    Ok(view.number(name)?.unwrap_or(1))
 }
 
 fn follow(trails: &mut HashMap<JobRef, Trail>, entry: &LogEntry, report: &mut Report) {
@@ -186,10 +142,8 @@ fn check_jobs(
 ) -> Result<(), StoreError> {
     let next_job = number(view, tables::NEXT_JOB)?;
     let numbers: HashSet<u32> = view.names()?.into_iter().map(|(_, number)| number).collect();
-    let lanes = view.0.open_table(tables::LANES).map_err(engine_error)?;
-    let due = view.0.open_table(tables::DUE).map_err(engine_error)?;
-    let lists = view.0.open_table(tables::LISTS).map_err(engine_error)?;
-    let (mut in_lanes, mut in_due, mut in_lists) = (0, 0, 0);
+    let mut entries = Entries::open(view)?;
+    let uniques = view.0.open_table(tables::UNIQUES).map_err(engine_error)?;
     let mut counts: BTreeMap<CountKey, u64> = BTreeMap::new();
     each(view.0.open_table(tables::JOBS), |key, row| {
         report.jobs += 1;
@@ -216,30 +170,113 @@ fn check_jobs(
         report.ensure(named, || format!("job {}: its queue or its kind has no name", at.job));
         let keys = index::keys(&job);
         *counts.entry(index::count(&job)).or_default() += 1;
-        let listed = lists.get(&tables::list(&keys.list)).map_err(engine_error)?.is_some();
-        report.ensure(listed, || format!("job {}: is missing in the lists", at.job));
-        in_lists += u64::from(listed);
-        if let Some(key) = keys.lane {
-            let there = lanes.get(&tables::lane(&key)).map_err(engine_error)?.is_some();
-            report.ensure(there, || format!("job {}: is available and missing in its lane", at.job));
-            in_lanes += u64::from(there);
-        }
-        if let Some(key) = keys.due {
-            let there = due.get(&tables::due(&key)).map_err(engine_error)?.is_some();
-            report.ensure(there, || format!("job {}: waits for a time and is missing in the due index", at.job));
-            in_due += u64::from(there);
+        entries.check(&job, &keys, report)?;
+        if job.holds_key_by_state()
+            && let Some(hold) = &job.unique
+        {
+            let key = tables::key(KeyRef::of(job.tenant, &hold.key));
+            let there = uniques.get(&key).map_err(engine_error)?.is_some();
+            report.ensure(there, || format!("job {}: its unique key is nobody's", at.job));
         }
         Ok(())
     })?;
-    for (table, is, should_be) in [
-        ("lanes", lanes.len().map_err(engine_error)?, in_lanes),
-        ("due", due.len().map_err(engine_error)?, in_due),
-        ("lists", lists.len().map_err(engine_error)?, in_lists),
-    ] {
-        report.ensure(is == should_be, || format!("table {table}: has {is} entries, the rows have {should_be}"));
-    }
+    entries.check_numbers(report)?;
     let kept: BTreeMap<CountKey, u64> = view.counts()?.into_iter().collect();
     report.ensure(kept == counts, || "the counts are not the numbers of the rows".to_owned());
+    check_totals(view, &counts, report)
+}
+
+/// Every total is the sum of what it counts.
+fn check_totals(view: &View, counts: &BTreeMap<CountKey, u64>, report: &mut Report) -> Result<(), StoreError> {
+    let counted: Vec<(CountKey, i64)> = counts.iter().map(|(key, n)| (*key, n.cast_signed())).collect();
+    let mut totals: BTreeMap<TotalKey, i64> = total_differences(&counted).into_iter().collect();
+    each(view.0.open_table(tables::PAYLOADS), |key, bytes| {
+        let tenant = tables::payload_of(key).0.tenant;
+        *totals.entry(TotalKey { tenant, of: Total::Bytes }).or_default() += bytes.len() as i64;
+        Ok(())
+    })?;
+    totals.retain(|_, n| *n != 0);
+    let mut kept = BTreeMap::new();
+    each(view.0.open_table(tables::TOTALS), |key, n| {
+        kept.insert(tables::total_of(key), n.cast_signed());
+        Ok(())
+    })?;
+    report.ensure(kept == totals, || "the totals are not the sums of what they count".to_owned());
+    Ok(())
+}
+
+/// The index tables, and how many entries of each were found to be those of rows.
+struct Entries {
+    lanes: (ReadOnlyTable<&'static [u8; 31], ()>, u64),
+    due: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+    lists: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
+    expiry: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+    ended: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
+    waits: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
+    tags: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+}
+
+impl Entries {
+    fn open(view: &View) -> Result<Self, StoreError> {
+        let open = |error: redb::TableError| engine_error(error);
+        Ok(Self {
+            lanes: (view.0.open_table(tables::LANES).map_err(open)?, 0),
+            due: (view.0.open_table(tables::DUE).map_err(open)?, 0),
+            lists: (view.0.open_table(tables::LISTS).map_err(open)?, 0),
+            expiry: (view.0.open_table(tables::EXPIRY).map_err(open)?, 0),
+            ended: (view.0.open_table(tables::ENDED).map_err(open)?, 0),
+            waits: (view.0.open_table(tables::WAITS).map_err(open)?, 0),
+            tags: (view.0.open_table(tables::TAGS).map_err(open)?, 0),
+        })
+    }
+
+    /// The entries of one row are there.
+    fn check(&mut self, job: &Job, keys: &Keys, report: &mut Report) -> Result<(), StoreError> {
+        let id = job.id;
+        let Keys { lane, due, list, expiry, ended, waits, tags } = keys;
+        find(&mut self.lists, Some(tables::list(list)), id, "the lists", report)?;
+        find(&mut self.lanes, lane.as_ref().map(tables::lane), id, "its lane", report)?;
+        find(&mut self.due, due.as_ref().map(tables::due), id, "the due index", report)?;
+        find(&mut self.expiry, expiry.as_ref().map(tables::expiry), id, "the expiry index", report)?;
+        find(&mut self.ended, ended.as_ref().map(tables::ended), id, "the index of finished jobs", report)?;
+        find(&mut self.waits, waits.iter().map(tables::wait), id, "the index of those that wait", report)?;
+        find(&mut self.tags, tags.iter().map(tables::tag), id, "the index of tags", report)
+    }
+
+    /// There are no others.
+    fn check_numbers(&self, report: &mut Report) -> Result<(), StoreError> {
+        let numbers = [
+            ("lanes", self.lanes.0.len(), self.lanes.1),
+            ("due", self.due.0.len(), self.due.1),
+            ("lists", self.lists.0.len(), self.lists.1),
+            ("expiry", self.expiry.0.len(), self.expiry.1),
+            ("ended", self.ended.0.len(), self.ended.1),
+            ("waits", self.waits.0.len(), self.waits.1),
+            ("tags", self.tags.0.len(), self.tags.1),
+        ];
+        for (table, is, should_be) in numbers {
+            let is = is.map_err(engine_error)?;
+            report.ensure(is == should_be, || format!("table {table}: has {is} entries, the rows have {should_be}"));
+        }
+        Ok(())
+    }
+}
+
+fn find<const N: usize>(
+    table: &mut (ReadOnlyTable<&'static [u8; N], ()>, u64),
+    keys: impl IntoIterator<Item = [u8; N]>,
+    job: JobId,
+    place: &str,
+    report: &mut Report,
+) -> Result<(), StoreError>
+where
+    &'static [u8; N]: for<'a> redb::Key<SelfType<'a> = &'a [u8; N]>,
+{
+    for key in keys {
+        let there = table.0.get(&key).map_err(engine_error)?.is_some();
+        report.ensure(there, || format!("job {job}: is missing in {place}"));
+        table.1 += u64::from(there);
+    }
     Ok(())
 }
 
@@ -284,4 +321,56 @@ fn check_keys(view: &View, report: &mut Report) -> Result<(), StoreError> {
     let entries = until.len().map_err(engine_error)?;
     report.ensure(entries == there, || format!("table keys_until: has {entries} entries, the calls have {there}"));
     Ok(())
+}
+
+/// Every unique key is somebody's, or will be forgotten in its time.
+fn check_uniques(view: &View, report: &mut Report) -> Result<(), StoreError> {
+    let until = view.0.open_table(tables::UNIQUES_UNTIL).map_err(engine_error)?;
+    let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
+    let mut timed = 0;
+    each(view.0.open_table(tables::UNIQUES), |key, value| {
+        let record: UniqueRecord = match codec::decode(value) {
+            Ok(record) => record,
+            Err(error) => {
+                report.find(|| damaged("uniques", key, error).to_string());
+                return Ok(());
+            }
+        };
+        let at = tables::key_of(key);
+        if let Some(end) = record.until {
+            let found = until.get(&tables::key_until(at, end)).map_err(engine_error)?.is_some();
+            report.ensure(found, || format!("a unique key of job {} would never be forgotten", record.job));
+            timed += u64::from(found);
+            return Ok(());
+        }
+        let row = jobs.get(&tables::job(JobRef { tenant: at.tenant, job: record.job })).map_err(engine_error)?;
+        let job = row.and_then(|row| codec::job(row.value()).ok());
+        let holds = job.is_some_and(|job| {
+            job.holds_key_by_state() && job.unique.is_some_and(|hold| KeyRef::of(at.tenant, &hold.key) == at)
+        });
+        report.ensure(holds, || format!("a unique key is kept for job {}, which does not hold it", record.job));
+        Ok(())
+    })?;
+    let entries = until.len().map_err(engine_error)?;
+    report.ensure(entries == timed, || format!("table uniques_until: has {entries} entries, the keys have {timed}"));
+    Ok(())
+}
+
+/// Everything else decodes.
+fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
+    each(view.0.open_table(tables::SPREADS), |key, value| {
+        if let Err(error) = codec::decode::<Spread>(value) {
+            report.find(|| damaged("spreads", key, error).to_string());
+        }
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::SETTINGS), |key, value| {
+        match codec::decode::<Settings>(value) {
+            Ok(settings) => report.ensure(tables::setting(&settings.scope()) == *key, || {
+                format!("settings of {:?} stand where others should", settings.scope())
+            }),
+            Err(error) => report.find(|| damaged("settings", key, error).to_string()),
+        }
+        Ok(())
+    })
 }

@@ -1,10 +1,11 @@
 //! The default engine: one redb file, crash-safe, with one writer.
 //!
 //! A batch is one write transaction: opened by the first `prefetch`, ended by `persist`, durable when that returns. Nothing
-//! is kept between batches but the names, which are only ever added to. `tables` says how keys become bytes, `read` and
+//! is kept between batches but the names, which are only ever added to, and looked for anew where others were added. `tables` says how keys become bytes, `read` and
 //! `write` are the two directions, `check` compares everything with everything.
 
 mod check;
+mod dump;
 mod read;
 mod tables;
 mod write;
@@ -14,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, TableError, WriteTransaction};
 
 use super::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use crate::clock::Clock;
@@ -91,24 +92,17 @@ impl Redb {
     }
 
     fn with(path: &Path, db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
-        let mut names = HashMap::new();
-        let mut next_name = 1;
         let view = db.begin_read().map_err(engine_error)?;
-        let table = view.open_table(tables::NAMES).map_err(|error| match error {
+        view.open_table(tables::NAMES).map_err(|error| match error {
             TableError::Storage(error) => engine_error(error),
             other => StoreError::Foreign {
                 path: path.to_owned(),
                 why: format!("is a redb file, but not that of a store: {other}"),
             },
         })?;
-        for entry in table.iter().map_err(engine_error)? {
-            let (key, value) = entry.map_err(engine_error)?;
-            let number = u32::from_be_bytes(*key.value());
-            let name: Name = codec::decode(value.value()).map_err(|e| damaged("names", key.value(), e))?;
-            next_name = next_name.max(number + 1);
-            names.insert(name, number);
-        }
-        drop((table, view));
+        drop(view);
+        // Names are read with the first batch that needs one.
+        let (names, next_name) = (HashMap::new(), 1);
         Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit })
     }
 
@@ -126,13 +120,18 @@ impl Redb {
 impl Engine for Redb {
     fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
         let transaction = self.begin()?;
-        let now = self.clock.now();
-        let mut set = guarded(|| read::prefetch(&transaction, needs, now))?;
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let set = WorkingSet { now, uptime, ..WorkingSet::default() };
+        if !needs.names.is_empty() {
+            guarded(|| read::new_names(&transaction, &mut self.names, &mut self.next_name))?;
+        }
+        let mut set = guarded(|| read::prefetch(&transaction, needs, set))?;
         for name in &needs.names {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
             }
         }
+        guarded(|| read::queue_totals(&transaction, needs, |name| self.names.get(name).copied(), &mut set))?;
         set.next_name = self.next_name;
         self.transaction = Some(transaction);
         Ok(set)

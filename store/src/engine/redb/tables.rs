@@ -3,10 +3,10 @@
 
 use redb::TableDefinition;
 
-use crate::command::{CountKey, Lane, Part};
-use crate::engine::KeyRef;
-use crate::index::{DueKey, LaneKey, ListKey, Order};
-use crate::job::{JobId, JobRef, KindId, Priority, QueueId, RunNumber, StateName, TenantId, Time};
+use crate::command::{CountKey, Lane, Part, Scope, Total, TotalKey};
+use crate::engine::{KeyRef, Wait};
+use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, TagKey, WaitKey};
+use crate::job::{JobId, JobRef, KindId, QueueId, RunNumber, StateName, TenantId, Time};
 
 type Table<const N: usize, V> = TableDefinition<'static, &'static [u8; N], V>;
 
@@ -30,6 +30,24 @@ pub(super) const NAMES: Table<4, &[u8]> = TableDefinition::new("names");
 pub(super) const KEYS: Table<36, &[u8]> = TableDefinition::new("keys");
 /// until, tenant, SHA-256 of the key.
 pub(super) const KEYS_UNTIL: Table<44, ()> = TableDefinition::new("keys_until");
+/// `expires_at`, id, tenant.
+pub(super) const EXPIRY: Table<20, ()> = TableDefinition::new("expiry");
+/// tenant, final state, `finalized_at`, id.
+pub(super) const ENDED: Table<21, ()> = TableDefinition::new("ended");
+/// tenant, job that is waited for, how, job that waits.
+pub(super) const WAITS: Table<21, ()> = TableDefinition::new("waits");
+/// tenant, hash of a tag, id.
+pub(super) const TAGS: Table<20, ()> = TableDefinition::new("tags");
+/// tenant, SHA-256 of the unique key → whose it is.
+pub(super) const UNIQUES: Table<36, &[u8]> = TableDefinition::new("uniques");
+/// until, tenant, SHA-256 of the unique key.
+pub(super) const UNIQUES_UNTIL: Table<44, ()> = TableDefinition::new("uniques_until");
+/// tenant, id of a job whose dependents are being told → how it ended.
+pub(super) const SPREADS: Table<12, &[u8]> = TableDefinition::new("spreads");
+/// tenant, class, SHA-256 of the name → scope and settings.
+pub(super) const SETTINGS: Table<37, &[u8]> = TableDefinition::new("settings");
+/// tenant, class, queue → how much.
+pub(super) const TOTALS: Table<9, u64> = TableDefinition::new("totals");
 /// number → event.
 pub(super) const LOG: Table<8, &[u8]> = TableDefinition::new("log");
 /// Single numbers, by name.
@@ -39,6 +57,27 @@ pub(super) const META: TableDefinition<'static, &'static str, u64> = TableDefini
 pub(super) const NEXT_JOB: &str = "next_job";
 /// In [`META`]: the next number of the log.
 pub(super) const NEXT_SEQ: &str = "next_seq";
+/// In [`META`]: the next number of a name.
+pub(super) const NEXT_NAME: &str = "next_name";
+/// In [`META`]: bytes of the log.
+pub(super) const LOG_BYTES: &str = "log_bytes";
+/// In [`META`]: how often the store was restored.
+pub(super) const EPOCH: &str = "epoch";
+/// In [`META`]: the first number of the log since it was last restored.
+pub(super) const RESTORED_SEQ: &str = "restored_seq";
+/// In [`META`]: 1 while claims wait for an operator.
+pub(super) const PAUSED: &str = "paused";
+
+/// Calls a macro with the name of every table, so that none is forgotten where all are meant; [`META`] is beside them.
+macro_rules! for_each_table {
+    ($with:ident) => {
+        $with!(
+            JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
+            SPREADS SETTINGS TOTALS LOG
+        )
+    };
+}
+pub(super) use for_each_table;
 
 /// Writes the parts of a key, one after another.
 struct Packer<const N: usize> {
@@ -92,11 +131,6 @@ impl Unpacker<'_> {
     }
 }
 
-/// −32768 first: the sign bit flipped.
-fn ordered(priority: Priority) -> [u8; 2] {
-    (priority.0.cast_unsigned() ^ 0x8000).to_be_bytes()
-}
-
 pub(super) fn job(at: JobRef) -> [u8; 12] {
     Packer::new().put(at.tenant.0.to_be_bytes()).put(at.job.0.to_be_bytes()).done()
 }
@@ -137,12 +171,7 @@ fn lane_head(lane: Lane) -> [u8; 13] {
 }
 
 pub(super) fn lane(key: &LaneKey) -> [u8; 31] {
-    Packer::new()
-        .put(lane_head(key.lane))
-        .put(ordered(key.order.priority))
-        .put(key.order.run_at.0.to_be_bytes())
-        .put(key.order.id.0.to_be_bytes())
-        .done()
+    Packer::new().put(lane_head(key.lane)).put(key.order.place).put(key.order.id.0.to_be_bytes()).done()
 }
 
 /// The first and the last key that a lane can have.
@@ -160,11 +189,7 @@ pub(super) fn lane_of(key: &[u8; 31]) -> LaneKey {
             kind: KindId(key.u32()),
             suspect: key.flag(),
         },
-        order: Order {
-            priority: Priority((u16::from_be_bytes(key.take()) ^ 0x8000).cast_signed()),
-            run_at: Time(key.u64()),
-            id: JobId(key.u64()),
-        },
+        order: Order { place: key.take(), id: JobId(key.u64()) },
     }
 }
 
@@ -238,9 +263,95 @@ pub(super) fn key_until_of(key: &[u8; 44]) -> (KeyRef, Time) {
     (KeyRef { tenant: TenantId(key.u32()), hash: key.take() }, until)
 }
 
+pub(super) fn expiry(key: &ExpiryKey) -> [u8; 20] {
+    due(&DueKey { run_at: key.at, id: key.id, tenant: key.tenant })
+}
+
+pub(super) fn expiry_of(key: &[u8; 20]) -> ExpiryKey {
+    let DueKey { run_at, id, tenant } = due_of(key);
+    ExpiryKey { at: run_at, id, tenant }
+}
+
+pub(super) fn ended(key: &EndKey) -> [u8; 21] {
+    Packer::new()
+        .put(key.tenant.0.to_be_bytes())
+        .put([key.state as u8])
+        .put(key.at.0.to_be_bytes())
+        .put(key.id.0.to_be_bytes())
+        .done()
+}
+
+pub(super) fn ended_of(key: &[u8; 21]) -> EndKey {
+    let mut key = Unpacker(key);
+    EndKey { tenant: TenantId(key.u32()), state: key.state(), at: Time(key.u64()), id: JobId(key.u64()) }
+}
+
+pub(super) fn wait(key: &WaitKey) -> [u8; 21] {
+    Packer::new()
+        .put(key.tenant.0.to_be_bytes())
+        .put(key.on.0.to_be_bytes())
+        .put([key.wait as u8])
+        .put(key.id.0.to_be_bytes())
+        .done()
+}
+
+pub(super) fn wait_of(key: &[u8; 21]) -> WaitKey {
+    let mut key = Unpacker(key);
+    let (tenant, on) = (TenantId(key.u32()), JobId(key.u64()));
+    // A byte that is none reads as the last, which no row then agrees with.
+    let wait = match key.take() {
+        [0] => Wait::Waiting,
+        [1] => Wait::Named,
+        _ => Wait::EndedBy,
+    };
+    WaitKey { tenant, on, wait, id: JobId(key.u64()) }
+}
+
+pub(super) fn tag(key: &TagKey) -> [u8; 20] {
+    Packer::new().put(key.tenant.0.to_be_bytes()).put(key.hash.to_be_bytes()).put(key.id.0.to_be_bytes()).done()
+}
+
+pub(super) fn tag_of(key: &[u8; 20]) -> TagKey {
+    let mut key = Unpacker(key);
+    TagKey { tenant: TenantId(key.u32()), hash: key.u64(), id: JobId(key.u64()) }
+}
+
+pub(super) fn setting(scope: &Scope) -> [u8; 37] {
+    let (tenant, class, hash) = match scope {
+        Scope::Store => (0, 0, [0; 32]),
+        Scope::Tenant(tenant) => (tenant.0, 1, [0; 32]),
+        Scope::Queue(tenant, name) => (tenant.0, 2, crate::sha256(name.as_bytes())),
+    };
+    Packer::new().put(tenant.to_be_bytes()).put([class]).put(hash).done()
+}
+
+pub(super) fn total(key: TotalKey) -> [u8; 9] {
+    let (class, queue) = match key.of {
+        Total::Unfinished => (0, 0),
+        Total::UnfinishedIn(queue) => (1, queue.0),
+        Total::Completed => (2, 0),
+        Total::Bytes => (3, 0),
+    };
+    Packer::new().put(key.tenant.0.to_be_bytes()).put([class]).put(queue.to_be_bytes()).done()
+}
+
+pub(super) fn total_of(key: &[u8; 9]) -> TotalKey {
+    let mut key = Unpacker(key);
+    let tenant = TenantId(key.u32());
+    let [class] = key.take();
+    let of = match class {
+        0 => Total::Unfinished,
+        1 => Total::UnfinishedIn(QueueId(key.u32())),
+        2 => Total::Completed,
+        _ => Total::Bytes,
+    };
+    TotalKey { tenant, of }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{Priority, QueueOrder};
 
     #[test]
     fn the_order_of_the_bytes_is_the_order_of_the_keys() {
@@ -250,7 +361,8 @@ mod tests {
                 for priority in [i16::MIN, -1, 0, 1, i16::MAX] {
                     for (run_at, id) in [(0, 0), (0, 300), (255, 1), (256, 0), (u64::MAX, u64::MAX)] {
                         let lane = Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(2), suspect };
-                        let order = Order { priority: Priority(priority), run_at: Time(run_at), id: JobId(id) };
+                        let by = if suspect { QueueOrder::RunAt } else { QueueOrder::Priority };
+                        let order = Order::new(by, Priority(priority), Time(run_at), JobId(id));
                         keys.push(LaneKey { lane, order });
                     }
                 }
@@ -278,7 +390,21 @@ mod tests {
         let k = KeyRef { tenant: TenantId(3), hash: [8; 32] };
         assert_eq!(key_of(&key(k)), k);
         assert_eq!(key_until_of(&key_until(k, Time(4))), (k, Time(4)));
+        let e = ExpiryKey { at: Time(5), id: JobId(6), tenant: TenantId(7) };
+        assert_eq!(expiry_of(&expiry(&e)), e);
+        for wait in [Wait::Waiting, Wait::Named, Wait::EndedBy] {
+            let w = WaitKey { tenant: TenantId(1), on: JobId(2), wait, id: JobId(3) };
+            assert_eq!(wait_of(&super::wait(&w)), w);
+        }
+        let t = TagKey::new(at, "k", "v");
+        assert_eq!(tag_of(&tag(&t)), t);
+        for of in [Total::Unfinished, Total::UnfinishedIn(QueueId(5)), Total::Completed, Total::Bytes] {
+            let key = TotalKey { tenant: TenantId(9), of };
+            assert_eq!(total_of(&total(key)), key);
+        }
         for state in StateName::ALL {
+            let end = EndKey { tenant: TenantId(1), state, at: Time(2), id: JobId(3) };
+            assert_eq!(ended_of(&ended(&end)), end);
             let l = ListKey { tenant: TenantId(1), state, queue: QueueId(2), kind: KindId(3), id: JobId(4) };
             assert_eq!(list_of(&list(&l)), l);
             let lane = Lane { tenant: TenantId(1), queue: QueueId(2), kind: KindId(3), suspect: true };

@@ -1,0 +1,278 @@
+//! Everything that can be asked of the store, as data: commands change it, one transaction for many of them;
+//! queries read a consistent view. Replies and answers are data too.
+
+mod bulk;
+mod query;
+mod records;
+mod reply;
+mod settings;
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::EndKey;
+use crate::job::{
+    BootId, Edit, JobId, JobRef, JobSpec, KindId, Outcome, QueueId, RunNumber, RunSettings, TenantId, Time,
+};
+
+pub use self::bulk::{Bulk, BulkVerb};
+pub use self::query::{Answer, Events, JobsQuery, Query, Stored};
+pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
+pub use self::reply::{Enqueued, NeedsMerge, Reply};
+pub use self::settings::{Keep, QueueSettings, Scope, Settings, StoreSettings, TenantSettings};
+
+/// Bounds of commands and answers.
+pub mod limits {
+    /// Jobs in one list: what one transaction takes without stalling the others.
+    pub const LIST_JOBS_MAX: usize = 10_000;
+    /// Runs that one claim takes.
+    pub const CLAIM_RUNS_MAX: u32 = 1_024;
+    /// Jobs that become due in one step.
+    pub const DUE_JOBS_MAX: u32 = 4_096;
+    /// Runs of dead boots that are ended in one step.
+    pub const ENDED_RUNS_MAX: u32 = 1_000;
+    /// Jobs that learn in one step how what they waited for has ended.
+    pub const SETTLED_JOBS_MAX: u32 = 1_000;
+    /// Jobs that one step of a bulk verb looks at.
+    pub const BULK_JOBS_MAX: u32 = 1_000;
+    /// Finished jobs, expired jobs and events, each, that one sweep looks at.
+    pub const SWEPT_MAX: u32 = 2_048;
+    /// Ids reserved at once.
+    pub const RESERVED_IDS_MAX: u32 = 10_000;
+    /// Rows of one page of any answer.
+    pub const PAGE_ROWS_MAX: u32 = 1_000;
+    /// An idempotency key.
+    pub const KEY_BYTES_MAX: usize = 128;
+}
+
+/// A change that someone asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Accept a list of jobs, all or none.
+    Enqueue(Enqueue),
+    /// Take available jobs for runs.
+    Claim(Claim),
+    /// Record how a run ended, and what it staged.
+    Finish(Box<Finish>),
+    /// Give back a run whose handler was never entered.
+    HandBack(RunRef),
+    /// End runs that boots other than the living one hold, up to [`limits::ENDED_RUNS_MAX`]; repeat until none is left.
+    EndBoots(EndBoots),
+    /// Make available what is due, up to [`limits::DUE_JOBS_MAX`].
+    Due,
+    /// Cancel a job; a running one is flagged.
+    Cancel {
+        /// Which.
+        job: JobRef,
+        /// Why, in someone's words.
+        reason: Option<String>,
+    },
+    /// Release a held job.
+    Release(JobRef),
+    /// Run a job again.
+    Retry {
+        /// Which.
+        job: JobRef,
+        /// Without what an earlier run left to resume from.
+        fresh: bool,
+    },
+    /// Run again those that were cancelled because of a job, up to [`limits::SETTLED_JOBS_MAX`], and those that were
+    /// cancelled because of them with their own calls; repeat for each that changed.
+    Revive(JobRef),
+    /// Change a job that neither runs nor has ended.
+    Edit {
+        /// Which.
+        job: JobRef,
+        /// How.
+        edit: Box<Edit>,
+    },
+    /// Remove a job and everything about it.
+    Delete {
+        /// Which.
+        job: JobRef,
+        /// Also while it runs.
+        force: bool,
+        /// Also while others wait for it: their edges settle as deleted.
+        cascade: bool,
+    },
+    /// Take exactly this job for a run, now, whatever it would wait for but dependencies and a hold.
+    Start {
+        /// Which.
+        job: JobRef,
+        /// Who will run it.
+        holder: BootId,
+    },
+    /// Keep what a later run may resume from, while the run goes on.
+    Checkpoint {
+        /// The run that speaks.
+        run: RunRef,
+        /// What to keep, up to [`CHECKPOINT_BYTES_MAX`](crate::job::limits::CHECKPOINT_BYTES_MAX).
+        bytes: Vec<u8>,
+    },
+    /// One step of a verb on every job that a filter matches.
+    Bulk(Box<Bulk>),
+    /// Tell jobs how what they waited for has ended, up to [`limits::SETTLED_JOBS_MAX`]. The writer says this to itself.
+    Settle,
+    /// Remove what has been kept long enough, and discard what has expired. The writer says this to itself.
+    Sweep(Sweep),
+    /// Change what holds for the store, a tenant or a queue.
+    Set(Box<Settings>),
+    /// Let jobs be claimed again after the store was restored.
+    Resume,
+    /// Set ids aside for jobs that runs will stage.
+    ReserveIds {
+        /// How many, up to [`limits::RESERVED_IDS_MAX`].
+        n: u32,
+    },
+}
+
+/// See [`Command::Enqueue`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueue {
+    /// Whose jobs.
+    pub tenant: TenantId,
+    /// Makes the call safe to repeat.
+    pub key: Option<IdempotencyKey>,
+    /// The jobs, 1 to [`limits::LIST_JOBS_MAX`].
+    pub jobs: Vec<JobSpec>,
+    /// What the caller's side made of args that had to be merged: the answers to [`Reply::NeedsMerge`].
+    pub merged: Vec<Merged>,
+}
+
+impl Enqueue {
+    /// A call without a key.
+    #[must_use]
+    pub fn new(tenant: TenantId, jobs: Vec<JobSpec>) -> Self {
+        Self { tenant, key: None, jobs, merged: Vec::new() }
+    }
+}
+
+/// Merged args, for a holder that has not changed since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// Of which job of the list.
+    pub position: u32,
+    /// Which job holds the key.
+    pub holder: JobId,
+    /// What the holder was when its args were read.
+    pub version: u64,
+    /// The holder's new args.
+    pub args: Vec<u8>,
+}
+
+/// See [`Command::Sweep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// Go on among the finished jobs after this one; none: from the first.
+    pub after: Option<EndKey>,
+    /// How many jobs may be removed, expire, be forgotten: of each, up to [`limits::SWEPT_MAX`]; and four times as many
+    /// events.
+    pub budget: u32,
+}
+
+/// A caller's own name for a call: repeated with the same request, it answers the same and does nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The name, up to [`limits::KEY_BYTES_MAX`].
+    pub key: String,
+    /// SHA-256 of the request as it was made, before defaults and relative times.
+    pub request: [u8; 32],
+}
+
+/// See [`Command::Claim`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who will run them.
+    pub holder: BootId,
+    /// Runs in all, up to [`limits::CLAIM_RUNS_MAX`].
+    pub max: u32,
+    /// From where; what comes first by (priority, `run_at`, id) among all heads is taken first.
+    pub grants: Vec<Grant>,
+}
+
+/// How many runs a lane may start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Which lane.
+    pub lane: Lane,
+    /// How many.
+    pub max: u32,
+}
+
+/// The ordered jobs of one tenant, queue and kind that are available now. Suspects stand in lanes of their own, so that
+/// they can be started one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lane {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which queue.
+    pub queue: QueueId,
+    /// Which kind.
+    pub kind: KindId,
+    /// Whether these are the jobs that a crash stands behind.
+    pub suspect: bool,
+}
+
+/// One run of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunRef {
+    /// Which job.
+    pub at: JobRef,
+    /// Which of its runs.
+    pub run: RunNumber,
+}
+
+/// See [`Command::Finish`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// The run that speaks.
+    pub run: RunRef,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What holds where the job states nothing of its own.
+    pub settings: RunSettings,
+    /// What the record of the run keeps.
+    pub measured: Measured,
+    /// Jobs to enqueue with it, if it completed, snoozed or was discarded by its handler. Their ids were reserved.
+    pub staged: Vec<StagedJob>,
+    /// What a later run may resume from; none: unchanged.
+    pub checkpoint: Option<Vec<u8>>,
+    /// Merged args, for staged jobs whose unique key is held; positions are those in `staged`.
+    pub merged: Vec<Merged>,
+}
+
+/// A job that a run enqueues with its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedJob {
+    /// A reserved id.
+    pub id: JobId,
+    /// The job.
+    pub spec: JobSpec,
+}
+
+/// What the runtime measured of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// When the handler was entered.
+    pub started_at: Option<Time>,
+    /// When it was left; none: when that is recorded.
+    pub finished_at: Option<Time>,
+    /// Fuel used.
+    pub fuel: u64,
+    /// The most linear memory held at once.
+    pub memory_peak_bytes: u64,
+    /// SHA-256 of the plugin that ran.
+    pub plugin: Option<[u8; 32]>,
+    /// The last progress that the handler reported: 0 to 100, and its words.
+    pub progress: Option<(u8, String)>,
+}
+
+/// See [`Command::EndBoots`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndBoots {
+    /// The boot whose runs go on.
+    pub living: BootId,
+    /// Runs whose handler may have been running when their boot died.
+    pub started: Vec<RunRef>,
+    /// What holds for kinds whose jobs state nothing of their own; others get the defaults.
+    pub settings: Vec<(KindId, RunSettings)>,
+}

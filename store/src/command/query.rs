@@ -1,0 +1,104 @@
+//! Questions about a consistent view, and their answers. Every answer is a bounded page.
+
+use super::{CountKey, Enqueued, Name, Part, RunRecord, Scope, Settings};
+use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
+use crate::log::LogEntry;
+
+/// A question about a consistent view. Every answer is a bounded page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// One job.
+    Job(JobRef),
+    /// A part of a job that lives apart from its row.
+    Payload(JobRef, Part),
+    /// The records of a job's runs, first run first.
+    Runs(JobRef),
+    /// A page of a tenant's jobs, newest first.
+    Jobs(JobsQuery),
+    /// How many jobs there are, by tenant, queue, kind and state.
+    Counts,
+    /// Every name and its number.
+    Names,
+    /// A page of the log, from this number on.
+    Events {
+        /// The first number wanted.
+        since: Seq,
+        /// How many at most.
+        limit: u32,
+    },
+    /// When the next job becomes due.
+    NextDue,
+    /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
+    Key(TenantId, String),
+    /// Which job a unique key belongs to.
+    Unique(TenantId, String),
+    /// What holds for the store, a tenant or a queue: what was set, or the defaults.
+    Settings(Scope),
+    /// Figures of the store as a whole.
+    Stored,
+}
+
+/// See [`Query::Jobs`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobsQuery {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Only of this state.
+    pub state: Option<StateName>,
+    /// Only of this queue.
+    pub queue: Option<QueueId>,
+    /// Only of this kind.
+    pub kind: Option<KindId>,
+    /// Only jobs with this tag.
+    pub tag: Option<(String, String)>,
+    /// Only jobs before this id: the last of the page before.
+    pub before: Option<JobId>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// The answer to a [`Query`], under the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is documented at the variant of `Query` that has its name")]
+#[expect(clippy::large_enum_variant, reason = "one is made for each query and taken apart at once, never kept")]
+pub enum Answer {
+    Job(Option<Job>),
+    Payload(Option<Vec<u8>>),
+    Runs(Vec<RunRecord>),
+    Jobs(Vec<Job>),
+    Counts(Vec<(CountKey, u64)>),
+    Names(Vec<(Name, u32)>),
+    Events(Events),
+    NextDue(Option<Time>),
+    Key(Option<(Time, Vec<Enqueued>)>),
+    Unique(Option<(JobId, Option<Time>)>),
+    Settings(Settings),
+    Stored(Stored),
+}
+
+/// A page of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Its events, in order.
+    pub entries: Vec<LogEntry>,
+    /// The first number that is still there; where the log is empty, the next one. Whoever asks for an earlier one has
+    /// missed events.
+    pub oldest: Seq,
+    /// The next number to be given out.
+    pub next: Seq,
+    /// The first number since the store was last restored; 0: it never was. Earlier numbers are of another history.
+    pub restored: Seq,
+}
+
+/// Figures of the store as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// How often it was restored.
+    pub epoch: u64,
+    /// Whether claims wait for an operator, as they do after a restore.
+    pub paused: bool,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Finished jobs whose dependents are being told.
+    pub settling: u64,
+}

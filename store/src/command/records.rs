@@ -1,0 +1,116 @@
+//! What is stored and asked for beside a job's row.
+
+use serde::{Deserialize, Serialize};
+
+use super::Lane;
+use crate::job::{BootId, JobId, OutcomeName, QueueId, RunNumber, StateName, TenantId, Time};
+
+/// The parts of a job that live apart from its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Part {
+    /// What the handler gets.
+    Args = 0,
+    /// What the handler returned.
+    Output = 1,
+    /// What a later run resumes from.
+    Checkpoint = 2,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Args, Self::Output, Self::Checkpoint];
+}
+
+/// How a run went. The last [`RUNS_KEPT`](crate::job::limits::RUNS_KEPT) of a job are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Which run.
+    pub run: RunNumber,
+    /// When its handler was entered; none if it never was.
+    pub started_at: Option<Time>,
+    /// When its handler was left; where that is not known, when its end was recorded.
+    pub finished_at: Time,
+    /// How it ended.
+    pub outcome: OutcomeName,
+    /// Why it did not complete; cut at 16 KiB.
+    pub error: Option<String>,
+    /// The guest's frames; cut at 64 KiB.
+    pub trace: Option<String>,
+    /// Fuel used.
+    pub fuel: u64,
+    /// The most linear memory held at once.
+    pub memory_peak_bytes: u64,
+    /// SHA-256 of the plugin that ran.
+    pub plugin: Option<[u8; 32]>,
+    /// The boot that held the run.
+    pub node: Option<BootId>,
+    /// The last progress that the handler reported: 0 to 100, and its words, cut at 256 bytes.
+    pub progress: Option<(u8, String)>,
+    /// Jobs that it staged and that did not come into being as they were staged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<StagedFate>,
+}
+
+/// What became of a staged job that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFate {
+    /// The id that it was given.
+    pub id: JobId,
+    /// The job that held its unique key, and was kept or changed instead; none: it was dropped.
+    pub joined: Option<JobId>,
+    /// Why it was dropped.
+    pub why: Option<String>,
+}
+
+/// What is added up, per tenant: maintained as differences, never scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TotalKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of what.
+    pub of: Total,
+}
+
+/// See [`TotalKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Total {
+    /// Jobs that have not ended.
+    Unfinished,
+    /// The same, of one queue.
+    UnfinishedIn(QueueId),
+    /// Jobs that completed.
+    Completed,
+    /// Bytes of args, outputs and checkpoints.
+    Bytes,
+}
+
+/// What a name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum NameClass {
+    /// A queue.
+    Queue = 0,
+    /// A kind.
+    Kind = 1,
+}
+
+/// A name within a tenant. It stands for a number, for ever, so that keys have fixed widths.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Name {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of what.
+    pub class: NameClass,
+    /// The word.
+    pub name: String,
+}
+
+/// What is counted: maintained as differences, never scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CountKey {
+    /// Tenant, queue, kind, and whether the jobs are suspects.
+    pub lane: Lane,
+    /// Their state.
+    pub state: StateName,
+}

@@ -1,0 +1,267 @@
+//! An engine that keeps everything in memory: for tests, and for `--store memory`, where jobs need not outlive the
+//! process. Written independently of the file's tables, so that the two can be compared.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use super::{
+    Change, Dump, EVENT_BYTES_BESIDE, Engine, KeyRecord, KeyRef, Needs, Persisted, Reader, Snapshot, Spread,
+    UniqueRecord, WorkingSet, count_differences, total_differences,
+};
+use crate::clock::Clock;
+use crate::command::{CountKey, Lane, Name, Part, RunRecord, Scope, Settings, Total, TotalKey};
+use crate::error::StoreError;
+use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, TagKey, WaitKey};
+use crate::job::{Job, JobId, JobRef, RunNumber, Seq, Time};
+use crate::log::LogEntry;
+
+/// See the module.
+pub struct Memory {
+    clock: Clock,
+    tables: Arc<RwLock<Tables>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    jobs: BTreeMap<JobRef, Arc<Job>>,
+    payloads: BTreeMap<(JobRef, Part), Vec<u8>>,
+    runs: BTreeMap<(JobRef, RunNumber), RunRecord>,
+    lanes: BTreeMap<Lane, BTreeSet<Order>>,
+    due: BTreeSet<DueKey>,
+    expiry: BTreeSet<ExpiryKey>,
+    ended: BTreeSet<EndKey>,
+    waits: BTreeSet<WaitKey>,
+    tags: BTreeSet<TagKey>,
+    uniques: BTreeMap<KeyRef, UniqueRecord>,
+    uniques_until: BTreeSet<(Time, KeyRef)>,
+    spreads: BTreeMap<JobRef, Spread>,
+    settings: BTreeMap<Scope, Settings>,
+    totals: BTreeMap<TotalKey, u64>,
+    counts: BTreeMap<CountKey, u64>,
+    names: BTreeMap<Name, u32>,
+    keys: BTreeMap<KeyRef, KeyRecord>,
+    keys_until: BTreeSet<(Time, KeyRef)>,
+    log: BTreeMap<Seq, LogEntry>,
+    log_bytes: u64,
+    paused: bool,
+    next_job: u64,
+    next_seq: u64,
+}
+
+impl Memory {
+    /// An empty store.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let tables = Tables { next_job: 1, next_seq: 1, ..Tables::default() };
+        Self { clock, tables: Arc::new(RwLock::new(tables)) }
+    }
+
+    /// Everything that is kept.
+    #[must_use]
+    pub fn dump(&self) -> Dump {
+        self.tables().dump()
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Engine for Memory {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        Ok(self.tables().prefetch(needs, self.clock.now(), self.clock.uptime()))
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        let mut tables = self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for change in changes {
+            tables.apply(change);
+        }
+        let counts = count_differences(changes);
+        for (key, difference) in &counts {
+            let count = tables.counts.entry(*key).or_default();
+            *count = count.checked_add_signed(*difference).expect("no count falls below zero");
+        }
+        tables.counts.retain(|_, n| *n > 0);
+        for (key, difference) in total_differences(&counts) {
+            tables.add_to(key, difference);
+        }
+        Ok(Persisted {
+            last_seq: Seq(tables.next_seq - 1),
+            counts,
+            next_due: tables.due.first().map(|key| key.run_at),
+            paused: tables.paused,
+        })
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(View(Arc::clone(&self.tables)))
+    }
+}
+
+/// The moment of each read: a memory store never makes a writer wait for a reader's second question.
+struct View(Arc<RwLock<Tables>>);
+
+impl Reader for View {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Job { before, after, row: _ } => self.apply_job(before.as_ref(), after.as_ref()),
+            Change::Event(entry) => {
+                let entry = LogEntry { seq: Seq(self.next_seq), ..entry.clone() };
+                self.next_seq += 1;
+                self.log_bytes += event_bytes(&entry);
+                self.log.insert(entry.seq, entry);
+            }
+            Change::Payload(at, part, bytes) => self.put_payload(*at, *part, bytes.clone()),
+            Change::Run(at, record) => {
+                self.runs.insert((*at, record.run), (**record).clone());
+                let old = RunNumber(record.run.0.saturating_sub(crate::job::limits::RUNS_KEPT));
+                self.runs.remove(&(*at, old));
+            }
+            Change::Name(name, number) => _ = self.names.insert(name.clone(), *number),
+            Change::Key(at, record) => {
+                self.keys.insert(*at, record.clone());
+                self.keys_until.insert((record.until, *at));
+            }
+            Change::ForgetKey(at, until) => {
+                self.keys.remove(at);
+                self.keys_until.remove(&(*until, *at));
+            }
+            Change::Unique(at, Some(record)) => {
+                self.uniques.insert(*at, *record);
+                self.uniques_until.extend(record.until.map(|until| (until, *at)));
+            }
+            Change::Unique(at, None) => _ = self.uniques.remove(at),
+            Change::UniqueUntil(at, until) => _ = self.uniques_until.remove(&(*until, *at)),
+            Change::Spread(at, Some(spread)) => _ = self.spreads.insert(*at, *spread),
+            Change::Spread(at, None) => _ = self.spreads.remove(at),
+            Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
+            Change::Paused(paused) => self.paused = *paused,
+            Change::TrimLog(before) => {
+                let kept = self.log.split_off(before);
+                let gone = std::mem::replace(&mut self.log, kept);
+                self.log_bytes -= gone.values().map(event_bytes).sum::<u64>();
+            }
+            Change::NextJob(id) => self.next_job = id.0,
+        }
+    }
+
+    fn apply_job(&mut self, before: Option<&Arc<Job>>, after: Option<&Arc<Job>>) {
+        if let Some(job) = before {
+            self.remove_entries(&index::keys(job));
+        }
+        if let Some(job) = after {
+            self.insert_entries(index::keys(job));
+            self.jobs.insert(job.at(), Arc::clone(job));
+        } else if let Some(job) = before {
+            let at = job.at();
+            self.jobs.remove(&at);
+            for part in Part::ALL {
+                self.put_payload(at, part, None);
+            }
+            let runs: Vec<_> =
+                self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX))).map(|(k, _)| *k).collect();
+            for key in runs {
+                self.runs.remove(&key);
+            }
+        }
+    }
+
+    fn remove_entries(&mut self, keys: &Keys) {
+        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        if let Some(key) = lane
+            && let Some(orders) = self.lanes.get_mut(&key.lane)
+        {
+            orders.remove(&key.order);
+            if orders.is_empty() {
+                self.lanes.remove(&key.lane);
+            }
+        }
+        due.iter().for_each(|key| _ = self.due.remove(key));
+        expiry.iter().for_each(|key| _ = self.expiry.remove(key));
+        ended.iter().for_each(|key| _ = self.ended.remove(key));
+        waits.iter().for_each(|key| _ = self.waits.remove(key));
+        tags.iter().for_each(|key| _ = self.tags.remove(key));
+    }
+
+    fn insert_entries(&mut self, keys: Keys) {
+        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        if let Some(key) = lane {
+            self.lanes.entry(key.lane).or_default().insert(key.order);
+        }
+        self.due.extend(due);
+        self.expiry.extend(expiry);
+        self.ended.extend(ended);
+        self.waits.extend(waits);
+        self.tags.extend(tags);
+    }
+
+    fn put_payload(&mut self, at: JobRef, part: Part, bytes: Option<Vec<u8>>) {
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, |bytes| bytes.len() as i64);
+        let new = size(&bytes);
+        let old = match bytes {
+            Some(bytes) => self.payloads.insert((at, part), bytes),
+            None => self.payloads.remove(&(at, part)),
+        };
+        self.add_to(TotalKey { tenant: at.tenant, of: Total::Bytes }, new - size(&old));
+    }
+
+    fn add_to(&mut self, key: TotalKey, difference: i64) {
+        let total = self.totals.entry(key).or_default();
+        *total = total.checked_add_signed(difference).expect("no total falls below zero");
+        if *total == 0 {
+            self.totals.remove(&key);
+        }
+    }
+
+    fn dump(&self) -> Dump {
+        let lane_keys = |(lane, orders): (&Lane, &BTreeSet<Order>)| {
+            let lane = *lane;
+            orders.iter().map(move |order| index::LaneKey { lane, order: *order }).collect::<Vec<_>>()
+        };
+        let mut lists: Vec<_> = self.jobs.values().map(|job| index::keys(job).list).collect();
+        lists.sort_unstable();
+        Dump {
+            jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
+            payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
+            runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),
+            lanes: self.lanes.iter().flat_map(lane_keys).collect(),
+            due: self.due.iter().copied().collect(),
+            expiry: self.expiry.iter().copied().collect(),
+            ended: self.ended.iter().copied().collect(),
+            waits: self.waits.iter().copied().collect(),
+            tags: self.tags.iter().copied().collect(),
+            uniques: self.uniques.iter().map(|(key, record)| (*key, *record)).collect(),
+            spreads: self.spreads.iter().map(|(at, spread)| (*at, *spread)).collect(),
+            settings: self.settings.iter().map(|(scope, settings)| (scope.clone(), settings.clone())).collect(),
+            totals: self.totals.iter().map(|(key, n)| (*key, *n)).collect(),
+            paused: self.paused,
+            log_bytes: self.log_bytes,
+            lists,
+            counts: self.counts.iter().map(|(key, n)| (*key, *n)).collect(),
+            names: self.dump_names(),
+            keys: self.keys.iter().map(|(at, record)| (*at, record.clone())).collect(),
+            log: self.log.values().cloned().collect(),
+            next_job: JobId(self.next_job),
+        }
+    }
+
+    fn dump_names(&self) -> Vec<(Name, u32)> {
+        let mut names: Vec<_> = self.names.iter().map(|(name, number)| (name.clone(), *number)).collect();
+        names.sort_unstable_by_key(|(_, number)| *number);
+        names
+    }
+}
+
+/// What an event counts in the log: as if it were in the file, so that both are trimmed alike.
+fn event_bytes(entry: &LogEntry) -> u64 {
+    (entry.encoded_at(entry.seq).len() + EVENT_BYTES_BESIDE) as u64
+}

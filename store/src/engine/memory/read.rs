@@ -1,0 +1,276 @@
+//! Reading from memory: what a batch may touch, and the answers to queries.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{Tables, View, event_bytes};
+use crate::command::{
+    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Stored, Sweep, Total, TotalKey, limits,
+};
+use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, Wait, WorkingSet};
+use crate::error::StoreError;
+use crate::index::{self, DueKey, EndKey, Order, WaitKey};
+use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
+
+impl Tables {
+    pub(super) fn prefetch(&self, needs: &Needs, now: Time, uptime: Millis) -> WorkingSet {
+        let mut set = WorkingSet {
+            now,
+            uptime,
+            paused: self.paused,
+            next_job: JobId(self.next_job),
+            next_name: self.names.len() as u32 + 1,
+            ..WorkingSet::default()
+        };
+        let mut wanted: Vec<JobRef> = needs.jobs.iter().copied().collect();
+        for (lane, max) in &needs.lanes {
+            let orders = self.lanes.get(lane);
+            let max = *max as usize;
+            let at = |order: &Order| JobRef { tenant: lane.tenant, job: order.id };
+            let jobs: Vec<JobRef> = orders.into_iter().flatten().take(max).map(at).collect();
+            wanted.extend(&jobs);
+            set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, std::collections::BTreeSet::len) <= max });
+        }
+        let due = self.due.iter().take_while(|key| key.run_at <= now).take(needs.due as usize);
+        set.due = due.map(DueKey::at).collect();
+        wanted.extend(&set.due);
+        self.find_dead(needs, &mut set);
+        wanted.extend(&set.dead);
+        set.pages = needs.pages.iter().map(|query| self.jobs(query).iter().map(|job| job.at()).collect()).collect();
+        wanted.extend(set.pages.iter().flatten());
+        wanted.into_iter().for_each(|at| self.put(at, &mut set));
+        set.runs = needs.runs.iter().map(|at| (*at, self.runs(*at))).collect();
+        for name in &needs.names {
+            if let Some(number) = self.names.get(name) {
+                set.names.insert(name.clone(), *number);
+            }
+        }
+        for key in &needs.keys {
+            if let Some(record) = self.keys.get(key) {
+                set.keys.insert(*key, record.clone());
+            }
+        }
+        let expired = self.keys_until.iter().take(needs.expired_keys as usize).filter(|(until, _)| *until <= now);
+        set.expired_keys = expired.map(|(until, key)| (*key, *until)).collect();
+        self.find_uniques(needs, &mut set);
+        needs.scopes.iter().for_each(|scope| self.put_scope(scope, &mut set));
+        self.find_settling(needs.settling as usize, &mut set);
+        self.find_ended_by(needs, &mut set);
+        if let Some(sweep) = needs.sweep {
+            self.find_swept(sweep, &mut set);
+        }
+        set
+    }
+
+    /// A row, and what there is to know of it.
+    fn put(&self, at: JobRef, set: &mut WorkingSet) {
+        let Some(job) = self.jobs.get(&at) else { return };
+        set.jobs.insert(at, Arc::clone(job));
+        let first = WaitKey { tenant: at.tenant, on: at.job, wait: Wait::Waiting, id: JobId(0) };
+        if let Some(key) = self.waits.range(first..).next().filter(|key| key.tenant == at.tenant && key.on == at.job) {
+            set.waits.insert(at, key.wait);
+        }
+        if let Some(spread) = self.spreads.get(&at) {
+            set.settling.insert(at, *spread);
+        }
+        if let Some(hold) = &job.unique {
+            let key = KeyRef::of(at.tenant, &hold.key);
+            set.uniques.extend(self.uniques.get(&key).map(|record| (key, *record)));
+        }
+    }
+
+    fn put_scope(&self, scope: &Scope, set: &mut WorkingSet) {
+        if let Some(settings) = self.settings.get(scope) {
+            set.settings.insert(scope.clone(), settings.clone());
+        }
+        let of = |tenant: TenantId, of: Total| {
+            self.totals.get(&TotalKey { tenant, of }).map(|n| (TotalKey { tenant, of }, *n))
+        };
+        match scope {
+            Scope::Store => {}
+            Scope::Tenant(tenant) => {
+                let totals = [Total::Unfinished, Total::Completed, Total::Bytes];
+                set.totals.extend(totals.into_iter().filter_map(|total| of(*tenant, total)));
+            }
+            Scope::Queue(tenant, name) => {
+                let name = Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() };
+                let number = self.names.get(&name);
+                set.totals.extend(number.and_then(|queue| of(*tenant, Total::UnfinishedIn(QueueId(*queue)))));
+            }
+        }
+    }
+
+    fn find_dead(&self, needs: &Needs, set: &mut WorkingSet) {
+        let Some((living, max)) = needs.dead else { return };
+        let of_the_dead = |job: &&Arc<Job>| match &job.state {
+            State::Running(lease) => lease.holder != Holder::Node(living) && matches!(lease.holder, Holder::Node(_)),
+            _ => false,
+        };
+        let mut dead: Vec<_> = self.jobs.values().filter(of_the_dead).collect();
+        dead.sort_by_key(|job| index::keys(job).list);
+        set.dead = dead.into_iter().take(max as usize).map(|job| job.at()).collect();
+    }
+
+    fn find_uniques(&self, needs: &Needs, set: &mut WorkingSet) {
+        for (key, with_args) in &needs.uniques {
+            let Some(record) = self.uniques.get(key) else { continue };
+            set.uniques.insert(*key, *record);
+            let holder = JobRef { tenant: key.tenant, job: record.job };
+            self.put(holder, set);
+            if *with_args && let Some(args) = self.payloads.get(&(holder, crate::command::Part::Args)) {
+                set.args.insert(holder, args.clone());
+            }
+        }
+    }
+
+    /// The jobs that depend so on `at`, up to `max`; and whether these are all.
+    fn dependents(&self, at: JobRef, wait: Wait, max: usize) -> (Vec<JobId>, bool) {
+        let key = |id| WaitKey { tenant: at.tenant, on: at.job, wait, id: JobId(id) };
+        let mut ids = self.waits.range(key(0)..=key(u64::MAX)).map(|key| key.id);
+        let first: Vec<JobId> = ids.by_ref().take(max).collect();
+        (first, ids.next().is_none())
+    }
+
+    fn find_settling(&self, max: usize, set: &mut WorkingSet) {
+        set.settling_all = true;
+        if max == 0 {
+            return;
+        }
+        let mut left = max;
+        let mut open: VecDeque<(JobRef, bool)> = VecDeque::new();
+        for (at, spread) in &self.spreads {
+            if left == 0 {
+                set.settling_all = false;
+                return;
+            }
+            set.settling.insert(*at, *spread);
+            open.push_back((*at, spread.deep));
+            while let Some((at, deep)) = open.pop_front() {
+                if left == 0 || set.waiting.contains_key(&at) {
+                    continue;
+                }
+                let (ids, all) = self.dependents(at, Wait::Waiting, left);
+                left -= ids.len();
+                for id in &ids {
+                    let dependent = JobRef { tenant: at.tenant, job: *id };
+                    self.put(dependent, set);
+                    if deep {
+                        open.push_back((dependent, true));
+                    }
+                }
+                set.waiting.insert(at, (ids, all));
+            }
+        }
+    }
+
+    fn find_ended_by(&self, needs: &Needs, set: &mut WorkingSet) {
+        for (at, max) in &needs.ended_by {
+            let (ids, all) = self.dependents(*at, Wait::EndedBy, *max as usize);
+            for id in &ids {
+                let dependent = JobRef { tenant: at.tenant, job: *id };
+                self.put(dependent, set);
+                let edges = self.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
+                edges.iter().for_each(|edge| self.put(JobRef { tenant: at.tenant, job: edge.job }, set));
+            }
+            set.ended_by.insert(*at, (ids, all));
+        }
+    }
+
+    fn find_swept(&self, sweep: Sweep, set: &mut WorkingSet) {
+        let budget = sweep.budget.min(limits::SWEPT_MAX) as usize;
+        let now = set.now;
+        set.expiring = self.expiry.iter().take_while(|key| key.at <= now).take(budget).map(|key| key.at()).collect();
+        set.expiring.clone().into_iter().for_each(|at| self.put(at, set));
+        let over = self.uniques_until.iter().take_while(|(until, _)| *until <= now).take(budget);
+        set.expired_uniques = over.map(|(until, key)| (*key, *until)).collect();
+        for (key, _) in set.expired_uniques.clone() {
+            let Some(record) = self.uniques.get(&key) else { continue };
+            set.uniques.insert(key, *record);
+            self.put(JobRef { tenant: key.tenant, job: record.job }, set);
+        }
+        let oldest = self.log.values().take(budget * 4);
+        set.oldest = (oldest.map(|e| (e.seq, e.at, event_bytes(e) as u32)).collect(), self.log_bytes);
+        self.find_ended(sweep.after, budget, set);
+    }
+
+    fn find_ended(&self, after: Option<EndKey>, budget: usize, set: &mut WorkingSet) {
+        let mut from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for _ in 0..SWEEP_GROUPS_MAX {
+            let Some(first) = self.ended.range((from, Bound::Unbounded)).next().copied() else {
+                set.ended_all = true;
+                return;
+            };
+            if set.ended.len() >= budget * 4 {
+                return;
+            }
+            let end = EndKey { at: Time(u64::MAX), id: JobId(u64::MAX), ..first };
+            set.ended.extend(self.ended.range((from, Bound::Included(end))).take(budget));
+            self.put_scope(&Scope::Tenant(first.tenant), set);
+            from = Bound::Excluded(end);
+        }
+    }
+
+    fn runs(&self, at: JobRef) -> Vec<RunRecord> {
+        let range = self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX)));
+        range.map(|(_, record)| record.clone()).collect()
+    }
+
+    fn jobs(&self, query: &JobsQuery) -> Vec<Arc<Job>> {
+        let first = JobRef { tenant: query.tenant, job: JobId(0) };
+        let before = JobRef { tenant: query.tenant, job: query.before.unwrap_or(JobId(u64::MAX)) };
+        let wanted = |job: &&Arc<Job>| {
+            query.state.is_none_or(|state: StateName| state == job.state.name())
+                && query.queue.is_none_or(|queue| queue == job.queue)
+                && query.kind.is_none_or(|kind| kind == job.kind)
+                && query.tag.as_ref().is_none_or(|tag| job.tags.contains(tag))
+        };
+        let range = self.jobs.range((Bound::Included(first), Bound::Excluded(before)));
+        let newest_first = range.rev().map(|(_, job)| job).filter(wanted);
+        newest_first.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
+    }
+
+    fn events(&self, since: Seq, limit: u32) -> Events {
+        let page = self.log.range(since..).take(limit.min(limits::PAGE_ROWS_MAX) as usize);
+        let next = Seq(self.next_seq);
+        Events {
+            entries: page.map(|(_, entry)| entry.clone()).collect(),
+            oldest: self.log.keys().next().copied().unwrap_or(next),
+            next,
+            restored: Seq(0),
+        }
+    }
+}
+
+impl Snapshot for View {
+    fn read(&self, query: &Query) -> Result<Answer, StoreError> {
+        let tables = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(match query {
+            Query::Job(at) => Answer::Job(tables.jobs.get(at).map(|job| (**job).clone())),
+            Query::Payload(at, part) => Answer::Payload(tables.payloads.get(&(*at, *part)).cloned()),
+            Query::Runs(at) => Answer::Runs(tables.runs(*at)),
+            Query::Jobs(query) => Answer::Jobs(tables.jobs(query).iter().map(|job| (**job).clone()).collect()),
+            Query::Counts => Answer::Counts(tables.counts.iter().map(|(key, n)| (*key, *n)).collect()),
+            Query::Names => Answer::Names(tables.dump_names()),
+            Query::Events { since, limit } => Answer::Events(tables.events(*since, *limit)),
+            Query::Key(tenant, key) => {
+                let record = tables.keys.get(&KeyRef::of(*tenant, key));
+                Answer::Key(record.map(|record| (record.until, record.answer.clone())))
+            }
+            Query::Unique(tenant, key) => {
+                let record = tables.uniques.get(&KeyRef::of(*tenant, key));
+                Answer::Unique(record.map(|record| (record.job, record.until)))
+            }
+            Query::Settings(scope) => {
+                Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
+            }
+            Query::Stored => Answer::Stored(Stored {
+                epoch: 0,
+                paused: tables.paused,
+                log_bytes: tables.log_bytes,
+                settling: tables.spreads.len() as u64,
+            }),
+            Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! Everything that the file keeps, for comparison with other engines.
+
+use redb::ReadableDatabase;
+
+use super::check::{each, number};
+use super::{Redb, damaged, engine_error, guarded, read::View, tables};
+use crate::codec;
+use crate::command::Settings;
+use crate::engine::Dump;
+use crate::error::StoreError;
+
+impl Redb {
+    /// Everything that is kept.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn dump(&self) -> Result<Dump, StoreError> {
+        guarded(|| self.copy())
+    }
+
+    fn copy(&self) -> Result<Dump, StoreError> {
+        let view = View(self.db.begin_read().map_err(engine_error)?);
+        let mut dump = Dump { counts: view.counts()?, names: view.names()?, ..Dump::default() };
+        let db = &view.0;
+        each(db.open_table(tables::JOBS), |key, row| {
+            dump.jobs.push(codec::job(row).map_err(|e| damaged("jobs", key, e))?);
+            Ok(())
+        })?;
+        each(db.open_table(tables::RUNS), |key, value| {
+            dump.runs.push((tables::run_of(key).0, codec::decode(value).map_err(|e| damaged("runs", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::PAYLOADS), |key, value| {
+            if let (at, Some(part)) = tables::payload_of(key) {
+                dump.payloads.push((at, part, value.to_vec()));
+            }
+            Ok(())
+        })?;
+        each(db.open_table(tables::LANES), |key, ()| {
+            dump.lanes.push(tables::lane_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::DUE), |key, ()| {
+            dump.due.push(tables::due_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::LISTS), |key, ()| {
+            dump.lists.push(tables::list_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::KEYS), |key, value| {
+            dump.keys.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("keys", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::EXPIRY), |key, ()| {
+            dump.expiry.push(tables::expiry_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::ENDED), |key, ()| {
+            dump.ended.push(tables::ended_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::WAITS), |key, ()| {
+            dump.waits.push(tables::wait_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::TAGS), |key, ()| {
+            dump.tags.push(tables::tag_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::UNIQUES), |key, value| {
+            dump.uniques.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("uniques", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::SPREADS), |key, value| {
+            dump.spreads.push((tables::job_of(key), codec::decode(value).map_err(|e| damaged("spreads", key, e))?));
+            Ok(())
+        })?;
+        each(db.open_table(tables::SETTINGS), |key, value| {
+            let settings: Settings = codec::decode(value).map_err(|e| damaged("settings", key, e))?;
+            dump.settings.push((settings.scope(), settings));
+            Ok(())
+        })?;
+        // By name, as they are thought of; the file has them by the hashes of the names.
+        dump.settings.sort_by(|(left, _), (right, _)| left.cmp(right));
+        each(db.open_table(tables::TOTALS), |key, n| {
+            dump.totals.push((tables::total_of(key), n));
+            Ok(())
+        })?;
+        dump.totals.sort_unstable();
+        dump.paused = view.number(tables::PAUSED)?.unwrap_or_default() != 0;
+        dump.log_bytes = view.number(tables::LOG_BYTES)?.unwrap_or_default();
+        each(db.open_table(tables::LOG), |key, value| {
+            dump.log.push(codec::decode(value).map_err(|e| damaged("log", key, e))?);
+            Ok(())
+        })?;
+        dump.next_job = crate::job::JobId(number(&view, tables::NEXT_JOB)?);
+        Ok(dump)
+    }
+}
