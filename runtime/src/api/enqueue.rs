@@ -62,7 +62,7 @@ pub async fn post(
 }
 
 async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
-    match app.call(Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key, jobs })).await? {
+    match app.call(Command::Enqueue(Enqueue { key, ..Enqueue::new(TenantId::DEFAULT, jobs) })).await? {
         Reply::Enqueued(jobs) => Ok(jobs),
         Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
         Reply::Rejected(rejection) => Err(rejection.into()),

@@ -73,6 +73,20 @@ impl From<Rejection> for Problem {
             Rejection::Invalid(invalid) => return invalid.clone().into(),
             Rejection::KeyReused => "idempotency_key_reused",
             Rejection::Stale { .. } => "stale_run",
+            Rejection::WaitedFor => "waited_for",
+            Rejection::UniqueHeld(_) => "unique_held",
+            Rejection::UniqueBusy => "unique_busy",
+            Rejection::QueueNotEmpty { .. } => "queue_not_empty",
+            Rejection::Settling => "settling",
+            Rejection::Full { .. } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
+            }
+            Rejection::TenantStorage { .. } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "tenant_storage", rejection.to_string());
+            }
+            Rejection::DiskReserve => {
+                return Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_reserve", rejection.to_string());
+            }
             Rejection::Exists
             | Rejection::Already(_)
             | Rejection::State(_)

@@ -46,7 +46,8 @@ pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Jso
     if kind_id == Some(None) || queue_id == Some(None) {
         return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
     }
-    let query = JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), before, limit };
+    let query =
+        JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), tag: None, before, limit };
     let for_reader = Arc::clone(&app);
     let page = tokio::task::spawn_blocking(move || page(&for_reader, query)).await;
     Ok(Json(page.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the page panicked"))??))
@@ -58,7 +59,7 @@ fn page(app: &App, query: JobsQuery) -> Result<JobsPage, StoreError> {
         Answer::Jobs(jobs) => Ok::<_, StoreError>(jobs),
         _ => unreachable!("a page of jobs is answered with jobs"),
     };
-    let jobs = read(query)?;
+    let jobs = read(query.clone())?;
     let next_cursor = match jobs.last() {
         Some(last) if !read(JobsQuery { before: Some(last.id), limit: 1, ..query })?.is_empty() => {
             Some(URL_SAFE_NO_PAD.encode(format!("{CURSOR_HEAD}{}", last.id)))

@@ -152,6 +152,8 @@ impl NewJob {
             retry: self.retry,
             tags: self.tags,
             hold: self.hold,
+            depends_on: Vec::new(),
+            unique: None,
         }
     }
 

@@ -34,7 +34,7 @@ pub async fn cancel(
 /// `POST /v1/jobs/{id}/retry`.
 pub async fn retry(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    act(&app, Command::Retry(at)).await
+    act(&app, Command::Retry { job: at, fresh: false }).await
 }
 
 /// `POST /v1/jobs/{id}/release`.
@@ -48,7 +48,7 @@ pub async fn delete(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: P
     let parse = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false".to_owned());
     let force = params.take_as("force", parse)?.unwrap_or_default();
     params.finish()?;
-    act(&app, Command::Delete { job: at, force }).await
+    act(&app, Command::Delete { job: at, force, cascade: false }).await
 }
 
 async fn act(app: &App, command: Command) -> Result<Response, Problem> {
@@ -72,9 +72,9 @@ fn not_from(command: &Command, state: StateName) -> Problem {
         (Command::Delete { .. }, StateName::Running) => "cancel it first, or delete it with `force=true`",
         (Command::Cancel { .. }, _) => "it has ended; `retry` runs it again",
         (Command::Release(_), _) => "only a job on hold can be released",
-        (Command::Retry(_), StateName::Running) => "cancel it first, or wait for its end",
-        (Command::Retry(_), StateName::Held) => "release it instead",
-        (Command::Retry(_), _) => "it has not ended",
+        (Command::Retry { .. }, StateName::Running) => "cancel it first, or wait for its end",
+        (Command::Retry { .. }, StateName::Held) => "release it instead",
+        (Command::Retry { .. }, _) => "it has not ended",
         _ => "look at it first",
     };
     let detail = format!("not possible while the job is {state}: {hint}");

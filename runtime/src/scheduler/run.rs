@@ -203,12 +203,13 @@ fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left)
         },
         staged: report.enqueues.into_iter().map(staged).collect(),
         checkpoint: report.checkpoint,
+        merged: Vec::new(),
     }
 }
 
 fn unmeasured(run: RunRef, outcome: Outcome, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
     let measured = Measured { started_at: Some(started), finished_at: Some(left), ..Measured::default() };
-    Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None }
+    Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None, merged: Vec::new() }
 }
 
 fn staged(job: NewJob) -> StagedJob {

@@ -178,7 +178,7 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
         // The key says all that the request says, so a different request cannot have it.
         let key = IdempotencyKey { key: again::key(&digest, round, n), request: digest };
-        let command = Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: Some(key), jobs });
+        let command = Command::Enqueue(Enqueue { key: Some(key), ..Enqueue::new(TenantId::DEFAULT, jobs) });
         match handle.call(command).await? {
             Reply::Enqueued(jobs) => {
                 let with_line = jobs.into_iter().zip(lines);

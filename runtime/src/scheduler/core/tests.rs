@@ -1,6 +1,6 @@
 //! The core on virtual time: what it does when something happens, told in stories.
 
-use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, RunNumber, TenantId};
+use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, QueueOrder, RunNumber, TenantId};
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn run(id: u64) -> RunRef {
 }
 
 fn claimed(id: u64, priority: i16, lane: Lane) -> Claimed {
-    let order = Order { priority: Priority(priority), run_at: Time(0), id: JobId(id) };
+    let order = Order::new(QueueOrder::Priority, Priority(priority), Time(0), JobId(id));
     Claimed { run: run(id), lane, order }
 }
 
