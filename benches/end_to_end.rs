@@ -144,7 +144,7 @@ async fn latency(host: &Arc<Host>, plugins: &Arc<Registry>) {
 }
 
 async fn enqueue(store: &Handle, jobs: Vec<JobSpec>) -> JobId {
-    let command = Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: None, jobs });
+    let command = Command::Enqueue(Enqueue::new(TenantId::DEFAULT, jobs));
     match store.call(command).await.expect("a reply") {
         Reply::Enqueued(jobs) => jobs[0].id,
         other => panic!("{other:?}"),
