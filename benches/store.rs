@@ -108,7 +108,7 @@ fn start(dir: &Path, create: Create) -> (Handle, Writer) {
 
 fn list(jobs: usize) -> Command {
     let spec = JobSpec::new("bench.work", vec![b'x'; ARGS_BYTES]);
-    Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: None, jobs: vec![spec; jobs] })
+    Command::Enqueue(Enqueue::new(TenantId::DEFAULT, vec![spec; jobs]))
 }
 
 fn fill(handle: &Handle, jobs: usize) {
@@ -214,6 +214,7 @@ fn finish(handle: &Handle, jobs: &[std::sync::Arc<Job>]) {
                 measured: Measured::default(),
                 staged: Vec::new(),
                 checkpoint: None,
+                merged: Vec::new(),
             }));
             tokio::spawn(async move { handle.call(command).await.unwrap() })
         };

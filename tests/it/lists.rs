@@ -65,7 +65,15 @@ impl Lists {
 pub(crate) fn all_jobs(view: &dyn Snapshot) -> Vec<Job> {
     let (mut jobs, mut before) = (Vec::new(), None);
     loop {
-        let query = JobsQuery { tenant: TenantId::DEFAULT, state: None, queue: None, kind: None, before, limit: 1_000 };
+        let query = JobsQuery {
+            tenant: TenantId::DEFAULT,
+            state: None,
+            queue: None,
+            kind: None,
+            tag: None,
+            before,
+            limit: 1_000,
+        };
         let Answer::Jobs(page) = view.read(&Query::Jobs(query)).unwrap() else { unreachable!() };
         let Some(last) = page.last() else { return jobs };
         before = Some(last.id);
