@@ -47,7 +47,7 @@ impl Engine for Failing {
 
 fn enqueue() -> Command {
     let jobs = vec![JobSpec::new("guest", "{}")];
-    Command::Enqueue(Enqueue { tenant: TenantId::DEFAULT, key: None, jobs })
+    Command::Enqueue(Enqueue::new(TenantId::DEFAULT, jobs))
 }
 
 #[track_caller]
