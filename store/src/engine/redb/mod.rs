@@ -6,6 +6,7 @@
 
 mod check;
 mod dump;
+pub mod embed;
 mod read;
 mod tables;
 mod write;
@@ -104,6 +105,12 @@ impl Redb {
         // Names are read with the first batch that needs one.
         let (names, next_name) = (HashMap::new(), 1);
         Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit })
+    }
+
+    /// The file itself, for programs that keep tables of their own in it; see [`embed`].
+    #[must_use]
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.db)
     }
 
     fn begin(&mut self) -> Result<WriteTransaction, StoreError> {
