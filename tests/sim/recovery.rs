@@ -1,6 +1,8 @@
 //! What is there after the worst: processes that are killed under load, folders that are not what they should be, files
-//! that were damaged.
+//! that were damaged; and what brings a store back: backups, restores, migrations.
 
 mod damage;
 mod folder;
+mod golden;
+mod history;
 mod kill;
