@@ -14,6 +14,7 @@ pub mod codec;
 pub mod command;
 pub mod decide;
 pub mod dir;
+pub mod disk;
 pub mod engine;
 pub mod error;
 pub mod handle;

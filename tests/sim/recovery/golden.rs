@@ -38,14 +38,26 @@ macro_rules! value_type {
     (number) => { u64 };
 }
 macro_rules! to_value {
-    (bytes $hex:expr) => { unhex($hex).as_slice() };
-    (nothing $hex:expr) => { () };
-    (number $hex:expr) => { u64::from_str_radix($hex, 16).unwrap() };
+    (bytes $hex:expr) => {
+        unhex($hex).as_slice()
+    };
+    (nothing $hex:expr) => {
+        ()
+    };
+    (number $hex:expr) => {
+        u64::from_str_radix($hex, 16).unwrap()
+    };
 }
 macro_rules! of_value {
-    (bytes $value:expr) => { hex($value.value()) };
-    (nothing $value:expr) => { String::new() };
-    (number $value:expr) => { format!("{:016x}", $value.value()) };
+    (bytes $value:expr) => {
+        hex($value.value())
+    };
+    (nothing $value:expr) => {
+        String::new()
+    };
+    (number $value:expr) => {
+        format!("{:016x}", $value.value())
+    };
 }
 
 fn hex(bytes: &[u8]) -> String {

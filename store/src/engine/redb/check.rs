@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::{Redb, damaged, engine_error, guarded, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
 use crate::command::CountKey;
@@ -135,8 +135,8 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
         };
         let seq = Seq(u64::from_be_bytes(*key));
         report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
-        report
-            .ensure(last.is_none_or(|last| last.0 + 1 == seq.0), || format!("event {seq}: the one before is missing"));
+        let follows = last.is_none_or(|last| last.0 + 1 == seq.0) || meta::begins_epoch(seq);
+        report.ensure(follows, || format!("event {seq}: the one before is missing"));
         first = first.or(Some(seq));
         last = Some(seq);
         follow(&mut trails, &entry, report);
@@ -144,7 +144,7 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
     })?;
     let next = number(view, tables::NEXT_SEQ)?;
     // A log that was trimmed to nothing still knows its next number.
-    let ends_well = last.is_none_or(|last| last.0 + 1 == next);
+    let ends_well = last.is_none_or(|last| last.0 + 1 == next) || meta::begins_epoch(Seq(next));
     report.ensure(ends_well, || format!("the log should end before event {next}, and ends with {last:?}"));
     Ok((trails, first.map_or(next, |first| first.0) > 1))
 }
