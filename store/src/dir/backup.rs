@@ -93,7 +93,8 @@ pub(super) fn begin(destination: &Path) -> Result<PathBuf, StoreError> {
 
 /// Gives a backup its name, durably.
 pub(super) fn finish(unfinished: &Path, destination: &Path) -> Result<(), StoreError> {
-    let named = files::sync_folder(unfinished)
+    let named = files::sync_file(&unfinished.join(JOBS))
+        .and_then(|()| files::sync_folder(unfinished))
         .and_then(|()| files::rename_new(unfinished, destination))
         .and_then(|()| files::sync_parent(destination));
     named.map_err(|source| match source.kind() {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Writes a file whole: under a temporary name, then durable, then under its own.
@@ -13,6 +13,11 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     sync_parent(path)
+}
+
+/// Makes what was written to a file durable.
+pub(super) fn sync_file(path: &Path) -> io::Result<()> {
+    File::options().read(true).write(true).open(path)?.sync_all()
 }
 
 /// Makes the names in a folder durable.
@@ -79,7 +84,9 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
 /// Copies a file, durably.
 pub(super) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
-    File::open(to)?.sync_all()
+    // It has its source's mode, and the source may be read-only.
+    fs::set_permissions(to, fs::Permissions::from_mode(0o600))?;
+    sync_file(to)
 }
 
 /// Takes a file out of the page cache, so that what is read next comes from the disk: after a failed fsync the cache has
@@ -110,7 +117,6 @@ mod tests {
 
     #[test]
     fn a_file_is_whole_and_for_its_owner() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x").join("y").join("file");
         make_folder(path.parent().unwrap()).unwrap();

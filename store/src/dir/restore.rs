@@ -130,8 +130,9 @@ impl StoreDir {
     /// folder in which a store may be made.
     fn put_in_place(&self, marker: Marker) -> Result<(), StoreError> {
         let io = |source| self.io("putting the restored store in its place", source);
-        self.write_marker(marker)?;
         let unfinished = self.unfinished_restore();
+        files::sync_file(&unfinished.join(JOBS)).map_err(io)?;
+        self.write_marker(marker)?;
         fs::rename(unfinished.join(JOBS), self.jobs()).map_err(io)?;
         // What they say is about the store that was there.
         for file in [self.slots(), self.failed_marker()] {
