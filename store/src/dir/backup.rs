@@ -53,6 +53,9 @@ impl LiveStore {
         let before = self.dir.file_bytes()?;
         let copied = self.file.copy_to(&path, go_on)?;
         let grown_bytes = self.dir.file_bytes()?.saturating_sub(before);
+        if !go_on() {
+            return Err(StoreError::Stopped("checking the backup"));
+        }
         let mut copy = Redb::open(&path, Clock::System, Commit::TwoPhase)?;
         let report = examine(&mut copy)?;
         if !report.is_clean() {

@@ -36,7 +36,13 @@ fn a_store_that_nobody_serves_is_backed_up_and_restored() {
     let said = place.check(
         &["store", "restore", "backup", "restored"],
         0,
-        &["restored backup into restored", "epoch 2", "new ids begin at 4294967296", "queues are paused", "resume --all"],
+        &[
+            "restored backup into restored",
+            "epoch 2",
+            "new ids begin at 4294967296",
+            "queues are paused",
+            "resume --all",
+        ],
     );
     for word in ["completed", "discarded", "held", "media"] {
         assert!(said.out.contains(word), "{word} is counted: {}", said.out);
@@ -59,9 +65,7 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
     let place = with_jobs();
     let mut server = place.serve(&["--data", "data"]);
     let spin = place.check(&["enqueue", "spin", "--timeout", "1h", "--data", "data"], 0, &[]).out;
-    super::until("it runs", || {
-        place.runner(&["job", "show", spin.trim(), "--data", "data"]).out.contains("running")
-    });
+    super::until("it runs", || place.runner(&["job", "show", spin.trim(), "--data", "data"]).out.contains("running"));
     let said = place.check(&["store", "backup", "backup", "--data", "data", "-o", "json"], 0, &[]);
     assert_eq!(json(&said.out)["jobs"], 5);
     let by_url = utf8(&place.path("by-url")).to_owned();
@@ -76,13 +80,20 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
         place.check(verb, 9, &["data: another process has this store open"]);
     }
     let stats = json(&place.check(&["store", "stats", "--data", "data", "-o", "json"], 0, &[]).out);
-    assert_eq!((&stats["total"], &stats["store"]["epoch"], &stats["store"]["schema"]), (&5.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&stats["total"], &stats["store"]["epoch"], &stats["store"]["schema"]),
+        (&5.into(), &1.into(), &1.into())
+    );
     assert_eq!(stats["files"]["ballast"], 64 * 1024 * 1024, "room for a full disk is kept");
     signal(&server.child, "TERM");
     signal(&server.child, "TERM");
     server.ended().check(0, &["stopped"]);
 
-    place.check(&["store", "restore", "backup", "restored"], 0, &["1 runs were going on", "they were ended and run again"]);
+    place.check(
+        &["store", "restore", "backup", "restored"],
+        0,
+        &["1 runs were going on", "they were ended and run again"],
+    );
     let shown = ["job", "show", spin.trim(), "--data", "restored", "-o", "json"];
     place.check(&shown, 0, &[r#""state":"available""#, r#""crashes":0"#, r#""attempts":0"#]);
     place.check(&["job", "delete", spin.trim(), "--data", "by-url", "--force"], 0, &[]);

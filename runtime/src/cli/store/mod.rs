@@ -128,8 +128,8 @@ fn init(data: &Path) -> Result<ExitCode, Failure> {
 
 fn check(data: &Path, accept: bool, format: Format) -> Result<ExitCode, Failure> {
     let dir = StoreDir::new(data);
-    let failure = dir.failure()?;
     let mut store = dir.open_unchecked(Clock::System, Commit::default())?;
+    let failure = dir.failure()?;
     let examined = examine(&mut store);
     drop(store);
     let why = match &examined {
