@@ -39,11 +39,11 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A path whose last part has this ending.
+/// A path whose last part has this ending, whether or not it was written with a slash at its end.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
-    name.into()
+    path.with_file_name(name)
 }
 
 /// Makes a folder for the owner alone (args and outputs are nobody else's), and those above it, and makes their names
@@ -127,5 +127,8 @@ mod tests {
         assert_eq!(fs::metadata(dir.path().join("x")).unwrap().permissions().mode() & 0o777, 0o700);
         drop_from_cache(&path).unwrap();
         assert_eq!(parent(Path::new("name")), Path::new("."));
+        for name in ["a/b", "a/b/"] {
+            assert_eq!(beside(Path::new(name), ".new"), Path::new("a/b.new"));
+        }
     }
 }

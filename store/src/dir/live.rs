@@ -2,7 +2,7 @@
 
 use super::{Marker, StoreDir};
 use crate::disk::{self, Room, Space};
-use crate::engine::redb::{FileStats, Live};
+use crate::engine::redb::{FileStats, Live, Meta};
 use crate::error::StoreError;
 
 /// See the module. Cheap to clone; keeps the file open.
@@ -36,6 +36,14 @@ impl LiveStore {
     #[must_use]
     pub fn dir(&self) -> &StoreDir {
         &self.dir
+    }
+
+    /// The single numbers of the store, as they are now: its epoch, whether it is paused. Cheap.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn meta(&self) -> Result<Meta, StoreError> {
+        self.file.meta()
     }
 
     /// Measures the store; reads every page of keys.

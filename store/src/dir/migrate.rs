@@ -59,11 +59,11 @@ impl StoreDir {
             return Err(StoreError::InUse(self.path().to_owned()));
         };
         let unfinished = backup::begin(&name)?;
-        files::copy_file(&self.jobs(), &unfinished.join(JOBS)).map_err(io)?;
-        StoreDir::new(&unfinished).write_marker(Marker { schema, ..marker })?;
+        files::copy_file(&self.jobs(), &unfinished.path().join(JOBS)).map_err(io)?;
+        StoreDir::new(unfinished.path()).write_marker(Marker { schema, ..marker })?;
         // Read back, as what cannot be opened is no backup.
-        schema_of(&unfinished.join(JOBS))?;
-        backup::finish(&unfinished, &name)?;
+        schema_of(&unfinished.path().join(JOBS))?;
+        backup::finish(unfinished, &name)?;
         Ok(name)
     }
 }

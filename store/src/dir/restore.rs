@@ -9,8 +9,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::backup::Unfinished;
 use super::failed::examine;
-use super::{JOBS, Marker, SCHEMA, SLOTS, StoreDir, backup, files};
+use super::{JOBS, Marker, SCHEMA, SLOTS, StoreDir, files};
 use crate::clock::{Clock, for_names};
 use crate::command::{Answer, Command, CountKey, EndBoots, Name, Query, Reply};
 use crate::engine::Engine;
@@ -45,6 +46,9 @@ impl StoreDir {
     /// it is in use; or something could not be written. Then the folder is as it was.
     pub fn restore(&self, from: &Self, replace: bool, now: Time) -> Result<Restored, StoreError> {
         let marker = from.restorable()?;
+        if self.path().exists() && !self.path().is_dir() {
+            return Err(self.foreign("is not a folder; a store is one"));
+        }
         let there = self.jobs().exists() || (self.marker_path().exists() && !self.unfinished_restore().exists());
         if there && !replace {
             return Err(StoreError::Exists {
@@ -56,19 +60,10 @@ impl StoreDir {
         // Held until the end, so that nobody opens what is about to be replaced.
         let (_held, old) = if self.jobs().exists() { self.take_old()? } else { (None, None) };
         files::make_folder(self.path()).map_err(|source| self.io("making the folder", source))?;
-        let unfinished = self.unfinished_restore();
-        if unfinished.exists() {
-            backup::remove_unfinished(&unfinished)?;
-        }
-        files::make_folder(&unfinished).map_err(|source| self.io("making a folder for the copy", source))?;
-        let restored = prepare(from, &unfinished.join(JOBS), old, now);
-        if restored.is_err() {
-            // What cannot be removed is removed by the next attempt.
-            _ = backup::remove_unfinished(&unfinished);
-        }
-        let restored = restored?;
+        let unfinished = Unfinished::make(self.unfinished_restore())?;
+        let restored = prepare(from, &unfinished.path().join(JOBS), old, now)?;
         let replaced = if there { self.keep_old(now)? } else { None };
-        self.put_in_place(marker)?;
+        self.put_in_place(marker, unfinished)?;
         Ok(Restored { replaced, ..restored })
     }
 
@@ -128,19 +123,18 @@ impl StoreDir {
 
     /// The copy takes the store's place. The marker first: a marker without a file is refused, and so never taken for a
     /// folder in which a store may be made.
-    fn put_in_place(&self, marker: Marker) -> Result<(), StoreError> {
+    fn put_in_place(&self, marker: Marker, unfinished: Unfinished) -> Result<(), StoreError> {
         let io = |source| self.io("putting the restored store in its place", source);
-        let unfinished = self.unfinished_restore();
-        files::sync_file(&unfinished.join(JOBS)).map_err(io)?;
+        files::sync_file(&unfinished.path().join(JOBS)).map_err(io)?;
         self.write_marker(marker)?;
-        fs::rename(unfinished.join(JOBS), self.jobs()).map_err(io)?;
+        fs::rename(unfinished.path().join(JOBS), self.jobs()).map_err(io)?;
         // What they say is about the store that was there.
         for file in [self.slots(), self.failed_marker()] {
             if file.exists() {
                 fs::remove_file(file).map_err(io)?;
             }
         }
-        fs::remove_dir_all(&unfinished).map_err(io)?;
+        drop(unfinished);
         files::sync_folder(self.path()).map_err(io)
     }
 

@@ -56,6 +56,7 @@ fn a_store_that_nobody_serves_is_backed_up_and_restored() {
     assert_eq!((&said["epoch"], &said["next_id"]), (&3.into(), &"8589934592".into()));
     let kept = said["replaced"].as_str().unwrap();
     place.check(&["store", "check", "--data", kept], 0, &["5 jobs", "0 wrong"]);
+    place.check(&["store", "restore", "backup", "jobs.ndjson"], 7, &["jobs.ndjson: is not a folder"]);
     place.check(&["store", "restore", "plugins", "elsewhere"], 9, &["no store in plugins"]);
     assert!(!place.path("elsewhere").exists(), "what was refused left nothing");
 }

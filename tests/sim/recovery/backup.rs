@@ -138,6 +138,8 @@ fn a_backup_that_is_being_made_is_left_alone() {
         true
     };
     live.backup(&place.path("backup"), &again).unwrap();
+    live.backup(&place.path("with-a-slash/"), &|| true).unwrap();
+    assert_eq!(place.names(), ["backup", "store", "with-a-slash"]);
 }
 
 #[track_caller]

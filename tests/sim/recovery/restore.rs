@@ -158,6 +158,25 @@ fn a_backup_that_is_none_or_damaged_changes_nothing() {
     check(&backup, &["schema 99"]);
 }
 
+/// The check lets the log leave numbers out where an epoch begins, and nowhere else.
+#[test]
+fn an_event_that_is_missing_elsewhere_is_still_found() {
+    const LOG: redb::TableDefinition<'static, &'static [u8; 8], &'static [u8]> = redb::TableDefinition::new("log");
+    let place = Place::new();
+    let backup = place.back_up("backup");
+    restore(&place, &backup, "new", false).unwrap();
+    let dir = StoreDir::new(place.path("new"));
+    for (missing, words) in [(50, "event 51: the one before is missing"), (EPOCH, "the one before is missing")] {
+        let db = redb::Database::open(dir.jobs()).unwrap();
+        let write = db.begin_write().unwrap();
+        write.open_table(LOG).unwrap().remove(&missing.to_be_bytes()).unwrap().unwrap();
+        write.commit().unwrap();
+        drop(db);
+        let findings = place.open(&dir).check().unwrap().findings;
+        assert!(findings.iter().any(|finding| finding.contains(words)), "{findings:?}");
+    }
+}
+
 /// Killed at any step: the folder is refused or a whole store, and the same command brings it to its end.
 #[test]
 fn a_restore_that_was_interrupted_anywhere_is_begun_again() {

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use runner_store::clock::Clock;
 use runner_store::dir::{Restored, StoreDir};
+use runner_store::error::StoreError;
 use serde_json::json;
 
 use super::super::ask;
 use super::super::client::Target;
-use super::super::exit::Failure;
+use super::super::exit::{Code, Failure};
 use super::super::output::{Format, Table, bytes, print, print_json};
 use crate::api::store::BackupShown;
 
@@ -44,7 +45,8 @@ pub(super) fn backup(destination: &Path, target: &Target, format: Format) -> Res
 }
 
 pub(super) fn restore(backup: &Path, data: &Path, replace: bool, format: Format) -> Result<ExitCode, Failure> {
-    let restored = StoreDir::new(data).restore(&StoreDir::new(backup), replace, Clock::System.now())?;
+    let restored =
+        StoreDir::new(data).restore(&StoreDir::new(backup), replace, Clock::System.now()).map_err(not_done)?;
     let rows = would_run(&restored);
     if format == Format::Json {
         let counts = rows.iter().map(|[jobs, state, queue, kind]| {
@@ -79,6 +81,15 @@ pub(super) fn restore(backup: &Path, data: &Path, replace: bool, format: Format)
     Ok(ExitCode::SUCCESS)
 }
 
+/// What these verbs could not do left the store as it was: no service stopped, so none is to be started again.
+fn not_done(error: StoreError) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code {
+        Code::StoreFailed => Failure { code: Code::Failed, ..failure },
+        _ => failure,
+    }
+}
+
 /// Counts by state, queue and kind, of all tenants.
 fn would_run(restored: &Restored) -> Vec<[String; 4]> {
     let words: HashMap<u32, &str> = restored.names.iter().map(|(name, number)| (*number, name.name.as_str())).collect();
@@ -90,7 +101,7 @@ fn would_run(restored: &Restored) -> Vec<[String; 4]> {
 }
 
 pub(super) fn compact(data: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let compacted = StoreDir::new(data).compact()?;
+    let compacted = StoreDir::new(data).compact().map_err(not_done)?;
     let (before, after) = (compacted.before_bytes, compacted.after_bytes);
     match format {
         Format::Json => print_json(&json!({ "before_bytes": before, "after_bytes": after })),
@@ -100,7 +111,7 @@ pub(super) fn compact(data: &Path, format: Format) -> Result<ExitCode, Failure> 
 }
 
 pub(super) fn migrate(data: &Path, with_backup: bool) -> Result<ExitCode, Failure> {
-    let migrated = StoreDir::new(data).migrate(with_backup, Clock::System.now())?;
+    let migrated = StoreDir::new(data).migrate(with_backup, Clock::System.now()).map_err(not_done)?;
     if migrated.from == migrated.to {
         print(&format!("{} has schema {} already; nothing was changed\n", data.display(), migrated.to));
         return Ok(ExitCode::SUCCESS);

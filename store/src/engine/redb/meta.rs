@@ -3,7 +3,7 @@
 
 use redb::{ReadableDatabase, TableError, WriteTransaction};
 
-use super::{Redb, engine_error, guarded, tables};
+use super::{Live, Redb, engine_error, guarded, tables};
 use crate::error::StoreError;
 use crate::job::{JobId, Seq};
 
@@ -103,6 +103,16 @@ impl Redb {
             write(&mut transaction.open_table(tables::META).map_err(engine_error)?)?;
             transaction.commit().map_err(engine_error)
         })
+    }
+}
+
+impl Live {
+    /// The single numbers of the store, as they are now.
+    ///
+    /// # Errors
+    /// As [`Redb::meta`].
+    pub fn meta(&self) -> Result<Meta, StoreError> {
+        guarded(|| read(&self.0.begin_read().map_err(engine_error)?))
     }
 }
 

@@ -62,3 +62,31 @@ pub fn migrate_file(path: &Path, steps: &[Step], to: u32) -> Result<u32, StoreEr
         Ok(found)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::dir::SCHEMA;
+    use crate::engine::redb::{Commit, Redb, known_schema};
+
+    #[test]
+    fn every_schema_before_this_programs_has_its_step() {
+        let from: Vec<u32> = STEPS.iter().map(|step| step.from).collect();
+        assert_eq!(from, (1..SCHEMA).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_older_file_is_refused_with_the_command_that_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.redb");
+        drop(Redb::create(&path, Clock::System, Commit::OnePhase).unwrap());
+        let db = open_file(&path).unwrap();
+        let view = db.begin_read().unwrap();
+        let check = |known| known_schema(&path, &view, known).map_err(|error| error.to_string());
+        assert_eq!(check(SCHEMA), Ok(()));
+        let older = check(SCHEMA + 1).unwrap_err();
+        assert!(older.contains("`runner store migrate ") && older.contains("makes a backup first"), "{older}");
+        assert!(check(SCHEMA - 1).unwrap_err().contains("use the program that made it, or a newer one"));
+    }
+}

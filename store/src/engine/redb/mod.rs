@@ -107,7 +107,7 @@ impl Redb {
         let mut names = HashMap::new();
         let mut next_name = 1;
         let view = db.begin_read().map_err(engine_error)?;
-        known_schema(path, &view)?;
+        known_schema(path, &view, dir::SCHEMA)?;
         let table = view.open_table(tables::NAMES).map_err(|error| match error {
             TableError::Storage(error) => engine_error(error),
             other => StoreError::Foreign {
@@ -217,12 +217,12 @@ fn open_file(path: &Path) -> Result<Database, StoreError> {
 }
 
 /// Whether the file has the schema that this program reads and writes.
-fn known_schema(path: &Path, view: &redb::ReadTransaction) -> Result<(), StoreError> {
+fn known_schema(path: &Path, view: &redb::ReadTransaction, known: u32) -> Result<(), StoreError> {
     let read = meta::read(view).map_err(|error| match error {
         StoreError::Contradiction(why) => StoreError::Foreign { path: path.to_owned(), why },
         other => other,
     });
-    let (found, known) = (read?.schema, dir::SCHEMA);
+    let found = read?.schema;
     match found.cmp(&known) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Less => Err(StoreError::Older { path: path.to_owned(), found, known }),
