@@ -145,7 +145,7 @@ impl StoreDir {
 
 /// Copies a backup's file, checks it, begins its epoch, ends its leases, and checks it again.
 fn prepare(from: &StoreDir, path: &Path, replaced: Option<Meta>, now: Time) -> Result<Restored, StoreError> {
-    let io = |source| from.io("copying the backup", source);
+    let io = |source| StoreError::Io { path: path.to_owned(), doing: "copying the backup to here", source };
     let Some(held) = files::lock(&from.jobs()).map_err(io)? else {
         return Err(StoreError::InUse(from.path().to_owned()));
     };
