@@ -3,6 +3,7 @@
 mod copies;
 mod enqueue;
 mod failed;
+mod killed;
 mod lists;
 mod plugins;
 mod server;

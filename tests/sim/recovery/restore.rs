@@ -101,6 +101,12 @@ fn a_store_that_is_there_is_replaced_only_when_asked_and_kept() {
     place.clock.advance(runner_store::job::Millis(1));
     let again = restore(&place, &backup, "store", true).unwrap();
     assert_eq!((again.meta.epoch, again.meta.next_job), (3, JobId(2 * EPOCH)));
+
+    // And once more, although nothing has happened: whoever waits for the next event learns of this restore as well.
+    place.clock.advance(runner_store::job::Millis(1));
+    let once_more = restore(&place, &backup, "store", true).unwrap();
+    assert!(once_more.meta.restored_first_seq > Some(again.meta.next_seq), "{:?}", once_more.meta);
+    assert_eq!(once_more.meta.next_job, JobId(3 * EPOCH));
 }
 
 #[test]

@@ -123,8 +123,10 @@ fn put(numbers: &mut Numbers<'_>, name: &str, number: u64) -> Result<(), StoreEr
     Ok(())
 }
 
+/// The next multiple, also of a number that is one: a reader that waits for this very number must find it left out, or
+/// it would never learn of the restore.
 fn step_beyond(n: u64) -> u64 {
-    n.next_multiple_of(EPOCH_STEP)
+    (n / EPOCH_STEP + 1) * EPOCH_STEP
 }
 
 /// Whether a number of the log is the first of an epoch, before which numbers are left out.
