@@ -15,6 +15,7 @@ pub mod params;
 pub mod plugins;
 pub mod read;
 pub mod serve;
+pub mod store;
 pub mod time;
 pub mod types;
 pub mod verbs;
@@ -28,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use runner_store::Handle;
 use runner_store::command::{Command, Reply};
+use runner_store::dir::LiveStore;
 use tokio::sync::Semaphore;
 
 use self::error::Problem;
@@ -45,6 +47,7 @@ pub struct App {
     ready: Ready,
     writes: Semaphore,
     bodies: body::Room,
+    files: store::Files,
 }
 
 /// Says whether the node takes work: none if it does, else one word on why not.
@@ -54,7 +57,14 @@ impl App {
     /// An API over this store; `plugins` are those of the node, if one runs here.
     #[must_use]
     pub fn new(store: Handle, plugins: Plugins, ready: Ready) -> Arc<Self> {
-        Arc::new(Self { store, plugins, ready, writes: Semaphore::new(WRITES_MAX), bodies: body::Room::default() })
+        Self::on(store, plugins, ready, None)
+    }
+
+    /// The same over a store in a folder, which can be measured and backed up.
+    #[must_use]
+    pub fn on(store: Handle, plugins: Plugins, ready: Ready, live: Option<LiveStore>) -> Arc<Self> {
+        let (writes, bodies) = (Semaphore::new(WRITES_MAX), body::Room::default());
+        Arc::new(Self { store, plugins, ready, writes, bodies, files: store::Files::new(live) })
     }
 
     /// Sends a command to the store.
@@ -77,6 +87,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{id}/retry", post(verbs::retry))
         .route("/v1/jobs/{id}/release", post(verbs::release))
         .route("/v1/plugins", get(plugins::list))
+        .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/backup", post(store::backup))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })

@@ -62,9 +62,14 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     // The store last: whoever mistypes a folder should not find one more.
     let loaded = open::plugins(&args.plugins, args.slots)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
+    if args.data.join("ballast").exists() {
+        // Before anything is written, which on a full disk would fail.
+        open::settle_ballast(&args.data);
+    }
     let store = open::store(&args.data, create, args.commit)?;
+    open::settle_ballast(&args.data);
     let runtime = super::runtime()?;
-    let Open { handle, writer, dir } = store;
+    let Open { handle, writer, dir, live } = store;
     let served = runtime.block_on(async {
         let mut signals = Signals::take()?;
         let defaults = NodeSettings::default();
@@ -81,7 +86,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 NodeState::Stopped => Some("stopped"),
             })
         };
-        let router = api::router(App::new(handle.clone(), plugins, ready));
+        let router = api::router(App::on(handle.clone(), plugins, ready, live));
         let server = start_server(args, &router, listener, guard)?;
         drop(router);
         announce(&node);
@@ -108,13 +113,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     drop(handle);
     drop(runtime);
     writer.join();
-    served?;
-    if let Some(why) = failure {
-        return Err(Failure::new(
-            Code::StoreFailed,
-            format!("the store failed while it stopped: {why}; start again: it checks"),
-        ));
-    }
+    super::failed_store(served, failure, dir.as_ref())?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
