@@ -126,7 +126,7 @@ impl Store {
         let path = dir.path().join("store");
         let file = std::fs::metadata(path.join("jobs.redb")).unwrap().len();
         let engine = StoreDir::new(&path).open(Create::No, Clock::System, Commit::TwoPhase).unwrap();
-        (file, engine.stats().unwrap().live_bytes)
+        (file, engine.live().stats().unwrap().live_bytes())
     }
 }
 

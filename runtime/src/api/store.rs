@@ -108,6 +108,8 @@ pub struct BackupShown {
     pub bytes: u64,
     /// By how much the store's file grew while it was copied.
     pub grown_bytes: u64,
+    /// Names of tables that are not in it: another program keeps them in the same file.
+    pub others: Vec<String>,
 }
 
 impl From<Stats> for StatsShown {
@@ -146,8 +148,8 @@ impl From<Stats> for StatsShown {
 
 impl From<BackedUp> for BackupShown {
     fn from(made: BackedUp) -> Self {
-        let BackedUp { path, jobs, rows, bytes, grown_bytes } = made;
-        Self { path: path.display().to_string(), jobs, rows, bytes, grown_bytes }
+        let BackedUp { path, jobs, rows, bytes, grown_bytes, others } = made;
+        Self { path: path.display().to_string(), jobs, rows, bytes, grown_bytes, others }
     }
 }
 

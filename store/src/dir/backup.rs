@@ -29,6 +29,8 @@ pub struct BackedUp {
     pub bytes: u64,
     /// By how much the store's file grew meanwhile, as old pages are kept while they are copied.
     pub grown_bytes: u64,
+    /// Names of tables that are not in it: another program keeps them in the same file.
+    pub others: Vec<String>,
 }
 
 impl LiveStore {
@@ -63,7 +65,14 @@ impl LiveStore {
         drop(copy);
         StoreDir::new(unfinished).write_marker(self.dir.marker()?)?;
         let bytes = StoreDir::new(unfinished).file_bytes()?;
-        Ok(BackedUp { path: path.clone(), jobs: report.jobs, rows: copied.rows, bytes, grown_bytes })
+        Ok(BackedUp {
+            path: path.clone(),
+            jobs: report.jobs,
+            rows: copied.rows,
+            bytes,
+            grown_bytes,
+            others: copied.others,
+        })
     }
 }
 

@@ -188,7 +188,8 @@ fn a_store_is_made_smaller_and_measured() {
     }
     let dump = engine.dump().unwrap();
     let gone = dump.jobs.iter().filter(|job| job.id.0 > 100).map(|job| job.at());
-    let deletes: Vec<_> = gone.map(|job| runner_store::command::Command::Delete { job, force: true }).collect();
+    let deletes: Vec<_> =
+        gone.map(|job| runner_store::command::Command::Delete { job, force: true, cascade: false }).collect();
     step(&mut engine, &deletes).unwrap();
     let dump = engine.dump().unwrap();
     let full = place.dir.live(&engine).stats().unwrap();

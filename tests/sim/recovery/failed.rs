@@ -31,7 +31,7 @@ fn fail(place: &Place) -> PathBuf {
     drop(db);
     let mut engine = open(place).unwrap();
     let job = engine.dump().unwrap().jobs[0].id;
-    let delete = runner_store::command::Command::Delete { job: at(job), force: true };
+    let delete = runner_store::command::Command::Delete { job: at(job), force: true, cascade: false };
     let error = step(&mut engine, &[delete]).unwrap_err().to_string();
     assert!(error.contains("below zero"), "{error}");
     place.dir.failed_marker()

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use runner_store::clock::Clock;
-use runner_store::engine::redb::{Commit, Redb};
+use runner_store::dir::SCHEMA;
+use runner_store::engine::redb::{Commit, Redb, STEPS, migrate_file};
 use runner_store::job::StateName;
 
 use super::history;
@@ -152,6 +153,7 @@ fn a_file_of_schema_1_is_read_and_clean() {
     let path = dir.path().join("jobs.redb");
     load_schema_1(&path);
     assert_eq!(text_of_schema_1(&path), std::fs::read_to_string(golden(1)).unwrap(), "the loader loses nothing");
+    assert_eq!(migrate_file(&path, STEPS, SCHEMA).unwrap(), 1);
     let mut engine = Redb::open(&path, Clock::manual(START), Commit::TwoPhase).unwrap();
     assert!(engine.verify_pages().unwrap());
     let report = engine.check().unwrap();

@@ -51,7 +51,7 @@ fn enqueue_all(engine: &mut Redb) {
         })
         .collect();
     let key = IdempotencyKey { key: "nightly 2023-11-14".to_owned(), request: [7; 32] };
-    let keyed = Command::Enqueue(Enqueue { tenant: TENANT, key: Some(key), jobs });
+    let keyed = Command::Enqueue(Enqueue { key: Some(key), ..Enqueue::new(TENANT, jobs) });
     let pictures = (0..5).map(|n| JobSpec {
         queue: "media".to_owned(),
         timeout: Some(Millis::secs(5)),
@@ -129,16 +129,22 @@ fn verbs(engine: &mut Redb) {
         let mut jobs = dump.jobs.iter().filter(|job| job.state.name().as_str() == state);
         jobs.nth(n).unwrap_or_else(|| panic!("a job is {state}")).id
     };
-    let edit = Edit { priority: Some(Priority(9)), run_at: None, max_attempts: Some(3), timeout: Some(Millis(77)) };
+    let edit = Edit {
+        priority: Some(Priority(9)),
+        run_at: None,
+        max_attempts: Some(3),
+        timeout: Some(Millis(77)),
+        ..Edit::default()
+    };
     let cancel_of = |job: JobId, why: &str| Command::Cancel { job: at(job), reason: Some(why.to_owned()) };
     let commands = [
         cancel_of(of("available", 0), "not wanted any more"),
         cancel_of(of("scheduled", 0), "too late"),
         cancel_of(of("running", 0), "it takes too long"),
-        Command::Retry(at(of("discarded", 0))),
+        Command::Retry { job: at(of("discarded", 0)), fresh: false },
         Command::Release(at(of("held", 0))),
-        Command::Edit { job: at(of("scheduled", 2)), edit },
-        Command::Delete { job: at(of("completed", 0)), force: false },
+        Command::Edit { job: at(of("scheduled", 2)), edit: Box::new(edit) },
+        Command::Delete { job: at(of("completed", 0)), force: false, cascade: false },
     ];
     let (decision, _) = step(engine, &commands).unwrap();
     for reply in &decision.replies {

@@ -12,14 +12,14 @@ use super::backup::Place;
 use super::{golden, history};
 use crate::world::*;
 
-const TAGS: TableDefinition<'static, &'static [u8; 4], &'static [u8]> = TableDefinition::new("tags");
+const LATER: TableDefinition<'static, &'static [u8; 4], &'static [u8]> = TableDefinition::new("of_later");
 const NEXT: u32 = SCHEMA + 1;
 
 fn add_a_table(into: &WriteTransaction) -> Result<(), StoreError> {
     let failed = |error: &dyn std::fmt::Display| StoreError::Engine(error.to_string());
-    let mut tags = into.open_table(TAGS).map_err(|error| failed(&error))?;
-    assert!(tags.is_empty().unwrap(), "the step was taken twice");
-    tags.insert(&[0; 4], b"derived".as_slice()).map_err(|error| failed(&error))?;
+    let mut later = into.open_table(LATER).map_err(|error| failed(&error))?;
+    assert!(later.is_empty().unwrap(), "the step was taken twice");
+    later.insert(&[0; 4], b"derived".as_slice()).map_err(|error| failed(&error))?;
     Ok(())
 }
 
@@ -40,12 +40,12 @@ fn migrate(dir: &StoreDir, with_backup: bool) -> Result<Migrated, StoreError> {
 fn check_migrated(dir: &StoreDir) {
     assert_eq!((dir.marker().unwrap().schema, schema_of(&dir.jobs()).unwrap()), (NEXT, NEXT));
     let db = Database::open(dir.jobs()).unwrap();
-    let tags = db.begin_read().unwrap().open_table(TAGS).unwrap();
-    assert_eq!(tags.get(&[0; 4]).unwrap().unwrap().value(), b"derived");
+    let later = db.begin_read().unwrap().open_table(LATER).unwrap();
+    assert_eq!(later.get(&[0; 4]).unwrap().unwrap().value(), b"derived");
 }
 
 fn has_table(dir: &StoreDir) -> bool {
-    Database::open(dir.jobs()).unwrap().begin_read().unwrap().open_table(TAGS).is_ok()
+    Database::open(dir.jobs()).unwrap().begin_read().unwrap().open_table(LATER).is_ok()
 }
 
 #[test]
@@ -84,11 +84,12 @@ fn a_step_that_fails_changes_nothing() {
 #[test]
 fn a_migration_that_was_interrupted_anywhere_is_begun_again() {
     let place = Place::new();
-    fs::create_dir(place.path("store.schema-1.20231114T221320.000Z.unfinished")).unwrap();
-    fs::write(place.path("store.schema-1.20231114T221320.000Z.unfinished/jobs.redb"), b"half").unwrap();
+    let copy = format!("store.schema-{SCHEMA}.20231114T221320.000Z");
+    fs::create_dir(place.path(&format!("{copy}.unfinished"))).unwrap();
+    fs::write(place.path(&format!("{copy}.unfinished/jobs.redb")), b"half").unwrap();
     migrate(&place.dir, true).unwrap();
     check_migrated(&place.dir);
-    assert_eq!(place.names(), ["store", "store.schema-1.20231114T221320.000Z"]);
+    assert_eq!(place.names(), ["store", &copy]);
 
     let place = Place::new();
     assert_eq!(migrate_file(&place.dir.jobs(), &steps(add_a_table), NEXT).unwrap(), SCHEMA);

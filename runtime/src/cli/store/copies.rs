@@ -36,8 +36,11 @@ pub(super) fn backup(destination: &Path, target: &Target, format: Format) -> Res
         print_json(&made);
         return Ok(ExitCode::SUCCESS);
     }
-    let BackupShown { path, jobs, rows, bytes: size, grown_bytes } = made;
+    let BackupShown { path, jobs, rows, bytes: size, grown_bytes, others } = made;
     print(&format!("backed up {jobs} jobs ({rows} rows, {}) to {path}, and checked them\n", bytes(size)));
+    if !others.is_empty() {
+        print(&format!("not in it, as another program keeps them: {}\n", others.join(", ")));
+    }
     if grown_bytes > 0 {
         print(&format!("the store's file grew by {} meanwhile; it will use that room itself\n", bytes(grown_bytes)));
     }

@@ -16,7 +16,7 @@ const PIECE_ROWS_MAX: u64 = 50_000;
 const PIECE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What was copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Copied {
     /// Rows of all tables.
     pub rows: u64,
@@ -24,6 +24,8 @@ pub struct Copied {
     pub bytes: u64,
     /// The schema of what was copied.
     pub schema: u32,
+    /// Names of tables that were not copied: another program keeps them in the same file.
+    pub others: Vec<String>,
 }
 
 /// What can be done to a store's file while its writer has the engine: read all of it. Keeps the file open.
@@ -48,8 +50,8 @@ impl Live {
         guarded(|| {
             let into = new_file(path)?;
             let view = self.0.begin_read().map_err(engine_error)?;
-            known_tables(&view)?;
-            let mut copied = Copied { schema: meta::read(&view)?.schema, ..Copied::default() };
+            let others = others(&view)?;
+            let mut copied = Copied { schema: meta::read(&view)?.schema, others, ..Copied::default() };
             macro_rules! copy {
                 ($($table:ident)*) => {$( copy_table(&view, &into, tables::$table, &mut copied, go_on)?; )*};
             }
@@ -59,20 +61,15 @@ impl Live {
     }
 }
 
-/// Whether every table of the file is one that this program knows.
-fn known_tables(view: &ReadTransaction) -> Result<(), StoreError> {
+/// Tables that are not the store's: a program that embeds it keeps them, and only that program knows what they hold. (A
+/// newer store's are no question here: its schema is refused before.)
+fn others(view: &ReadTransaction) -> Result<Vec<String>, StoreError> {
     macro_rules! names {
         ($($table:ident)*) => { [$( tables::$table.name() ),*] };
     }
     let known = tables::for_each_table!(names);
-    for table in view.list_tables().map_err(engine_error)? {
-        if !known.contains(&table.name()) {
-            let name = table.name();
-            let why = format!("the file has a table {name:?}, which this program does not know; use a newer one");
-            return Err(StoreError::Contradiction(why));
-        }
-    }
-    Ok(())
+    let all = view.list_tables().map_err(engine_error)?;
+    Ok(all.map(|table| table.name().to_owned()).filter(|name| !known.contains(&name.as_str())).collect())
 }
 
 /// A table of a view; none where the file, being of an older schema, has none.
@@ -153,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_nobody_knows_is_not_left_out_in_silence() {
+    fn tables_of_another_program_are_named_not_left_out_in_silence() {
         let dir = tempfile::tempdir().unwrap();
         let store = Redb::create(&dir.path().join("store.redb"), Clock::System, Commit::OnePhase).unwrap();
         let write = store.db.begin_write().unwrap();
-        drop(write.open_table(TableDefinition::<u64, u64>::new("secrets")).unwrap());
+        drop(write.open_table(TableDefinition::<u64, u64>::new("shop_orders")).unwrap());
         write.commit().unwrap();
-        let error = store.live().copy_to(&dir.path().join("copy.redb"), &|| true).unwrap_err();
-        assert!(error.to_string().contains("\"secrets\""), "{error}");
+        let copied = store.live().copy_to(&dir.path().join("copy.redb"), &|| true).unwrap();
+        assert_eq!(copied.others, ["shop_orders"]);
     }
 
     #[test]
