@@ -263,7 +263,7 @@ impl<'a> Batch<'a> {
         self.follow_total(was_unfinished, -1);
         self.follow_total(is_unfinished, 1);
         if let Some(job) = is_unfinished {
-            self.wait_for_others(job);
+            self.wait_for_others(was_unfinished, job);
         }
         if was_unfinished.is_some() && is_unfinished.is_none() {
             let verdict = after.and_then(Job::verdict).unwrap_or(Verdict::Deleted);
