@@ -2,10 +2,12 @@
 
 mod boots;
 mod claim;
+mod dependencies;
 mod enqueue;
 mod keys;
 mod limits;
 mod queries;
 mod runs;
+mod settling;
 mod staged;
 mod verbs;
