@@ -76,7 +76,14 @@ impl Tables {
         }
         if let Some(hold) = &job.unique {
             let key = KeyRef::of(at.tenant, &hold.key);
-            set.uniques.extend(self.uniques.get(&key).map(|record| (key, *record)));
+            if let Some(record) = self.uniques.get(&key) {
+                set.uniques.insert(key, *record);
+                // Whoever holds it decides what can be done to this one.
+                let holder = JobRef { tenant: at.tenant, job: record.job };
+                if holder != at {
+                    self.put(holder, set);
+                }
+            }
         }
     }
 

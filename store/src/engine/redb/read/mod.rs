@@ -148,6 +148,11 @@ impl<'a> Rows<'a> {
             let key = KeyRef::of(at.tenant, &hold.key);
             if let Some(record) = self.unique(key)? {
                 set.uniques.insert(key, record);
+                // Whoever holds it decides what can be done to this one.
+                let holder = JobRef { tenant: at.tenant, job: record.job };
+                if holder != at {
+                    self.put(holder, set)?;
+                }
             }
         }
         set.jobs.insert(at, Arc::new(job));
