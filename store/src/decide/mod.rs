@@ -258,6 +258,12 @@ impl<'a> Batch<'a> {
         {
             self.release_key(job);
         }
+        if let (Some(before), Some(job)) = (before, after)
+            && !before.holds_key_by_state()
+            && job.holds_key_by_state()
+        {
+            self.take_free_key(job);
+        }
         let was_unfinished = before.filter(|job| !job.state.name().is_final());
         let is_unfinished = after.filter(|job| !job.state.name().is_final());
         self.follow_total(was_unfinished, -1);

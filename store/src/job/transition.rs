@@ -3,7 +3,7 @@
 use super::{
     CancelRequest, Dependency, EdgePolicy, Edit, Event, Holder, Job, JobId, JobRef, KindId, LastRun, Lease, Millis,
     Outcome, OutcomeName, QueueId, QueueOrder, Reason, Rejection, RunNumber, RunSettings, State, StateName, Time,
-    UniqueHold, Verdict, limits, spec::JobSpec,
+    Unique, UniqueHold, Verdict, limits, spec::JobSpec,
 };
 
 /// What becomes of `job` (none: there is no such job) when `event` happens at `now`: the job as it is then (none: it is
@@ -62,7 +62,8 @@ fn enqueued(
     order: QueueOrder,
     now: Time,
 ) -> Job {
-    let wanted = spec.delay.map(|delay| now.after(delay)).or(spec.run_at).unwrap_or(now);
+    let put_off = spec.unique.as_ref().and_then(Unique::put_off).filter(|_| spec.run_at.is_none());
+    let wanted = spec.delay.or(put_off).map(|delay| now.after(delay)).or(spec.run_at).unwrap_or(now);
     let run_at = wanted.max(now);
     let mut job = Job {
         id: at.job,
