@@ -99,7 +99,8 @@ impl Batch<'_> {
             None => Some((on, Verdict::Deleted)),
         };
         let settled = job.dependencies.iter().filter(waits).filter_map(|edge| ended(edge.job)).collect();
-        self.apply(at, &Event::Revived { dependency, settled })?;
+        let order = self.order_now(job);
+        self.apply(at, &Event::Revived { dependency, settled, order })?;
         self.take_key_again(at);
         Ok(())
     }

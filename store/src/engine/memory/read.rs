@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, Wait, WorkingSet};
 use crate::error::StoreError;
@@ -60,6 +60,9 @@ impl Tables {
         if let Some(sweep) = needs.sweep {
             self.find_swept(sweep, &mut set);
         }
+        if needs.orders {
+            self.find_orders(&mut set);
+        }
         set
     }
 
@@ -104,6 +107,17 @@ impl Tables {
                 let name = Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() };
                 let number = self.names.get(&name);
                 set.totals.extend(number.and_then(|queue| of(*tenant, Total::UnfinishedIn(QueueId(*queue)))));
+            }
+        }
+    }
+
+    fn find_orders(&self, set: &mut WorkingSet) {
+        for (scope, settings) in &self.settings {
+            let (Scope::Queue(tenant, name), Settings::Queue(_, _, settings)) = (scope, settings) else { continue };
+            let name = Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() };
+            let Some(queue) = self.names.get(&name).map(|number| QueueId(*number)) else { continue };
+            if set.jobs.values().any(|job| job.queue == queue && job.state.name().is_final()) {
+                set.orders.insert(queue, settings.order);
             }
         }
     }
