@@ -1,0 +1,120 @@
+//! A seeded workload as a ledger: its batches, when each happened, and everything that a store must hold after each. So
+//! the content of any store that was given a part of it says exactly which batches it has, whole.
+
+use runner_store::clock::Clock;
+use runner_store::command::Command;
+use runner_store::engine::Dump;
+use runner_store::engine::redb::{Commit, Redb};
+use runner_store::error::StoreError;
+use runner_store::job::Time;
+use runner_store::writer::step;
+
+use super::disk::{Disk, Image};
+use crate::workload::Workload;
+use crate::world::START;
+
+/// See the module.
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    pub(crate) commit: Commit,
+    /// A store that was just made.
+    pub(crate) start: Image,
+    batches: Vec<(Time, Vec<Command>)>,
+    /// What is kept after so many batches.
+    expected: Vec<Dump>,
+    /// The first number of batches after which the same is kept: some batches change nothing.
+    same_as: Vec<usize>,
+}
+
+/// How much a script has and how large its payloads are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) batches: usize,
+    /// Payloads that fill the first pages of the file, so that it grows.
+    pub(crate) grows: bool,
+}
+
+impl Script {
+    /// Lets a store do the work once.
+    pub(crate) fn new(seed: u64, commit: Commit, size: Size) -> Self {
+        let clock = Clock::manual(START);
+        let disk = Disk::of(Image::default());
+        let mut engine = Redb::over(disk.clone(), true, clock.clone(), commit).unwrap();
+        let start = disk.durable();
+        assert_eq!(start.hash(), disk.live().hash(), "a new store is durable");
+        let mut workload = Workload::new(seed, clock.clone());
+        let mut script =
+            Self { seed, commit, start, batches: Vec::new(), expected: vec![engine.dump().unwrap()], same_as: vec![0] };
+        for n in 0..size.batches {
+            workload.step_clock();
+            let mut commands = workload.batch();
+            enlarge(&mut commands, &mut workload, size.grows && n % 8 == 3);
+            let (decision, _) = step(&mut engine, &commands).unwrap();
+            decision.replies.iter().for_each(|reply| workload.learn(reply));
+            script.batches.push((clock.now(), commands));
+            script.expect(engine.dump().unwrap());
+        }
+        let report = engine.check().unwrap();
+        assert!(report.is_clean(), "seed {seed}: {:#?}", report.findings);
+        script
+    }
+
+    fn expect(&mut self, dump: Dump) {
+        let last = self.expected.len() - 1;
+        let same = if self.expected[last] == dump { self.same_as[last] } else { last + 1 };
+        self.same_as.push(same);
+        self.expected.push(dump);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// After how many batches exactly this is kept; of several such numbers the first.
+    pub(crate) fn find(&self, dump: &Dump) -> Option<usize> {
+        let n = self.expected.iter().position(|expected| expected.log.len() == dump.log.len() && expected == dump)?;
+        Some(self.same_as[n])
+    }
+
+    /// Whether a store that holds what [`Script::find`] said holds what it must after `n` batches.
+    pub(crate) fn is_at(&self, found: usize, n: usize) -> bool {
+        self.same_as[n] == found
+    }
+
+    pub(crate) fn expected(&self, n: usize) -> &Dump {
+        &self.expected[n]
+    }
+
+    pub(crate) fn commands(&self, n: usize) -> &[Command] {
+        &self.batches[n].1
+    }
+
+    /// Opens a store of this script.
+    pub(crate) fn open(&self, disk: Disk) -> Result<(Redb, Clock), StoreError> {
+        let clock = Clock::manual(START);
+        Ok((Redb::over(disk, false, clock.clone(), self.commit)?, clock))
+    }
+
+    /// Does batch `n` again, as it was done first.
+    pub(crate) fn step(&self, n: usize, engine: &mut Redb, clock: &Clock) -> Result<(), StoreError> {
+        self.set_clock(n, clock);
+        step(engine, &self.batches[n].1).map(|_| ())
+    }
+
+    pub(crate) fn set_clock(&self, n: usize, clock: &Clock) {
+        clock.set(self.batches[n].0);
+    }
+}
+
+/// Lets some args span several pages, or so many that the file must grow.
+fn enlarge(commands: &mut [Command], workload: &mut Workload, grow: bool) {
+    for command in commands {
+        let Command::Enqueue(call) = command else { continue };
+        for spec in &mut call.jobs {
+            let bytes = if grow { 100_000 } else { 9_000 };
+            if workload.dice.one_in(if grow { 1 } else { 12 }) {
+                spec.args = vec![b'x'; bytes + workload.dice.below(50) as usize];
+            }
+        }
+    }
+}
