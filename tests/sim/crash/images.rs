@@ -5,7 +5,7 @@
 //! operation of that. It does not lie about syncs: what a disk does that breaks its word no store can make good.
 
 use std::collections::HashMap;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -14,20 +14,20 @@ use runner_store::engine::Dump;
 use runner_store::engine::redb::{Commit, Redb};
 
 use super::disk::{Disk, Image, Op};
-use super::script::{Script, Size};
+use super::script::Script;
 use crate::workload::Dice;
 
 /// Images that a run in CI looks at, at least.
 const IMAGES: u64 = 100_000;
-/// What every seed yields, at least.
-const IMAGES_OF_SEED: u64 = 6_000;
-const BATCHES: usize = 12;
+/// What a seed yields, about; where that was too little, more seeds follow.
+const IMAGES_OF_SEED: u64 = 14_000;
+const BATCHES: usize = 30;
 /// Random images at each operation, beside that with nothing of the unsynced and that with all of it.
 const RANDOM_IMAGES: u64 = 10;
 /// The same at the operations of a recovery, which are cut again.
 const RANDOM_IMAGES_AGAIN: u64 = 3;
 /// One of so many distinct images is recovered under watch.
-const RECOVERED: u64 = 60;
+const RECOVERED: u64 = 200;
 /// Batches that it then works on.
 const BATCHES_AGAIN: usize = 2;
 /// One of so many distinct images gets the store's own check of everything, one of that many of these is verified page by
@@ -92,21 +92,16 @@ struct Examiner<'a> {
 fn no_power_cut_loses_tears_or_doubles_anything() {
     let wanted: Option<u64> = std::env::var("RUNNER_SIM_IMAGES").ok().and_then(|n| n.parse().ok());
     let one: Option<u64> = std::env::var("RUNNER_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = wanted.unwrap_or(IMAGES).div_ceil(IMAGES_OF_SEED);
-    let (first, seeds) = one.map_or((1, seeds), |seed| (seed, wanted.map_or(1, |_| seeds)));
-    let began = Instant::now();
-    let (next, said, sum) = (AtomicU64::new(first), AtomicU64::new(0), Mutex::new(Tally::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + seeds) {
-                    let tally = examine_seed(seed, &said);
-                    *sum.lock().unwrap_or_else(PoisonError::into_inner) += tally;
-                }
-            });
-        }
-    });
-    let t = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let first = one.unwrap_or(1);
+    let wanted = wanted.unwrap_or(if one.is_some() { 1 } else { IMAGES });
+    let (began, said) = (Instant::now(), AtomicU64::new(0));
+    let mut t = Tally::default();
+    let mut next = first;
+    while t.images < wanted {
+        let seeds = next..next + (wanted - t.images).div_ceil(IMAGES_OF_SEED);
+        next = seeds.end;
+        t += examine_seeds(seeds, &said);
+    }
     println!(
         "{} images at {} operations, {} distinct ({} of them checked in full), {} after a second cut: {} opened, {} lost, {} torn, \
          {} double, {} unclean, {} unopenable; seeds {first} to {}, {:.0} s",
@@ -121,21 +116,36 @@ fn no_power_cut_loses_tears_or_doubles_anything() {
         t.double,
         t.unclean,
         t.unopenable,
-        first + seeds - 1,
+        next - 1,
         began.elapsed().as_secs_f64()
     );
     assert_eq!(t.lost + t.torn + t.double + t.unclean + t.unopenable, 0, "see above");
     assert_eq!(t.opened, t.images);
-    assert!(t.images >= seeds * IMAGES_OF_SEED, "{} images of {seeds} seeds", t.images);
+}
+
+/// Each thread takes the next seed; a seed's figures do not depend on which thread that is.
+fn examine_seeds(seeds: Range<u64>, said: &AtomicU64) -> Tally {
+    let (next, sum) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end) {
+                    let tally = examine_seed(seed, said);
+                    *sum.lock().unwrap_or_else(PoisonError::into_inner) += tally;
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Both modes of commit, each by every other seed; the file grows in every fourth of either.
 fn examine_seed(seed: u64, said: &AtomicU64) -> Tally {
     let commit = if seed.is_multiple_of(2) { Commit::OnePhase } else { Commit::TwoPhase };
-    let script = Script::new(seed, commit, Size { batches: BATCHES, grows: (seed / 2).is_multiple_of(4) });
+    let script = Script::random(seed, commit, BATCHES, (seed / 2).is_multiple_of(4));
     let mut examiner =
         Examiner { script: &script, dice: Dice(seed), found: HashMap::new(), tally: Tally::default(), said };
-    let run = examiner.run(script.start.clone(), 0, script.len(), false).expect("a new store can be opened");
+    let run = examiner.run(script.image(0).clone(), 0, script.len(), false).expect("a new store can be opened");
     examiner.examine(&run);
     examiner.tally
 }

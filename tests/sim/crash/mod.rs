@@ -6,5 +6,6 @@
 //! repeats exactly what failed.
 
 mod disk;
+mod faults;
 mod images;
 mod script;

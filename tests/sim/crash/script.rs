@@ -17,8 +17,8 @@ use crate::world::START;
 pub(crate) struct Script {
     pub(crate) seed: u64,
     pub(crate) commit: Commit,
-    /// A store that was just made.
-    pub(crate) start: Image,
+    /// The file after so many batches, as a process that is killed leaves it.
+    images: Vec<Image>,
     batches: Vec<(Time, Vec<Command>)>,
     /// What is kept after so many batches.
     expected: Vec<Dump>,
@@ -26,32 +26,43 @@ pub(crate) struct Script {
     same_as: Vec<usize>,
 }
 
-/// How much a script has and how large its payloads are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Size {
-    pub(crate) batches: usize,
-    /// Payloads that fill the first pages of the file, so that it grows.
-    pub(crate) grows: bool,
-}
-
 impl Script {
-    /// Lets a store do the work once.
-    pub(crate) fn new(seed: u64, commit: Commit, size: Size) -> Self {
+    /// Random batches; some payloads span pages, and where it `grows`, those of one batch fill the file.
+    pub(crate) fn random(seed: u64, commit: Commit, batches: usize, grows: bool) -> Self {
+        Self::new(seed, commit, batches, |n, workload| {
+            let mut commands = workload.batch();
+            enlarge(&mut commands, workload, grows && n == batches / 4);
+            commands
+        })
+    }
+
+    /// Lets a store do the work once. `batch` makes each batch.
+    pub(crate) fn new(
+        seed: u64,
+        commit: Commit,
+        batches: usize,
+        mut batch: impl FnMut(usize, &mut Workload) -> Vec<Command>,
+    ) -> Self {
         let clock = Clock::manual(START);
         let disk = Disk::of(Image::default());
         let mut engine = Redb::over(disk.clone(), true, clock.clone(), commit).unwrap();
-        let start = disk.durable();
-        assert_eq!(start.hash(), disk.live().hash(), "a new store is durable");
+        assert_eq!(disk.durable().hash(), disk.live().hash(), "a new store is durable");
         let mut workload = Workload::new(seed, clock.clone());
-        let mut script =
-            Self { seed, commit, start, batches: Vec::new(), expected: vec![engine.dump().unwrap()], same_as: vec![0] };
-        for n in 0..size.batches {
+        let mut script = Self {
+            seed,
+            commit,
+            images: vec![disk.live()],
+            batches: Vec::new(),
+            expected: vec![engine.dump().unwrap()],
+            same_as: vec![0],
+        };
+        for n in 0..batches {
             workload.step_clock();
-            let mut commands = workload.batch();
-            enlarge(&mut commands, &mut workload, size.grows && n % 8 == 3);
+            let commands = batch(n, &mut workload);
             let (decision, _) = step(&mut engine, &commands).unwrap();
             decision.replies.iter().for_each(|reply| workload.learn(reply));
             script.batches.push((clock.now(), commands));
+            script.images.push(disk.live());
             script.expect(engine.dump().unwrap());
         }
         let report = engine.check().unwrap();
@@ -79,6 +90,11 @@ impl Script {
     /// Whether a store that holds what [`Script::find`] said holds what it must after `n` batches.
     pub(crate) fn is_at(&self, found: usize, n: usize) -> bool {
         self.same_as[n] == found
+    }
+
+    /// The file after so many batches, of a process that is still there.
+    pub(crate) fn image(&self, n: usize) -> &Image {
+        &self.images[n]
     }
 
     pub(crate) fn expected(&self, n: usize) -> &Dump {
@@ -112,7 +128,7 @@ fn enlarge(commands: &mut [Command], workload: &mut Workload, grow: bool) {
         let Command::Enqueue(call) = command else { continue };
         for spec in &mut call.jobs {
             let bytes = if grow { 100_000 } else { 9_000 };
-            if workload.dice.one_in(if grow { 1 } else { 12 }) {
+            if grow || workload.dice.one_in(12) {
                 spec.args = vec![b'x'; bytes + workload.dice.below(50) as usize];
             }
         }
