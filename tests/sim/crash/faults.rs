@@ -2,7 +2,7 @@
 //! told that a batch is there finds it; of a batch whose outcome is unknown all is there or nothing; and an engine that
 //! failed once does nothing more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -19,7 +19,7 @@ use crate::workload::Dice;
 use crate::world::{enqueue, work};
 
 const SEED: u64 = 1;
-const BATCHES: usize = 8;
+const BATCHES: usize = 14;
 /// What fails of a closed file's disk, and of a full one.
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -33,6 +33,10 @@ const KINDS: [(i32, Effect); 6] = [
 ];
 /// More operations than an opening, a batch and a closing have.
 const OPERATIONS_MAX: u64 = 2_000;
+
+/// What images of a script hold that were looked at before, by their hash.
+#[derive(Default)]
+struct Known(HashMap<u64, usize>);
 
 type Call<'a> = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + 'a>>;
 
@@ -58,21 +62,25 @@ fn at_every_operation(script: &Script, test: &str, mut run: impl FnMut(u64, i32,
 
 #[test]
 fn an_error_at_any_operation_is_an_error_and_leaves_whole_batches() {
-    for commit in [Commit::TwoPhase, Commit::OnePhase] {
-        let script = Script::random(seed(), commit, BATCHES, true);
-        let mut outcomes = BTreeMap::new();
-        for n in 0..script.len() - 1 {
-            at_every_operation(&script, "an_error_at_any", |at, errno, effect| {
-                let disk = Disk::failing(script.image(n).clone(), Fault { at, errno, effect });
-                let (outcome, holds) = work_until_it_fails(&script, n, &disk);
-                check_left(&script, n, holds, &disk, at);
-                *outcomes.entry(outcome).or_insert(0_u64) += 1;
-                disk.has_failed()
-            });
-        }
-        println!("{commit:?}: {outcomes:?}");
-        assert!(outcomes.len() == 4, "{outcomes:?}");
+    std::thread::scope(|scope| {
+        [Commit::TwoPhase, Commit::OnePhase].map(|commit| scope.spawn(move || fail_everywhere(commit)));
+    });
+}
+
+fn fail_everywhere(commit: Commit) {
+    let script = Script::random(seed(), commit, BATCHES, true);
+    let (mut outcomes, mut known) = (BTreeMap::new(), Known::default());
+    for n in 0..script.len() - 1 {
+        at_every_operation(&script, "an_error_at_any", |at, errno, effect| {
+            let disk = Disk::failing(script.image(n).clone(), Fault { at, errno, effect });
+            let (outcome, holds) = work_until_it_fails(&script, n, &disk);
+            known.check_left(&script, n, holds, &disk, at);
+            *outcomes.entry(outcome).or_insert(0_u64) += 1;
+            disk.has_failed()
+        });
     }
+    println!("{commit:?}: {outcomes:?}, {} distinct files left behind", known.0.len());
+    assert!(outcomes.len() == 4, "{outcomes:?}");
 }
 
 /// What came of it, and what the store must hold: whether the batch is there, where that is known.
@@ -93,29 +101,32 @@ fn work_until_it_fails(script: &Script, n: usize, disk: &Disk) -> (&'static str,
     (if disk.has_failed() { "recorded, then closing failed" } else { "nothing failed" }, Some(true))
 }
 
-/// What the next process finds, after the process died, after a power cut, and after a power cut that kept some.
-fn check_left(script: &Script, n: usize, batch_is_there: Option<bool>, disk: &Disk, at: u64) {
-    let mut some = disk.durable();
-    let mut dice = Dice(at);
-    let trace = disk.trace();
-    let unsynced = trace.iter().rposition(|op| matches!(op, Op::Sync)).map_or(0, |last| last + 1);
-    trace[unsynced..].iter().filter(|_| dice.one_in(2)).for_each(|op| some.apply(op));
-    for (image, what) in [(disk.live(), "a restart"), (disk.durable(), "a power cut"), (some, "a power cut, some kept")]
-    {
-        check_image(script, n, batch_is_there, image, what);
+impl Known {
+    /// What the next process finds, after this one died, after a power cut, and after a power cut that kept some.
+    fn check_left(&mut self, script: &Script, n: usize, batch_is_there: Option<bool>, disk: &Disk, at: u64) {
+        let mut some = disk.durable();
+        let mut dice = Dice(at);
+        let trace = disk.trace();
+        let unsynced = trace.iter().rposition(|op| matches!(op, Op::Sync)).map_or(0, |last| last + 1);
+        trace[unsynced..].iter().filter(|_| dice.one_in(2)).for_each(|op| some.apply(op));
+        let images = [(disk.live(), "a restart"), (disk.durable(), "a power cut"), (some, "a power cut, some kept")];
+        for (image, after) in images {
+            let found = *self.0.entry(image.hash()).or_insert_with(|| look(script, image, after));
+            let holds = match batch_is_there {
+                Some(there) => script.is_at(found, n + usize::from(there)),
+                None => script.is_at(found, n) || script.is_at(found, n + 1),
+            };
+            assert!(holds, "after {after}: {found} batches, and batch {n} is there: {batch_is_there:?}");
+        }
     }
 }
 
-fn check_image(script: &Script, n: usize, batch_is_there: Option<bool>, image: Image, what: &str) {
-    let (mut engine, _) = script.open(Disk::of(image)).unwrap_or_else(|error| panic!("after {what}: {error}"));
-    let dump = engine.dump().unwrap();
-    let found = script.find(&dump).unwrap_or_else(|| panic!("after {what}: what was never there"));
-    let holds = match batch_is_there {
-        Some(there) => script.is_at(found, n + usize::from(there)),
-        None => script.is_at(found, n) || script.is_at(found, n + 1),
-    };
-    assert!(holds, "after {what}: {found} batches, and batch {n} is there: {batch_is_there:?}");
-    assert_eq!(check(&mut engine, true), [""; 0], "after {what}");
+/// After how many batches the store was as it is here.
+fn look(script: &Script, image: Image, after: &str) -> usize {
+    let (mut engine, _) = script.open(Disk::of(image)).unwrap_or_else(|error| panic!("after {after}: {error}"));
+    let found = script.find(&engine.dump().unwrap()).unwrap_or_else(|| panic!("after {after}: what was never there"));
+    assert_eq!(check(&mut engine, true), [""; 0], "after {after}");
+    found
 }
 
 /// One caller's batch is being made durable, and others have queued up behind it, when the disk fails.
@@ -125,16 +136,16 @@ fn every_caller_learns_what_an_error_means_for_it() {
         0 => vec![enqueue(vec![work()])],
         _ => workload.batch(),
     });
-    let mut outcomes = BTreeMap::new();
+    let (mut outcomes, mut known) = (BTreeMap::new(), Known::default());
     for n in (0..script.len()).step_by(2) {
         at_every_operation(&script, "every_caller", |at, errno, effect| {
             let disk = Disk::of(script.image(n).clone());
             let [first, rest] = call_until_it_fails(&script, n, &disk, (at, errno, effect));
             *outcomes.entry((first, rest)).or_insert(0_u64) += 1;
             match (first, rest) {
-                ("unknown", _) => check_left(&script, n, None, &disk, at),
-                (_, "unknown") => check_left(&script, n + 1, None, &disk, at),
-                _ => check_left(&script, n + 1, Some(true), &disk, at),
+                ("unknown", _) => known.check_left(&script, n, None, &disk, at),
+                (_, "unknown") => known.check_left(&script, n + 1, None, &disk, at),
+                _ => known.check_left(&script, n + 1, Some(true), &disk, at),
             }
             disk.has_failed()
         });
