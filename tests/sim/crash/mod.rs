@@ -8,4 +8,5 @@
 mod disk;
 mod faults;
 mod images;
+mod mutations;
 mod script;
