@@ -152,11 +152,6 @@ impl Disk {
         self.state().trace.len()
     }
 
-    /// Operations so far, reads among them.
-    pub(crate) fn operations(&self) -> u64 {
-        self.state().count
-    }
-
     /// Whether the fault has come.
     pub(crate) fn has_failed(&self) -> bool {
         self.state().failed

@@ -63,7 +63,9 @@ fn at_every_operation(script: &Script, test: &str, mut run: impl FnMut(u64, i32,
 #[test]
 fn an_error_at_any_operation_is_an_error_and_leaves_whole_batches() {
     std::thread::scope(|scope| {
-        [Commit::TwoPhase, Commit::OnePhase].map(|commit| scope.spawn(move || fail_everywhere(commit)));
+        for commit in [Commit::TwoPhase, Commit::OnePhase] {
+            scope.spawn(move || fail_everywhere(commit));
+        }
     });
 }
 
