@@ -6,11 +6,14 @@
 
 use std::io;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redb::{BackendError, StorageBackend};
 
 const PAGE: usize = 4_096;
+/// What a sync takes to come at most, on the slowest of machines.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The content of a file.
 #[derive(Debug, Clone, Default)]
@@ -74,18 +77,17 @@ struct State {
 /// Lets the first sync of a disk wait until somebody has made ready.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    pub(crate) reached: Mutex<bool>,
-    pub(crate) open: Mutex<bool>,
-    pub(crate) moved: std::sync::Condvar,
+    reached: Mutex<bool>,
+    open: Mutex<bool>,
+    moved: Condvar,
 }
 
 impl Gate {
     /// Waits for a sync to come.
     pub(crate) fn wait(&self) {
-        let mut reached = self.reached.lock().unwrap();
-        while !*reached {
-            reached = self.moved.wait(reached).unwrap();
-        }
+        let waits = |reached: &mut bool| !*reached;
+        let reached = self.moved.wait_timeout_while(self.reached.lock().unwrap(), DEADLINE, waits).unwrap();
+        assert!(*reached.0, "nothing is made durable");
     }
 
     /// Lets it go on, and every later one.

@@ -6,12 +6,16 @@ use runner_store::command::Command;
 use runner_store::engine::Dump;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::error::StoreError;
-use runner_store::job::Time;
+use runner_store::job::{JobSpec, Time};
 use runner_store::writer::step;
 
 use super::disk::{Disk, Image};
 use crate::workload::Workload;
-use crate::world::START;
+use crate::world::{START, enqueue};
+
+/// Jobs whose args are more than a new file has room for.
+const LARGE_JOBS: usize = 12;
+const LARGE_BYTES: usize = 150_000;
 
 /// See the module.
 pub(crate) struct Script {
@@ -27,13 +31,20 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Random batches; some payloads span pages, and where it `grows`, those of one batch fill the file.
+    /// Random batches; some payloads span pages, and where it `grows`, those of one batch are more than the file has
+    /// room for.
     pub(crate) fn random(seed: u64, commit: Commit, batches: usize, grows: bool) -> Self {
-        Self::new(seed, commit, batches, |n, workload| {
+        let script = Self::new(seed, commit, batches, |n, workload| {
             let mut commands = workload.batch();
-            enlarge(&mut commands, workload, grows && n == batches / 4);
+            enlarge(&mut commands, workload);
+            if grows && n + 5 == batches {
+                commands.push(enqueue(vec![JobSpec::new("a", vec![b'x'; LARGE_BYTES]); LARGE_JOBS]));
+            }
             commands
-        })
+        });
+        let grew = script.images[batches].len() > script.images[0].len();
+        assert!(grew || !grows, "seed {seed}: the file has room for everything");
+        script
     }
 
     /// Lets a store do the work once. `batch` makes each batch.
@@ -122,14 +133,13 @@ impl Script {
     }
 }
 
-/// Lets some args span several pages, or so many that the file must grow.
-fn enlarge(commands: &mut [Command], workload: &mut Workload, grow: bool) {
+/// Lets some args span several pages.
+fn enlarge(commands: &mut [Command], workload: &mut Workload) {
     for command in commands {
         let Command::Enqueue(call) = command else { continue };
         for spec in &mut call.jobs {
-            let bytes = if grow { 100_000 } else { 9_000 };
-            if grow || workload.dice.one_in(12) {
-                spec.args = vec![b'x'; bytes + workload.dice.below(50) as usize];
+            if workload.dice.one_in(12) {
+                spec.args = vec![b'x'; 9_000 + workload.dice.below(50) as usize];
             }
         }
     }
