@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use runner_store::clock::Clock;
 use runner_store::command::{
     Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Lane, Measured, Part, Query, Reply,
     RunRef, StagedJob,
@@ -45,7 +46,7 @@ impl Dice {
     }
 
     /// True once in n.
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
@@ -59,13 +60,19 @@ impl Dice {
     }
 }
 
-/// What the commands are made from.
-struct Workload {
-    dice: Dice,
-    world: World,
+/// Makes random commands out of what the replies to earlier ones said. Needs no store of its own.
+pub(crate) struct Workload {
+    pub(crate) dice: Dice,
+    clock: Clock,
     runs: Vec<RunRef>,
     reserved: Vec<JobId>,
     next_job: u64,
+}
+
+/// A workload that is given to both engines.
+struct Trial {
+    workload: Workload,
+    world: World,
     seen: u64,
     states: HashMap<JobRef, StateName>,
     reached: BTreeMap<(Option<StateName>, EventName), u64>,
@@ -77,13 +84,13 @@ fn random_commands_do_the_same_to_both_engines() {
     let seeds = one.map_or(1..SEEDS + 1, |seed| seed..seed + 1);
     let mut reached = BTreeMap::new();
     for seed in seeds {
-        let mut workload = Workload::new(seed);
-        let run = std::panic::AssertUnwindSafe(|| workload.run());
+        let mut trial = Trial::new(seed);
+        let run = std::panic::AssertUnwindSafe(|| trial.run());
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("again: RUNNER_SIM_SEED={seed} cargo test -p runner-store --test sim random_commands");
             std::panic::resume_unwind(panic);
         }
-        for (pair, n) in workload.reached {
+        for (pair, n) in trial.reached {
             *reached.entry(pair).or_insert(0) += n;
         }
     }
@@ -93,14 +100,12 @@ fn random_commands_do_the_same_to_both_engines() {
     assert!(one.is_some() || reached.len() == PAIRS, "{} pairs of state and event were reached", reached.len());
 }
 
-impl Workload {
+impl Trial {
     fn new(seed: u64) -> Self {
+        let world = World::without_handles();
         Self {
-            dice: Dice(seed),
-            world: World::without_handles(),
-            runs: Vec::new(),
-            reserved: Vec::new(),
-            next_job: 1,
+            workload: Workload::new(seed, world.clock.clone()),
+            world,
             seen: 0,
             states: HashMap::new(),
             reached: BTreeMap::new(),
@@ -109,14 +114,13 @@ impl Workload {
 
     fn run(&mut self) {
         for batch in 1..=BATCHES {
-            self.step_clock();
-            let n = 1 + self.dice.below(BATCH_COMMANDS_MAX);
-            let commands: Vec<Command> = (0..n).map(|_| self.command()).collect();
+            self.workload.step_clock();
+            let commands = self.workload.batch();
             let replies = self.world.batch(&commands);
-            replies.iter().for_each(|reply| self.learn(reply));
+            replies.iter().for_each(|reply| self.workload.learn(reply));
             self.follow_log();
             self.ask();
-            if self.dice.one_in(60) {
+            if self.workload.dice.one_in(60) {
                 self.world.reopen_in_the_middle();
             }
             if batch % 200 == 0 {
@@ -125,18 +129,68 @@ impl Workload {
         }
     }
 
-    fn step_clock(&mut self) {
-        let now = self.world.now().0;
+    /// Counts which events met which states, and checks that the log goes on where it ended.
+    fn follow_log(&mut self) {
+        loop {
+            let page = self.world.log(self.seen + 1, 500);
+            for entry in &page {
+                self.seen += 1;
+                assert_eq!(entry.seq.0, self.seen);
+                let before = match entry.state {
+                    Some(state) => self.states.insert(entry.job, state),
+                    None => self.states.remove(&entry.job),
+                };
+                *self.reached.entry((before, entry.event)).or_default() += 1;
+            }
+            if page.len() < 500 {
+                return;
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let at = self.workload.a_job();
+        for query in [Query::Job(at), Query::Runs(at), Query::Payload(at, Part::Args), Query::NextDue, Query::Counts] {
+            self.world.ask(&query);
+        }
+        let lane = self.workload.a_lane();
+        let before = self.workload.a_job().job;
+        let d = &mut self.workload.dice;
+        self.world.ask(&Query::Jobs(JobsQuery {
+            tenant: lane.tenant,
+            state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
+            queue: d.maybe(3, |_| lane.queue),
+            kind: d.maybe(3, |_| lane.kind),
+            tag: None,
+            before: d.maybe(2, |_| before),
+            limit: d.below(30) as u32,
+        }));
+    }
+}
+
+impl Workload {
+    pub(crate) fn new(seed: u64, clock: Clock) -> Self {
+        Self { dice: Dice(seed), clock, runs: Vec::new(), reserved: Vec::new(), next_job: 1 }
+    }
+
+    /// The commands of one transaction.
+    pub(crate) fn batch(&mut self) -> Vec<Command> {
+        let n = 1 + self.dice.below(BATCH_COMMANDS_MAX);
+        (0..n).map(|_| self.command()).collect()
+    }
+
+    pub(crate) fn step_clock(&mut self) {
+        let now = self.clock.now().0;
         let to = match self.dice.below(100) {
             0 => now - 20_000,
             1 => now + 25 * 3_600 * 1_000,
             2..50 => now,
             _ => now + self.dice.below(1_500),
         };
-        self.world.clock.set(Time(to));
+        self.clock.set(Time(to));
     }
 
-    fn command(&mut self) -> Command {
+    pub(crate) fn command(&mut self) -> Command {
         match self.dice.below(100) {
             0..20 => self.enqueue(),
             20..45 => self.claim(),
@@ -191,7 +245,7 @@ impl Workload {
             Backoff::Never,
         ];
         let kind = if d.one_in(50) { "not a name" } else { ["a", "b"][d.below(2) as usize] };
-        let now = self.world.now();
+        let now = self.clock.now();
         JobSpec {
             queue: ["p", "q"][d.below(2) as usize].to_owned(),
             priority: Priority(d.below(5) as i16 - 2),
@@ -255,7 +309,7 @@ impl Workload {
 
     fn edit(&mut self) -> Command {
         let job = self.a_job();
-        let now = self.world.now();
+        let now = self.clock.now();
         let d = &mut self.dice;
         let edit = Edit {
             priority: d.maybe(2, |d| Priority(d.below(5) as i16 - 2)),
@@ -268,7 +322,7 @@ impl Workload {
     }
 
     /// Remembers what later commands can be about.
-    fn learn(&mut self, reply: &Reply) {
+    pub(crate) fn learn(&mut self, reply: &Reply) {
         match reply {
             Reply::Enqueued(jobs) => {
                 self.next_job = jobs.iter().map(|job| job.id.0 + 1).fold(self.next_job, u64::max);
@@ -284,43 +338,5 @@ impl Workload {
             }
             _ => {}
         }
-    }
-
-    /// Counts which events met which states, and checks that the log goes on where it ended.
-    fn follow_log(&mut self) {
-        loop {
-            let page = self.world.log(self.seen + 1, 500);
-            for entry in &page {
-                self.seen += 1;
-                assert_eq!(entry.seq.0, self.seen);
-                let before = match entry.state {
-                    Some(state) => self.states.insert(entry.job, state),
-                    None => self.states.remove(&entry.job),
-                };
-                *self.reached.entry((before, entry.event)).or_default() += 1;
-            }
-            if page.len() < 500 {
-                return;
-            }
-        }
-    }
-
-    fn ask(&mut self) {
-        let at = self.a_job();
-        for query in [Query::Job(at), Query::Runs(at), Query::Payload(at, Part::Args), Query::NextDue, Query::Counts] {
-            self.world.ask(&query);
-        }
-        let lane = self.a_lane();
-        let before = self.a_job().job;
-        let d = &mut self.dice;
-        self.world.ask(&Query::Jobs(JobsQuery {
-            tenant: lane.tenant,
-            state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
-            queue: d.maybe(3, |_| lane.queue),
-            kind: d.maybe(3, |_| lane.kind),
-            tag: None,
-            before: d.maybe(2, |_| before),
-            limit: d.below(30) as u32,
-        }));
     }
 }
