@@ -66,7 +66,10 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Enqueue(call) => enqueue::needs(call, &mut needs),
             Command::Claim(call) => claim::needs(call, &mut needs),
             Command::Finish(call) => finish::needs(call, &mut needs),
-            Command::EndBoots(call) => needs.dead = Some((call.living, limits::ENDED_RUNS_MAX)),
+            Command::EndBoots(call) => {
+                let living = if cfg!(planted = "rescue_by_id") { crate::job::BootId(u64::MAX) } else { call.living };
+                needs.dead = Some((living, limits::ENDED_RUNS_MAX));
+            }
             Command::Due => needs.due = limits::DUE_JOBS_MAX,
             Command::HandBack(run) | Command::Checkpoint { run, .. } => _ = needs.jobs.insert(run.at),
             Command::Retry { job, .. } => {
@@ -240,7 +243,9 @@ impl<'a> Batch<'a> {
         let before = self.job(at).cloned();
         let after = transition(before.as_deref(), event, self.now)?.map(Arc::new);
         let new_row = after.as_deref().map(|job| Arc::new(Row::of(job)));
-        if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name())) {
+        if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name()))
+            && !(cfg!(planted = "lose_event") && matches!(event, Event::HandedBack { .. }))
+        {
             let old_row = self.row(at);
             let (old, new) = (before.as_deref().zip(old_row.as_deref()), after.as_deref().zip(new_row.as_deref()));
             self.changes.push(Change::Event(LogEntry::new(self.now, name, old, new)));

@@ -160,6 +160,8 @@ impl Redb {
         }
         let mut transaction = self.db.begin_write().map_err(engine_error)?;
         transaction.set_durability(redb::Durability::Immediate).map_err(engine_error)?;
+        #[cfg(planted = "skip_sync")]
+        transaction.set_durability(redb::Durability::None).map_err(engine_error)?;
         transaction.set_two_phase_commit(self.commit == Commit::TwoPhase);
         Ok(transaction)
     }
@@ -194,6 +196,16 @@ impl Redb {
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        #[cfg(planted = "torn_batch")]
+        let changes = match changes.split_at(changes.len() / 2) {
+            ([], _) => changes,
+            (first, second) => {
+                let transaction = self.begin()?;
+                write::persist(&transaction, first)?;
+                transaction.commit().map_err(engine_error)?;
+                second
+            }
+        };
         let transaction = self.begin()?;
         let persisted = guarded(|| {
             let persisted = write::persist(&transaction, changes)?;
@@ -315,6 +327,9 @@ fn open_error(path: &Path, error: DatabaseError) -> StoreError {
         DatabaseError::Storage(redb::StorageError::Io(source)) => {
             StoreError::Io { path, doing: "opening the store's file", source }
         }
-        other => StoreError::Foreign { path, why: format!("the store's file cannot be opened: {other}") },
+        other => {
+            let why = format!("the store's file is damaged, or is none of ours; restore it from a backup ({other})");
+            StoreError::Foreign { path, why }
+        }
     }
 }
