@@ -3,8 +3,8 @@
 use crate::command::{Finish, NeedsMerge, Part, Reply, RunRecord, RunRef, Scope, StagedFate, StagedJob};
 use crate::engine::{Change, Needs, Wait};
 use crate::job::{
-    Event, Holder, Job, JobId, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber, StateName,
-    limits,
+    Event, Holder, Job, JobId, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber,
+    StateName, limits,
 };
 
 use super::Batch;
@@ -95,12 +95,7 @@ impl Batch<'_> {
 
     /// What a run staged was checked when it was staged. What breaks a rule all the same is left out, and the run's
     /// record says so, as nothing may fail a run at its commit.
-    fn accept_staged(
-        &mut self,
-        call: &Finish,
-        position: usize,
-        resolve: impl Fn(On) -> JobId,
-    ) -> Option<StagedFate> {
+    fn accept_staged(&mut self, call: &Finish, position: usize, resolve: impl Fn(On) -> JobId) -> Option<StagedFate> {
         let staged = &call.staged[position];
         let (tenant, id, spec) = (call.run.at.tenant, staged.id, &staged.spec);
         let dropped = |why: String| Some(StagedFate { id, joined: None, why: Some(why) });

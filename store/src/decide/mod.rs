@@ -17,10 +17,14 @@ use std::sync::Arc;
 use self::enqueue::Recent;
 pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
-use crate::command::{BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits};
+use crate::command::{
+    BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits,
+};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
-use crate::job::{Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, State, TenantId, Time, Verdict, transition};
+use crate::job::{
+    Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, State, TenantId, Time, Verdict, transition,
+};
 use crate::log::LogEntry;
 
 /// What a batch does.

@@ -2,8 +2,8 @@
 
 use runner_store::command::{Command, Enqueue, Enqueued, Reply};
 use runner_store::job::{
-    DependsOn, EdgePolicy, Invalid, JobId, JobSpec, Millis, On, Outcome, Reason, Rejection, StateName, TenantId, Verdict,
-    limits,
+    DependsOn, EdgePolicy, Invalid, JobId, JobSpec, Millis, On, Outcome, Reason, Rejection, StateName, TenantId,
+    Verdict, limits,
 };
 
 use crate::world::*;
@@ -242,7 +242,8 @@ fn a_retried_dependent_does_not_wait_again() {
 fn a_job_that_others_wait_for_is_deleted_only_with_cascade() {
     case(|w| {
         let on = w.enqueue(work());
-        let jobs = w.enqueue_all(vec![work_after(&[on]), work_anyway(&[on]), JobSpec { hold: true, ..work_after(&[on]) }]);
+        let jobs =
+            w.enqueue_all(vec![work_after(&[on]), work_anyway(&[on]), JobSpec { hold: true, ..work_after(&[on]) }]);
         assert_eq!(w.call(delete(on)), Reply::Rejected(Rejection::WaitedFor));
         assert_eq!(w.call(delete_with(on, true, false)), Reply::Rejected(Rejection::WaitedFor));
         assert_eq!(w.call(delete_with(on, false, true)), Reply::Deleted);

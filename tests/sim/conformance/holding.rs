@@ -2,9 +2,7 @@
 
 use runner_store::command::{Command, Enqueue, Finish, Measured, Merged, Reply, StagedJob};
 use runner_store::decide::Conduct;
-use runner_store::job::{
-    JobId, JobSpec, Millis, OnConflict, Outcome, Rejection, StateName, States, Time, Unique,
-};
+use runner_store::job::{JobId, JobSpec, Millis, OnConflict, Outcome, Rejection, StateName, States, Time, Unique};
 
 use crate::world::*;
 
@@ -290,7 +288,8 @@ fn a_staged_job_follows_its_mode_and_never_fails_its_run() {
 #[test]
 fn a_staged_merge_asks_before_anything_is_recorded() {
     case(|w| {
-        let holder = w.enqueue(JobSpec { args: b"1".to_vec(), delay: Some(Millis(900)), ..unique("k", OnConflict::Keep) });
+        let holder =
+            w.enqueue(JobSpec { args: b"1".to_vec(), delay: Some(Millis(900)), ..unique("k", OnConflict::Keep) });
         let own = w.enqueue(work());
         let run = w.start(own);
         let id = reserve(w, 1);
@@ -299,8 +298,7 @@ fn a_staged_merge_asks_before_anything_is_recorded() {
         let reply = w.call(Command::Finish(Box::new(call.clone())));
         let Reply::NeedsMerge(needs) = reply else { panic!("{reply:?}") };
         assert_eq!((needs[0].holder, w.state(own)), (holder, StateName::Running));
-        call.merged =
-            vec![Merged { position: 0, holder, version: needs[0].version, args: b"1+2".to_vec() }];
+        call.merged = vec![Merged { position: 0, holder, version: needs[0].version, args: b"1+2".to_vec() }];
         assert_eq!(job_of(&w.call(Command::Finish(Box::new(call)))).state.name(), StateName::Completed);
         assert_eq!(w.payload(holder, runner_store::command::Part::Args), Some(b"1+2".to_vec()));
         assert_eq!(w.find(id), None);

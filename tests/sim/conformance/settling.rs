@@ -215,11 +215,7 @@ fn what_meets_on_one_job_goes_in_order_in_one_batch_and_in_several() {
     check_race(|on, _| vec![failing(on), retry(on)], &["discarded", "settling"], "cancelled");
     check_race(|on, _| vec![failing(on), delete_with(on, true, true)], &["discarded", "settling"], "cancelled");
     // Deleted with its run: the finish finds nothing, and those that waited learn that it was deleted.
-    check_race(
-        |on, _| vec![delete_with(on, true, true), done(on)],
-        &["deleted", "unknown"],
-        "cancelled",
-    );
+    check_race(|on, _| vec![delete_with(on, true, true), done(on)], &["deleted", "unknown"], "cancelled");
     check_race(|on, _| vec![delete(on), done(on)], &["waited for", "completed"], "available");
     // A cancel of what runs is a flag; its crash is then a cancel, and that spreads.
     check_race(|on, _| vec![cancel(on), crash(on)], &["running", "1 crashed, 0 interrupted"], "cancelled");

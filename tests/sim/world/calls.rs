@@ -1,10 +1,8 @@
 //! Specs, commands and what is read out of replies, in the few words that cases are written in.
 
-use runner_store::command::{
-    Claim, Command, EndBoots, Enqueue, Finish, Grant, Lane, Measured, Reply, RunRef,
-};
+use runner_store::command::{Claim, Command, EndBoots, Enqueue, Finish, Grant, Lane, Measured, Reply, RunRef};
 use runner_store::job::{
-    BootId, DependsOn, Edit, EdgePolicy, Job, JobId, JobRef, JobSpec, On, OnConflict, Outcome, Rejection, RunNumber,
+    BootId, DependsOn, EdgePolicy, Edit, Job, JobId, JobRef, JobSpec, On, OnConflict, Outcome, Rejection, RunNumber,
     RunSettings, States, Unique,
 };
 

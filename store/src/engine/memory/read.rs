@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
+    limits,
 };
 use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, Wait, WorkingSet};
 use crate::error::StoreError;

@@ -14,9 +14,7 @@ pub(super) use self::view::View;
 use super::{damaged, engine_error, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
-use crate::engine::{
-    Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet,
-};
+use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::error::StoreError;
 use crate::index::WaitKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
