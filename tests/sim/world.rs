@@ -17,7 +17,7 @@ use runner_store::command::{
 use runner_store::decide::Conduct;
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
-use runner_store::engine::{Dump, Engine, Needs, Persisted};
+use runner_store::engine::{Change, Dump, Engine, Needs, Persisted};
 use runner_store::handle::Writer;
 use runner_store::job::{
     BootId, Job, JobId, JobSpec, KindId, Millis, Outcome, QueueId, Seq, StateName, TenantId, Time,
@@ -89,6 +89,10 @@ impl World {
         self.conduct = conduct;
     }
 
+    pub(crate) fn conducts(&self) -> Conduct {
+        self.conduct
+    }
+
     /// Several commands in one transaction.
     #[track_caller]
     pub(crate) fn batch(&mut self, commands: &[Command]) -> Vec<Reply> {
@@ -154,8 +158,13 @@ impl World {
         let conduct = self.conduct;
         let (in_memory, persisted) = step_in(&mut self.memory, commands, &mut |_, _| conduct).unwrap();
         let (in_file, also) = step_in(self.redb.as_mut().unwrap(), commands, &mut |_, _| conduct).unwrap();
-        assert_eq!(in_memory.replies, in_file.replies, "the engines disagree on {commands:?}");
-        assert_eq!(in_memory.changes, in_file.changes, "the engines disagree on {commands:?}");
+        for ((command, reply), in_file) in commands.iter().zip(&in_memory.replies).zip(&in_file.replies) {
+            assert_eq!(reply, in_file, "the engines disagree on {command:?}");
+        }
+        for (change, in_file) in in_memory.changes.iter().zip(&in_file.changes) {
+            assert_eq!(change, in_file, "the engines disagree");
+        }
+        assert_eq!(in_memory.changes.len(), in_file.changes.len(), "the engines disagree on {commands:?}");
         assert_eq!(persisted, also, "the engines disagree on {commands:?}");
         self.persisted = persisted;
         in_memory.replies
@@ -270,6 +279,33 @@ impl World {
             Answer::Unique(found) => found.map(|(job, _)| job.0),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The log from this number on, to its end.
+    pub(crate) fn log_from(&self, first: u64) -> Vec<LogEntry> {
+        let mut log = self.log(first, 1_000);
+        while let Some(last) = log.last().map(|entry| entry.seq.0)
+            && (last - first + 1).is_multiple_of(1_000)
+        {
+            let page = self.log(last + 1, 1_000);
+            if page.is_empty() {
+                break;
+            }
+            log.extend(page);
+        }
+        log
+    }
+
+    /// As a restore leaves a store: claims wait for an operator.
+    pub(crate) fn pause(&mut self) {
+        self.handles = None;
+        let pause = [Change::Paused(true)];
+        let none = Needs::default();
+        self.memory.prefetch(&none).unwrap();
+        self.memory.persist(&pause).unwrap();
+        let redb = self.redb.as_mut().unwrap();
+        redb.prefetch(&none).unwrap();
+        redb.persist(&pause).unwrap();
     }
 
     /// The names of a job's events, in order.

@@ -4,7 +4,7 @@
 //! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::command::{
     Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
@@ -203,7 +203,8 @@ impl Batch<'_> {
         let settings = self.tenant_settings(tenant);
         let mut bytes: u64 = 0;
         let mut new: u64 = 0;
-        let mut queues: HashMap<&str, u64> = HashMap::new();
+        // In order: of several queues that are full, every engine and every replay names the same.
+        let mut queues: BTreeMap<&str, u64> = BTreeMap::new();
         for step in &plan.steps {
             match step {
                 Step::New(spec) => {

@@ -14,7 +14,7 @@ use runner_store::error::CallError;
 
 use super::disk::{Disk, Effect, Fault, Gate, Image, Op};
 use super::images::check;
-use super::script::Script;
+use super::script::{Script, random};
 use crate::workload::Dice;
 use crate::world::{enqueue, work};
 
@@ -134,9 +134,9 @@ fn look(script: &Script, image: Image, after: &str) -> usize {
 /// One caller's batch is being made durable, and others have queued up behind it, when the disk fails.
 #[test]
 fn every_caller_learns_what_an_error_means_for_it() {
-    let script = Script::new(seed(), Commit::TwoPhase, BATCHES, |n, workload| match n % 2 {
+    let script = Script::new(seed(), Commit::TwoPhase, BATCHES, |n, now, workload| match n % 2 {
         0 => vec![enqueue(vec![work()])],
-        _ => workload.batch(),
+        _ => random(n, now, workload),
     });
     let (mut outcomes, mut known) = (BTreeMap::new(), Known::default());
     for n in (0..script.len()).step_by(2) {

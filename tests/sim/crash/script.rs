@@ -10,12 +10,14 @@ use runner_store::job::{JobSpec, Time};
 use runner_store::writer::step;
 
 use super::disk::{Disk, Image};
+use crate::model::step_clock;
 use crate::workload::Workload;
 use crate::world::{START, enqueue};
 
 /// Jobs whose args are more than a new file has room for.
 const LARGE_JOBS: usize = 12;
 const LARGE_BYTES: usize = 150_000;
+const BATCH_COMMANDS_MAX: u64 = 16;
 
 /// See the module.
 pub(crate) struct Script {
@@ -34,8 +36,8 @@ impl Script {
     /// Random batches; some payloads span pages, and where it `grows`, those of one batch are more than the file has
     /// room for.
     pub(crate) fn random(seed: u64, commit: Commit, batches: usize, grows: bool) -> Self {
-        let script = Self::new(seed, commit, batches, |n, workload| {
-            let mut commands = workload.batch();
+        let script = Self::new(seed, commit, batches, |n, now, workload| {
+            let mut commands = random(n, now, workload);
             enlarge(&mut commands, workload);
             if grows && n + 5 == batches {
                 commands.push(enqueue(vec![JobSpec::new("a", vec![b'x'; LARGE_BYTES]); LARGE_JOBS]));
@@ -52,13 +54,13 @@ impl Script {
         seed: u64,
         commit: Commit,
         batches: usize,
-        mut batch: impl FnMut(usize, &mut Workload) -> Vec<Command>,
+        mut batch: impl FnMut(usize, Time, &mut Workload) -> Vec<Command>,
     ) -> Self {
         let clock = Clock::manual(START);
         let disk = Disk::of(Image::default());
         let mut engine = Redb::over(disk.clone(), true, clock.clone(), commit).unwrap();
         assert_eq!(disk.durable().hash(), disk.live().hash(), "a new store is durable");
-        let mut workload = Workload::new(seed, clock.clone());
+        let mut workload = Workload::new(seed);
         let mut script = Self {
             seed,
             commit,
@@ -68,10 +70,10 @@ impl Script {
             same_as: vec![0],
         };
         for n in 0..batches {
-            workload.step_clock();
-            let commands = batch(n, &mut workload);
+            step_clock(&clock, &mut workload);
+            let commands = batch(n, clock.now(), &mut workload);
             let (decision, _) = step(&mut engine, &commands).unwrap();
-            decision.replies.iter().for_each(|reply| workload.learn(reply));
+            commands.iter().zip(&decision.replies).for_each(|(command, reply)| workload.learn(command, reply));
             script.batches.push((clock.now(), commands));
             script.images.push(disk.live());
             script.expect(engine.dump().unwrap());
@@ -131,6 +133,11 @@ impl Script {
     pub(crate) fn set_clock(&self, n: usize, clock: &Clock) {
         clock.set(self.batches[n].0);
     }
+}
+
+/// The batches of the model; the first one sets what holds.
+pub(crate) fn random(n: usize, now: Time, workload: &mut Workload) -> Vec<Command> {
+    if n == 0 { workload.opening() } else { workload.batch(now, BATCH_COMMANDS_MAX) }
 }
 
 /// Lets some args span several pages.
