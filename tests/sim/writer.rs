@@ -268,3 +268,35 @@ fn many_callers_at_once_each_get_their_own_reply() {
     drop(handle);
     writer.join();
 }
+
+#[test]
+fn a_disk_that_fills_up_takes_no_jobs_and_then_starts_none_while_runs_are_recorded() {
+    use runner_store::disk::Room;
+    let clock = runner_store::clock::Clock::manual(START);
+    let engine = runner_store::engine::memory::Memory::new(clock);
+    let (store, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
+    let call = |command| store.call_blocking(command).unwrap();
+    call(enqueue(vec![work(); 3]));
+    let kind = store.kind_id(TENANT, "work").unwrap();
+    let queue = store.queue_id(TENANT, "default").unwrap();
+    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let take = || claimed(&call(claim(BOOT, 1, &[lane])));
+    let first = take().remove(0);
+    store.say_room(Room::Low);
+    assert_eq!(call(enqueue(vec![work()])), Reply::Rejected(runner_store::job::Rejection::DiskReserve));
+    assert!(!store.board().take().paused, "what is there still runs");
+    let second = take().remove(0);
+    store.say_room(Room::Critical);
+    assert!(store.board().take().paused);
+    assert_eq!(take(), [], "half of the reserve is for what runs");
+    for job in [first, second] {
+        let run = RunRef { at: job.at(), run: job.run };
+        assert_eq!(job_of(&call(finish(run, completed()))).state.name(), StateName::Completed);
+    }
+    store.say_room(Room::Plenty);
+    assert!(!store.board().take().paused, "whoever claims is told");
+    assert_eq!(take().len(), 1);
+    assert_eq!(ids(&call(enqueue(vec![work()]))).len(), 1);
+    drop(store);
+    writer.join();
+}
