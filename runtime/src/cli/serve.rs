@@ -81,9 +81,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 NodeState::Stopped => Some("stopped"),
             })
         };
-        let router = api::router(App::new(handle.clone(), plugins, ready));
-        let server = start_server(args, &router, listener, guard)?;
-        drop(router);
+        let app = App::of_node(handle.clone(), plugins, ready, node.starter());
+        let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
         announce(&node);
         let ended = tokio::select! {
             () = signals.next() => Ok(()),
@@ -102,6 +101,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             }
         }
         server.stop().await;
+        app.stop().await;
         ended
     });
     let failure = handle.failure();

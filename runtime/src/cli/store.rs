@@ -13,6 +13,7 @@ use super::exit::{Code, Failure};
 use super::output::{Format, Table, bytes, note, print, print_json};
 use super::{ask, open};
 use crate::api::count::Counts;
+use crate::api::settings::SettingsShown;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -33,6 +34,18 @@ pub(super) enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Show what holds for the store and its jobs
+    #[command(after_help = "Example: runner store settings")]
+    Settings {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Set how long jobs and the log are kept, and how much there may be
+    #[command(after_help = "Example: runner store set --keep-completed 2d --stored-bytes 20GiB")]
+    Set(Box<Set>),
     /// Count the jobs, and measure the files
     #[command(after_help = "Example: runner store stats")]
     Stats {
@@ -44,11 +57,69 @@ pub(super) enum Verb {
     },
 }
 
+/// What to set; as the API spells it.
+#[derive(Debug, clap::Args, serde::Serialize)]
+pub(super) struct Set {
+    /// How long completed jobs are kept, for example 7d
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_completed: Option<String>,
+    /// How long cancelled jobs are kept
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_cancelled: Option<String>,
+    /// How long discarded jobs are kept
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_discarded: Option<String>,
+    /// Completed jobs at most; the oldest go first
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_max: Option<u64>,
+    /// Jobs that have not ended, at most; more are refused
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u64>,
+    /// Bytes of args, outputs and checkpoints at most, for example 10GiB; more are refused
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_bytes: Option<String>,
+    /// How long the log of events is kept
+    #[arg(long, value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_age: Option<String>,
+    /// How many bytes of the log are kept, for example 2GiB
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes: Option<String>,
+    #[command(flatten)]
+    #[serde(skip)]
+    target: Target,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    #[serde(skip)]
+    output: Format,
+}
+
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Init { data } => init(data),
         Verb::Check { data, output } => check(data, *output),
+        Verb::Settings { target, output } => ask(target, async |client| {
+            print_settings(&client.get("/v1/store/settings").await?.json()?, *output);
+            Ok(ExitCode::SUCCESS)
+        }),
+        Verb::Set(args) => {
+            let body = serde_json::to_string(args).expect("settings have only text as keys, so they are JSON");
+            if body == "{}" {
+                return Err(Failure::usage("say what to set, for example --keep-completed 7d"));
+            }
+            ask(&args.target, async |client| {
+                print_settings(&client.patch("/v1/store/settings", body).await?.json()?, args.output);
+                Ok(ExitCode::SUCCESS)
+            })
+        }
         Verb::Stats { target, output } => ask(target, async |client| stats(client, target, *output).await),
     }
 }
@@ -91,6 +162,26 @@ fn check(data: &Path, format: Format) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(damaged(""))
+}
+
+fn print_settings(settings: &SettingsShown, format: Format) {
+    if format == Format::Json {
+        return print_json(settings);
+    }
+    let SettingsShown { completed_max, capacity, stored_bytes, log_bytes, .. } = settings;
+    let mut table = Table::new(&["setting", "value"]);
+    let rows = [
+        ("keep_completed", settings.keep_completed.clone()),
+        ("keep_cancelled", settings.keep_cancelled.clone()),
+        ("keep_discarded", settings.keep_discarded.clone()),
+        ("completed_max", completed_max.to_string()),
+        ("capacity", capacity.to_string()),
+        ("stored_bytes", bytes(*stored_bytes)),
+        ("log_age", settings.log_age.clone()),
+        ("log_bytes", bytes(*log_bytes)),
+    ];
+    rows.into_iter().for_each(|(name, value)| table.row([name.to_owned(), value]));
+    table.print("");
 }
 
 async fn stats(client: &Client, target: &Target, format: Format) -> Result<ExitCode, Failure> {
