@@ -28,6 +28,8 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     let meta = from.open_table(tables::META).map_err(engine_error)?;
     set.next_job = JobId(meta.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value()));
     set.paused = meta.get(tables::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0);
+    // A table is opened once at a time.
+    drop(meta);
     let rows = Rows::open(from)?;
     for at in &needs.jobs {
         rows.put(*at, &mut set)?;
@@ -299,7 +301,7 @@ fn dead(
 }
 
 fn keys(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
-    if needs.keys.is_empty() {
+    if needs.keys.is_empty() && needs.expired_keys == 0 {
         return Ok(());
     }
     let keys = from.open_table(tables::KEYS).map_err(engine_error)?;
