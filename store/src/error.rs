@@ -60,6 +60,45 @@ pub enum StoreError {
         /// Why it is not taken for a store.
         why: String,
     },
+    /// Made by an older program.
+    #[error(
+        "{}: the store has schema {found}, this program needs {known}; stop the old program for good, then bring the store \
+         up to date with `runner store migrate {}`, which makes a backup first",
+        path.display(), path.display()
+    )]
+    Older {
+        /// Where.
+        path: PathBuf,
+        /// The store's schema.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It failed before, and the check that follows found it damaged.
+    #[error(
+        "{}: the store failed before ({failure}), and its check finds: {found}; restore a backup with `runner store restore`, \
+         or take the store as it is with `runner store check --accept --data {}`",
+        dir.display(), dir.display()
+    )]
+    Unclean {
+        /// The store's folder.
+        dir: PathBuf,
+        /// How it failed.
+        failure: String,
+        /// What the check found.
+        found: String,
+    },
+    /// Work that was told to stop before its end; what it had made is gone.
+    #[error("{0}: stopped before the end; nothing of it is left")]
+    Stopped(&'static str),
+    /// Something is there already that may not be replaced.
+    #[error("{}: {why}", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: String,
+    },
     /// Made by a newer program.
     #[error(
         "{}: the store has schema {found}, this program knows up to {known}; use the program that made it, or a newer one",

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::command::{Answer, Command, Enqueue, Merged, Name, NameClass, NeedsMerge, Query, Reply};
+use crate::engine::redb::embed::Wake;
 use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
 use crate::job::{KindId, QueueId, Rejection, Seq, TenantId};
@@ -120,6 +121,32 @@ impl Handle {
             Some(_) => CallError::Stopped,
             None => CallError::Unknown("the writer died".to_owned()),
         }
+    }
+
+    /// Tells the store of a commit that was not its own: see [`embed`](crate::engine::redb::embed).
+    ///
+    /// # Errors
+    /// As [`Handle::call`]; the commit holds all the same.
+    pub async fn wake(&self, wake: Wake) -> Result<(), CallError> {
+        self.learn(wake);
+        self.call(Command::Due).await.map(drop)
+    }
+
+    /// The same for threads that are not async. Must not be called on one that is.
+    ///
+    /// # Errors
+    /// As [`Handle::wake`].
+    pub fn wake_blocking(&self, wake: Wake) -> Result<(), CallError> {
+        self.learn(wake);
+        self.call_blocking(Command::Due).map(drop)
+    }
+
+    /// Names and counts; when the next job is due and where the log ends, the writer's next batch says.
+    fn learn(&self, wake: Wake) {
+        let mut names = self.shared.names.write().unwrap_or_else(PoisonError::into_inner);
+        wake.names.into_iter().for_each(|(name, number)| names.add(name, number));
+        drop(names);
+        self.shared.board.add(&wake.counts);
     }
 
     /// A consistent view of what is committed. Not to be held across a slow client.

@@ -3,6 +3,7 @@
 //! Read in this order: [`job`] has the rules ([`job::transition`]); [`command`] is everything that can be asked, as
 //! data; [`decide`] turns a batch of commands into changes, purely; [`engine`] is the narrow boundary to what keeps
 //! them; [`writer`] is the one thread that does it all, many commands a transaction; [`handle`] is what callers hold.
+//! [`dir`] is the folder that a store lies in, and what is done to it as a whole; [`disk`] the room that it has.
 //!
 //! It knows nothing of Wasm, HTTP or an async scheduler. One module reads the clock of the system ([`clock`]).
 
@@ -14,6 +15,7 @@ pub mod codec;
 pub mod command;
 pub mod decide;
 pub mod dir;
+pub mod disk;
 pub mod engine;
 pub mod error;
 pub mod handle;

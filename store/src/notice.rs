@@ -74,17 +74,21 @@ impl Board {
         self.log.subscribe()
     }
 
+    /// Adds differences of a commit that was not the writer's.
+    pub(crate) fn add(&self, counts: &[(CountKey, i64)]) {
+        let mut notices = lock(&self.notices);
+        add(&mut notices.counts, counts);
+        drop(notices);
+        if !counts.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
     pub(crate) fn post(&self, persisted: &Persisted, cancelled: Vec<RunRef>) {
         let Persisted { last_seq, counts, next_due, paused } = persisted;
         self.log.send_if_modified(|seq| std::mem::replace(seq, *last_seq) != *last_seq);
         let mut notices = lock(&self.notices);
-        for (key, difference) in counts {
-            let sum = notices.counts.entry(*key).or_default();
-            *sum += difference;
-            if *sum == 0 {
-                notices.counts.remove(key);
-            }
-        }
+        add(&mut notices.counts, counts);
         let states = (notices.next_due, notices.paused) != (*next_due, *paused);
         let changed = !counts.is_empty() || !cancelled.is_empty() || states;
         notices.cancelled.extend(cancelled);
@@ -110,6 +114,16 @@ impl Board {
                 // Whoever stopped listening needs no answer.
                 _ = waiter.send(state);
             }
+        }
+    }
+}
+
+fn add(sums: &mut HashMap<CountKey, i64>, differences: &[(CountKey, i64)]) {
+    for (key, difference) in differences {
+        let sum = sums.entry(*key).or_default();
+        *sum += difference;
+        if *sum == 0 {
+            sums.remove(key);
         }
     }
 }

@@ -89,6 +89,20 @@ impl Slots {
     }
 }
 
+/// Says of the process before that it ended its runs itself, as one does that stops after a storage error: none of them
+/// counts as crashed. Does nothing where there is no file.
+///
+/// # Errors
+/// The file could not be written.
+pub fn disown(path: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), doing: "writing the file of started runs", source };
+    match File::options().write(true).open(path) {
+        Ok(file) => file.write_all_at(&[1], DRAINING_AT).map_err(io),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io(error)),
+    }
+}
+
 /// What the process before left: none if there was none, or if it says nothing (foreign, torn, or of an earlier boot of
 /// the machine, or the node had begun to drain).
 ///
@@ -164,6 +178,11 @@ mod tests {
         assert_eq!(found, Previous { boot: BootId(9), started: vec![run(2)] });
         slots.drain().unwrap();
         assert_eq!(previous(&path).unwrap().unwrap().started, vec![], "a draining node ends its runs itself");
+        let slots = Slots::create(&path, BootId(10)).unwrap();
+        slots.enter(0, run(1)).unwrap();
+        disown(&path).unwrap();
+        assert_eq!(previous(&path).unwrap().unwrap(), Previous { boot: BootId(10), started: vec![] });
+        disown(&dir.path().join("none")).unwrap();
     }
 
     #[test]

@@ -426,3 +426,20 @@ async fn large_bodies_share_a_room_and_small_ones_need_none() {
     holding.pop();
     api.enqueue(&json!({"kind": "a", "args": "x".repeat(100_000)})).await;
 }
+
+#[tokio::test]
+async fn a_backup_needs_a_path_of_the_servers_and_a_store_with_a_file() {
+    let api = Api::new();
+    for (body, status, word) in [
+        (json!({}), 422, "where on the server's disk"),
+        (json!({"path": "backup"}), 422, "must begin with /"),
+        (json!({"path": 7}), 422, "must be a text"),
+        (json!({"path": "/backup", "force": true}), 422, "force"),
+        (json!({"path": "/backup"}), 409, "in memory"),
+    ] {
+        let answer = api.post("/v1/store/backup", &body).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(word), "{}", answer.text());
+    }
+    assert_eq!(api.get("/v1/store/stats").await.status, 409);
+}

@@ -1,6 +1,9 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
+mod copies;
 mod enqueue;
+mod failed;
+mod killed;
 mod lists;
 mod plugins;
 mod server;
@@ -138,6 +141,10 @@ fn every_verb_has_help_with_an_example() {
         "plugin wit",
         "store init",
         "store check",
+        "store backup",
+        "store restore",
+        "store compact",
+        "store migrate",
         "store stats",
     ];
     for verb in verbs {

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test, and says where")]
 
 mod conformance;
+mod embedded;
 mod recovery;
 mod transition;
 mod workload;

@@ -22,7 +22,9 @@ pub enum Guard {
 }
 
 /// Refuses what this listener does not take.
-pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    // What asks for more than a guard does finds out which one let it in.
+    request.extensions_mut().insert(guard);
     match refused(guard, request.headers()) {
         Some(why) => Problem::new(StatusCode::FORBIDDEN, "not_allowed", why).into_response(),
         None => next.run(request).await,

@@ -20,6 +20,7 @@ pub mod queues;
 pub mod read;
 pub mod serve;
 pub mod settings;
+pub mod store;
 pub mod time;
 pub mod types;
 pub mod verbs;
@@ -35,6 +36,7 @@ use axum::routing::{get, post};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Command, Reply};
+use runner_store::dir::LiveStore;
 use tokio::sync::Semaphore;
 
 use self::bulk::Operations;
@@ -55,6 +57,7 @@ pub struct App {
     ready: Ready,
     writes: Semaphore,
     bodies: body::Room,
+    files: store::Files,
     /// Starts jobs on the node that runs here, if one does.
     starter: Option<Starter>,
     buffered: Buffered,
@@ -71,22 +74,25 @@ impl App {
     /// An API over this store; `plugins` are those of the node, if one runs here.
     #[must_use]
     pub fn new(store: Handle, plugins: Plugins, ready: Ready) -> Arc<Self> {
-        Self::with(store, plugins, ready, None)
+        Self::on(store, plugins, ready, None, None)
     }
 
-    /// The same where a node runs jobs.
+    /// The same over a store in a folder, which can be measured and backed up, and with a node that runs jobs.
     #[must_use]
-    pub fn of_node(store: Handle, plugins: Plugins, ready: Ready, starter: Starter) -> Arc<Self> {
-        Self::with(store, plugins, ready, Some(starter))
-    }
-
-    fn with(store: Handle, plugins: Plugins, ready: Ready, starter: Option<Starter>) -> Arc<Self> {
+    pub fn on(
+        store: Handle,
+        plugins: Plugins,
+        ready: Ready,
+        live: Option<LiveStore>,
+        starter: Option<Starter>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             plugins,
             ready,
             writes: Semaphore::new(WRITES_MAX),
             bodies: body::Room::default(),
+            files: store::Files::new(live),
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
@@ -137,6 +143,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
+        .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/backup", post(store::backup))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })

@@ -17,6 +17,7 @@ use super::body;
 use super::error::Problem;
 use super::params::Params;
 use super::read::{Bad, Object};
+use super::time::long_duration;
 
 /// What holds, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,13 +112,13 @@ fn read(app: &App) -> Result<(StoreSettings, TenantSettings), StoreError> {
 fn shown(store: StoreSettings, tenant: TenantSettings) -> SettingsShown {
     let Keep { completed, cancelled, discarded, completed_max } = tenant.keep;
     SettingsShown {
-        keep_completed: completed.to_string(),
-        keep_cancelled: cancelled.to_string(),
-        keep_discarded: discarded.to_string(),
+        keep_completed: long_duration(completed),
+        keep_cancelled: long_duration(cancelled),
+        keep_discarded: long_duration(discarded),
         completed_max,
         capacity: tenant.capacity,
         stored_bytes: tenant.stored_bytes,
-        log_age: store.log_age.to_string(),
+        log_age: long_duration(store.log_age),
         log_bytes: store.log_bytes,
     }
 }

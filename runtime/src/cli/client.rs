@@ -36,6 +36,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer may take: longer than the longest wait that the API allows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
+/// The same for what copies a whole store: a terabyte at 50 MB a second.
+const LARGE_ANSWER_WITHIN: Duration = Duration::from_secs(6 * 3_600);
+
 /// Where to ask.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
@@ -86,9 +89,11 @@ impl Client {
     }
 
     fn local(data: &Path) -> Result<Self, Failure> {
-        let engine = StoreDir::new(data).open(Create::No, Clock::System, Commit::default())?;
+        let dir = StoreDir::new(data);
+        let engine = dir.open(Create::No, Clock::System, Commit::default())?;
+        let live = Some(dir.live(&engine));
         let (handle, writer) = Handle::start(Box::new(engine))?;
-        let app = App::new(handle, Plugins::default(), Box::new(|| Some("no_node")));
+        let app = App::on(handle, Plugins::default(), Box::new(|| Some("no_node")), live, None);
         Ok(Self(Back::Local { router: api::router(Arc::clone(&app)), app, writer }))
     }
 
@@ -191,6 +196,14 @@ impl Client {
         connect.map_err(|_| self.unreachable("no connection"))?.map_err(|error| self.unreachable(&error.to_string()))
     }
 
+    /// Posts JSON that asks for something large, like a backup, and waits as long as that may take.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post_large(&self, path: &str, body: String) -> Result<Answer, Failure> {
+        self.call_within(LARGE_ANSWER_WITHIN, Method::POST, path, None, Some(body)).await
+    }
+
     /// Deletes something.
     ///
     /// # Errors
@@ -201,6 +214,17 @@ impl Client {
 
     async fn call(
         &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<String>,
+    ) -> Result<Answer, Failure> {
+        self.call_within(ANSWER_WITHIN, method, path, key, body).await
+    }
+
+    async fn call_within(
+        &self,
+        within: Duration,
         method: Method,
         path: &str,
         key: Option<&str>,
@@ -217,9 +241,9 @@ impl Client {
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         let request = request.header(header::HOST, authority).body(body);
         let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
-        match tokio::time::timeout(ANSWER_WITHIN, self.send(request)).await {
+        match tokio::time::timeout(within, self.send(request)).await {
             Ok(answer) => answer?.checked(),
-            Err(_) => Err(self.unreachable(&format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+            Err(_) => Err(self.unreachable(&format!("no answer within {} s", within.as_secs()))),
         }
     }
 

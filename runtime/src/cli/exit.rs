@@ -30,7 +30,7 @@ pub enum Code {
     StoreDamaged = 7,
     /// Stopped after a storage error: restart, it checks.
     StoreFailed = 8,
-    /// The store is in use, newer or missing.
+    /// The store is in use, older, newer or missing.
     StoreUnavailable = 9,
     /// Waited for a job that was discarded.
     Discarded = 10,
@@ -45,7 +45,7 @@ pub enum Code {
 /// The exit codes, for `--help`.
 pub const CODES_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable, 6 not allowed, 7 store damaged or \
-foreign (do not restart), 8 stopped after a storage error (restart: it checks), 9 store in use, newer or missing, \
+foreign (do not restart), 8 stopped after a storage error (restart: it checks), 9 store in use, older, newer or missing, \
 13 address in use; `job wait` and `enqueue --wait`: 10 discarded, 11 cancelled, 12 timed out waiting.";
 
 /// Why the command line did not do what it was asked for.
@@ -87,12 +87,17 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::InUse(_) | StoreError::Missing(_) | StoreError::FileGone { .. } | StoreError::Newer { .. } => {
-                Code::StoreUnavailable
-            }
+            StoreError::InUse(_)
+            | StoreError::Missing(_)
+            | StoreError::FileGone { .. }
+            | StoreError::Older { .. }
+            | StoreError::Newer { .. } => Code::StoreUnavailable,
+            StoreError::Exists { .. } => Code::Conflict,
+            StoreError::Stopped(_) => Code::Failed,
             StoreError::Damaged { .. }
             | StoreError::Contradiction(_)
             | StoreError::Panicked(_)
+            | StoreError::Unclean { .. }
             | StoreError::Foreign { .. } => Code::StoreDamaged,
             StoreError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

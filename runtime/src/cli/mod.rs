@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use runner_store::Handle;
+use runner_store::dir::StoreDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -148,6 +149,20 @@ async fn broken(handle: &Handle, life: &mut watch::Receiver<NodeState>, next: &s
         }
         None => Failure::new(Code::Failed, format!("the scheduler stopped by itself, which is a bug; {next}")),
     }
+}
+
+/// What to say at the end about a store that failed, once it is closed; what was said before stays.
+fn failed_store<T>(ended: Result<T, Failure>, why: Option<String>, dir: Option<&StoreDir>) -> Result<T, Failure> {
+    let Some(why) = why else { return ended };
+    let said = match ended {
+        Err(failure) if failure.code == Code::StoreFailed => failure.message,
+        _ => format!("the store failed while it stopped: {why}; start again: it checks"),
+    };
+    let message = match open::note_failure(dir, &why) {
+        Some(unnoted) => format!("{said}\n{unnoted}"),
+        None => said,
+    };
+    Err(Failure::new(Code::StoreFailed, message))
 }
 
 /// A random name for a call, so that a repeated one does nothing.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::dir::{Create, StoreDir};
+use runner_store::dir::{Create, LiveStore, StoreDir};
+use runner_store::disk::{self, Ballast};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
@@ -39,6 +40,8 @@ pub(super) struct Open {
     pub(super) writer: Writer,
     /// None: it is in memory.
     pub(super) dir: Option<StoreDir>,
+    /// Its file from aside, for backups and figures; none: it is in memory.
+    pub(super) live: Option<LiveStore>,
 }
 
 impl From<CommitMode> for Commit {
@@ -71,12 +74,30 @@ pub(super) fn plugins(folder: &Path, slots: Option<u32>) -> Result<Loaded, Failu
 pub(super) fn store(data: &Path, create: Create, commit: CommitMode) -> Result<Open, Failure> {
     let dir = StoreDir::new(data);
     let engine = dir.open(create, Clock::System, commit.into())?;
+    let live = Some(dir.live(&engine));
     let (handle, writer) = Handle::start(Box::new(engine))?;
-    Ok(Open { handle, writer, dir: Some(dir) })
+    Ok(Open { handle, writer, dir: Some(dir), live })
+}
+
+/// Gives up the ballast of a store where the disk is full, or makes it again where there is plenty.
+pub(super) fn settle_ballast(data: &Path) {
+    match disk::settle_ballast(&StoreDir::new(data)) {
+        Ok(Ballast::Freed) => {
+            tracing::warn!(data = %data.display(), "the disk is full: the ballast file was given up, so that jobs can be deleted");
+        }
+        Ok(Ballast::Made | Ballast::Kept | Ballast::None) => {}
+        Err(error) => tracing::warn!(%error, "the ballast file could not be looked after"),
+    }
+}
+
+/// Sees to it that the next start checks a store that failed. Answers what to say where that cannot be seen to.
+pub(super) fn note_failure(dir: Option<&StoreDir>, why: &str) -> Option<String> {
+    let error = dir?.note_failure(why, Clock::System.now()).err()?;
+    Some(format!("{error}; so run `runner store check` before the next start, which will not know that it must"))
 }
 
 /// A store that lives as long as the process.
 pub(super) fn memory() -> Result<Open, Failure> {
     let (handle, writer) = Handle::start(Box::new(Memory::new(Clock::System)))?;
-    Ok(Open { handle, writer, dir: None })
+    Ok(Open { handle, writer, dir: None, live: None })
 }

@@ -62,9 +62,14 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     // The store last: whoever mistypes a folder should not find one more.
     let loaded = open::plugins(&args.plugins, args.slots)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
+    if args.data.join("ballast").exists() {
+        // Before anything is written, which on a full disk would fail.
+        open::settle_ballast(&args.data);
+    }
     let store = open::store(&args.data, create, args.commit)?;
+    open::settle_ballast(&args.data);
     let runtime = super::runtime()?;
-    let Open { handle, writer, dir } = store;
+    let Open { handle, writer, dir, live } = store;
     let served = runtime.block_on(async {
         let mut signals = Signals::take()?;
         let defaults = NodeSettings::default();
@@ -81,7 +86,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 NodeState::Stopped => Some("stopped"),
             })
         };
-        let app = App::of_node(handle.clone(), plugins, ready, node.starter());
+        let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
         let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
         announce(&node);
         let ended = tokio::select! {
@@ -108,13 +113,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     drop(handle);
     drop(runtime);
     writer.join();
-    served?;
-    if let Some(why) = failure {
-        return Err(Failure::new(
-            Code::StoreFailed,
-            format!("the store failed while it stopped: {why}; start again: it checks"),
-        ));
-    }
+    super::failed_store(served, failure, dir.as_ref())?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::{Place, Said, until};
 
 /// A server that listens.
-struct Server {
-    child: Child,
+pub(super) struct Server {
+    pub(super) child: Child,
     log: BufReader<std::process::ChildStderr>,
-    address: String,
+    pub(super) address: String,
 }
 
 /// Sends a signal to a process of ours.
@@ -23,7 +23,7 @@ pub(super) fn signal(child: &Child, name: &str) {
 }
 
 impl Place {
-    fn serve(&self, more: &[&str]) -> Server {
+    pub(super) fn serve(&self, more: &[&str]) -> Server {
         let args = [&["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0"], more].concat();
         Server::new(self.command(&args))
     }
@@ -31,7 +31,7 @@ impl Place {
 
 impl Server {
     /// Starts it, and waits until it listens.
-    fn new(mut command: Command) -> Self {
+    pub(super) fn new(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut server = Self { child, log, address: String::new() };
@@ -45,19 +45,19 @@ impl Server {
         server
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Waits for its end; what it logged since it listened.
-    fn ended(&mut self) -> Said {
+    pub(super) fn ended(&mut self) -> Said {
         let mut err = String::new();
         self.log.read_to_string(&mut err).unwrap();
         Said { code: self.child.wait().unwrap().code(), out: String::new(), err }
     }
 
     /// Sends bytes as they are; the status line of the answer.
-    fn raw(&self, request: &str) -> String {
+    pub(super) fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -80,7 +80,7 @@ fn a_folder_that_is_not_a_whole_store_is_refused() {
     check_refused(|dir| remove(marker(dir)), Create::Yes, &["no marker"]);
     check_refused(|dir| remove(dir.join("jobs.redb")), Create::Yes, &["jobs.redb is gone", "backup"]);
     let write = |dir: &Path, text: &str| fs::write(marker(dir), text).unwrap();
-    check_refused(|dir| write(dir, "runner store\nschema 2\nid 1\n"), Create::No, &["schema 2", "up to 1"]);
+    check_refused(|dir| write(dir, "runner store\nschema 3\nid 1\n"), Create::No, &["schema 3", "up to 2"]);
     check_refused(|dir| write(dir, "runner store\nschema 0\nid 1\n"), Create::No, &["schema 0"]);
     check_refused(|dir| write(dir, ""), Create::No, &["not a marker"]);
     check_refused(|dir| write(dir, "something else\nschema 1\n"), Create::No, &["not a marker"]);

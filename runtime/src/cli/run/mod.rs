@@ -112,7 +112,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         StoreKind::Data => open::store(&args.data, Create::NewFolder, args.commit)?,
     };
     let runtime = super::runtime()?;
-    let Open { handle, writer, dir } = store;
+    let Open { handle, writer, dir, live: _ } = store;
     let result = runtime.block_on(async {
         let mut signals = Signals::take()?;
         let jobs = enqueue(&handle, &list, &loaded, args).await?;
@@ -131,11 +131,12 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         Ok((jobs, ended))
     });
     let outcome = result.and_then(|(jobs, ended)| report(&handle, &jobs, ended, args.output));
+    let failure = handle.failure();
     drop(handle);
     drop(runtime);
     drop(loaded);
     writer.join();
-    outcome
+    crate::cli::failed_store(outcome, failure, dir.as_ref())
 }
 
 fn refuse_holds(list: &List) -> Result<(), Failure> {

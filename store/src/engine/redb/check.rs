@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::{Redb, damaged, engine_error, guarded, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
 use crate::command::{CountKey, Settings, Total, TotalKey};
@@ -77,7 +77,6 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
     let mut trails: HashMap<JobRef, Trail> = HashMap::new();
     let (mut first, mut last): (Option<Seq>, Option<Seq>) = (None, None);
     let mut bytes = 0;
-    let restored = view.number(tables::RESTORED_SEQ)?.unwrap_or_default();
     each(view.0.open_table(tables::LOG), |key, value| {
         report.events += 1;
         bytes += (value.len() + EVENT_BYTES_BESIDE) as u64;
@@ -90,7 +89,7 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
         };
         let seq = Seq(u64::from_be_bytes(*key));
         report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
-        let follows = last.is_none_or(|last| last.0 + 1 == seq.0) || seq.0 == restored;
+        let follows = last.is_none_or(|last| last.0 + 1 == seq.0) || meta::begins_epoch(seq);
         report.ensure(follows, || format!("event {seq}: the one before is missing"));
         first = first.or(Some(seq));
         last = Some(seq);
@@ -101,7 +100,7 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
     report.ensure(bytes == counted, || format!("the log has {bytes} bytes and is counted as {counted}"));
     let next = number(view, tables::NEXT_SEQ)?;
     // A log that was trimmed to nothing still knows its next number.
-    let ends_well = last.is_none_or(|last| last.0 + 1 == next) || next == restored;
+    let ends_well = last.is_none_or(|last| last.0 + 1 == next) || meta::begins_epoch(Seq(next));
     report.ensure(ends_well, || format!("the log should end before event {next}, and ends with {last:?}"));
     Ok((trails, first.map_or(next, |first| first.0) > 1))
 }

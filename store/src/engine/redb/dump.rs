@@ -3,7 +3,7 @@
 use redb::ReadableDatabase;
 
 use super::check::{each, number};
-use super::{Redb, damaged, engine_error, guarded, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::codec;
 use crate::command::Settings;
 use crate::engine::Dump;
@@ -88,7 +88,7 @@ impl Redb {
             Ok(())
         })?;
         dump.totals.sort_unstable();
-        dump.paused = view.number(tables::PAUSED)?.unwrap_or_default() != 0;
+        dump.paused = view.number(meta::PAUSED)?.unwrap_or_default() != 0;
         dump.log_bytes = view.number(tables::LOG_BYTES)?.unwrap_or_default();
         each(db.open_table(tables::LOG), |key, value| {
             dump.log.push(codec::decode(value).map_err(|e| damaged("log", key, e))?);

@@ -1,12 +1,20 @@
 //! The default engine: one redb file, crash-safe, with one writer.
 //!
 //! A batch is one write transaction: opened by the first `prefetch`, ended by `persist`, durable when that returns. Nothing
-//! is kept between batches but the names, which are only ever added to, and looked for anew where others were added. `tables` says how keys become bytes, `read` and
-//! `write` are the two directions, `check` compares everything with everything.
+//! is kept between batches but the names, which are only ever added to, and looked for anew where others were added.
+//! `tables` says how keys become bytes, `read` and `write` are the two directions, `check` compares everything with
+//! everything. `meta` has the single numbers, `copy` and `stats` read all of a file that is in use, `migrate` brings an
+//! older one up to date, `embed` is for programs that keep tables of their own in it.
 
 mod check;
+mod copy;
 mod dump;
+pub mod embed;
+mod meta;
+mod migrate;
 mod read;
+mod rebuild;
+mod stats;
 mod tables;
 mod write;
 
@@ -21,7 +29,13 @@ use super::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use crate::clock::Clock;
 use crate::codec;
 use crate::command::Name;
+use crate::dir::{self, StoreDir};
 use crate::error::StoreError;
+
+pub use copy::{Copied, Live};
+pub use meta::Meta;
+pub use migrate::{STEPS, Step, migrate_file, schema_of};
+pub use stats::{FileStats, TableStats};
 
 /// What the file's pages may take of memory: enough for the hot ends of every table of a store with a million jobs.
 const CACHE_BYTES: usize = 96 * 1024 * 1024;
@@ -44,6 +58,8 @@ pub struct Redb {
     next_name: u32,
     clock: Clock,
     commit: Commit,
+    /// Where a failure is noted, so that the next start checks the file; none for a file that is in no store's folder.
+    home: Option<StoreDir>,
 }
 
 impl Redb {
@@ -52,14 +68,10 @@ impl Redb {
     /// # Errors
     /// The file is there already, or could not be written.
     pub fn create(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
-        let io = |source| StoreError::Io { path: path.to_owned(), doing: "making the store's file", source };
-        let file = std::fs::File::options().read(true).write(true).create_new(true).open(path).map_err(io)?;
-        let db = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_file(file)
-            .map_err(|error| open_error(path, error))?;
+        let db = new_file(path)?;
         let transaction = db.begin_write().map_err(engine_error)?;
         write::create_tables(&transaction)?;
+        meta::write_schema(&transaction, dir::SCHEMA)?;
         transaction.commit().map_err(engine_error)?;
         Self::with(path, db, clock, commit)
     }
@@ -69,20 +81,7 @@ impl Redb {
     /// # Errors
     /// Another process has it open; it is damaged; it is no such file.
     pub fn open(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
-        // An empty file would silently become an empty store.
-        let io = |source| StoreError::Io { path: path.to_owned(), doing: "reading the store's file", source };
-        if std::fs::metadata(path).map_err(io)?.len() == 0 {
-            return Err(StoreError::Foreign {
-                path: path.to_owned(),
-                why: "the store's file is empty; put it back from where it went, or from a backup".to_owned(),
-            });
-        }
-        guarded(|| {
-            let db =
-                redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| open_error(path, error))?;
-            Self::with(path, db, clock, commit)
-        })
-        .map_err(|error| match error {
+        guarded(|| Self::with(path, open_file(path)?, clock, commit)).map_err(|error| match error {
             StoreError::Panicked(why) => {
                 let why = format!("the store's file is damaged; restore it from a backup ({why})");
                 StoreError::Foreign { path: path.to_owned(), why }
@@ -91,8 +90,26 @@ impl Redb {
         })
     }
 
+    /// From now on a failure is noted in the folder of the store.
+    #[must_use]
+    pub(crate) fn at_home(self, home: StoreDir) -> Self {
+        Self { home: Some(home), ..self }
+    }
+
+    /// Makes the file as small as it can be; needs it for itself: no reader, no batch. Whether anything was gained.
+    ///
+    /// # Errors
+    /// Somebody else uses the file, or it could not be read or written.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        let db = Arc::get_mut(&mut self.db);
+        let db = db.ok_or_else(|| StoreError::Engine("a store that is read cannot be made smaller".to_owned()))?;
+        let result = guarded(|| db.compact().map_err(engine_error));
+        self.noted(result)
+    }
+
     fn with(path: &Path, db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
         let view = db.begin_read().map_err(engine_error)?;
+        known_schema(path, &view, dir::SCHEMA)?;
         view.open_table(tables::NAMES).map_err(|error| match error {
             TableError::Storage(error) => engine_error(error),
             other => StoreError::Foreign {
@@ -103,7 +120,13 @@ impl Redb {
         drop(view);
         // Names are read with the first batch that needs one.
         let (names, next_name) = (HashMap::new(), 1);
-        Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit })
+        Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit, home: None })
+    }
+
+    /// The file itself, for programs that keep tables of their own in it; see [`embed`].
+    #[must_use]
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.db)
     }
 
     fn begin(&mut self) -> Result<WriteTransaction, StoreError> {
@@ -115,10 +138,18 @@ impl Redb {
         transaction.set_two_phase_commit(self.commit == Commit::TwoPhase);
         Ok(transaction)
     }
-}
 
-impl Engine for Redb {
-    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+    /// Notes a failure where the next start finds it: after one nobody knows what is on the disk.
+    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let (Err(error), Some(home)) = (&result, &self.home)
+            && let Err(unwritten) = home.note_failure(&error.to_string(), self.clock.now())
+        {
+            tracing::error!(%error, %unwritten, "the store failed, and that could not be noted; check it before its next start");
+        }
+        result
+    }
+
+    fn read(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
         let transaction = self.begin()?;
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let set = WorkingSet { now, uptime, ..WorkingSet::default() };
@@ -137,7 +168,7 @@ impl Engine for Redb {
         Ok(set)
     }
 
-    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+    fn write(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
         let transaction = self.begin()?;
         let persisted = guarded(|| {
             let persisted = write::persist(&transaction, changes)?;
@@ -156,9 +187,54 @@ impl Engine for Redb {
         }
         Ok(persisted)
     }
+}
+
+impl Engine for Redb {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        let set = self.read(needs);
+        self.noted(set)
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        let persisted = self.write(changes);
+        self.noted(persisted)
+    }
 
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::new(View(Arc::clone(&self.db)))
+    }
+}
+
+/// Makes the file of a database where none is.
+fn new_file(path: &Path) -> Result<Database, StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), doing: "making the store's file", source };
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(path).map_err(io)?;
+    let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file);
+    database.map_err(|error| open_error(path, error))
+}
+
+/// Opens the file of a database; after a crash it is repaired first.
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    // An empty file would silently become an empty store.
+    let io = |source| StoreError::Io { path: path.to_owned(), doing: "reading the store's file", source };
+    if std::fs::metadata(path).map_err(io)?.len() == 0 {
+        let why = "the store's file is empty; put it back from where it went, or from a backup".to_owned();
+        return Err(StoreError::Foreign { path: path.to_owned(), why });
+    }
+    redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| open_error(path, error))
+}
+
+/// Whether the file has the schema that this program reads and writes.
+fn known_schema(path: &Path, view: &redb::ReadTransaction, known: u32) -> Result<(), StoreError> {
+    let read = meta::read(view).map_err(|error| match error {
+        StoreError::Contradiction(why) => StoreError::Foreign { path: path.to_owned(), why },
+        other => other,
+    });
+    let found = read?.schema;
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => Err(StoreError::Older { path: path.to_owned(), found, known }),
+        std::cmp::Ordering::Greater => Err(StoreError::Newer { path: path.to_owned(), found, known }),
     }
 }
 

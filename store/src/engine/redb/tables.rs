@@ -61,19 +61,13 @@ pub(super) const NEXT_SEQ: &str = "next_seq";
 pub(super) const NEXT_NAME: &str = "next_name";
 /// In [`META`]: bytes of the log.
 pub(super) const LOG_BYTES: &str = "log_bytes";
-/// In [`META`]: how often the store was restored.
-pub(super) const EPOCH: &str = "epoch";
-/// In [`META`]: the first number of the log since it was last restored.
-pub(super) const RESTORED_SEQ: &str = "restored_seq";
-/// In [`META`]: 1 while claims wait for an operator.
-pub(super) const PAUSED: &str = "paused";
-
-/// Calls a macro with the name of every table, so that none is forgotten where all are meant; [`META`] is beside them.
+/// Calls a macro with every table. What makes, copies or measures a store goes by this list: no table can be forgotten in
+/// a backup.
 macro_rules! for_each_table {
-    ($with:ident) => {
-        $with!(
+    ($each:ident) => {
+        $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS SETTINGS TOTALS LOG
+            SPREADS SETTINGS TOTALS LOG META
         )
     };
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value, WriteTransaction};
 
-use super::{engine_error, tables};
+use super::{engine_error, meta, tables};
 use crate::codec::{self, Row};
 use crate::command::{Part, Total, TotalKey};
 use crate::engine::{Change, EVENT_BYTES_BESIDE, Persisted, count_differences, total_differences};
@@ -49,7 +49,6 @@ pub(super) fn create_tables(into: &WriteTransaction) -> Result<(), StoreError> {
         ($($table:ident)*) => {$( into.open_table(tables::$table).map_err(engine_error)?; )*};
     }
     tables::for_each_table!(open);
-    open!(META);
     Ok(())
 }
 
@@ -259,28 +258,28 @@ fn remove_runs_of(into: &WriteTransaction, gone: &[JobRef]) -> Result<(), StoreE
 
 /// Single numbers. Answers whether claims wait for an operator.
 fn write_numbers(into: &WriteTransaction, writes: &Writes<'_>) -> Result<bool, StoreError> {
-    let mut meta = into.open_table(tables::META).map_err(engine_error)?;
-    let numbers = [
+    let mut numbers = into.open_table(tables::META).map_err(engine_error)?;
+    let new = [
         (tables::NEXT_JOB, writes.next_job),
         (tables::NEXT_NAME, writes.next_name.map(u64::from)),
-        (tables::PAUSED, writes.paused.map(u64::from)),
+        (meta::PAUSED, writes.paused.map(u64::from)),
     ];
-    for (name, number) in numbers {
+    for (name, number) in new {
         if let Some(number) = number {
-            meta.insert(name, number).map_err(engine_error)?;
+            numbers.insert(name, number).map_err(engine_error)?;
         }
     }
-    Ok(meta.get(tables::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0))
+    Ok(numbers.get(meta::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0))
 }
 
 /// Appends to the log, after it was trimmed. Answers its last number.
 fn write_log(into: &WriteTransaction, entries: &[&LogEntry], trim: Option<Seq>) -> Result<Seq, StoreError> {
-    let mut meta = into.open_table(tables::META).map_err(engine_error)?;
-    let next = meta.get(tables::NEXT_SEQ).map_err(engine_error)?.map_or(1, |n| n.value());
+    let mut numbers = into.open_table(tables::META).map_err(engine_error)?;
+    let next = numbers.get(tables::NEXT_SEQ).map_err(engine_error)?.map_or(1, |n| n.value());
     if entries.is_empty() && trim.is_none() {
         return Ok(Seq(next - 1));
     }
-    let mut bytes = meta.get(tables::LOG_BYTES).map_err(engine_error)?.map_or(0, |n| n.value());
+    let mut bytes = numbers.get(tables::LOG_BYTES).map_err(engine_error)?.map_or(0, |n| n.value());
     let mut log = into.open_table(tables::LOG).map_err(engine_error)?;
     if let Some(before) = trim {
         let range = log.range::<&[u8; 8]>(..&before.0.to_be_bytes()).map_err(engine_error)?;
@@ -298,8 +297,8 @@ fn write_log(into: &WriteTransaction, entries: &[&LogEntry], trim: Option<Seq>) 
         log.insert(&seq.to_be_bytes(), record.as_slice()).map_err(engine_error)?;
         seq += 1;
     }
-    meta.insert(tables::LOG_BYTES, bytes).map_err(engine_error)?;
-    meta.insert(tables::NEXT_SEQ, seq).map_err(engine_error)?;
+    numbers.insert(tables::LOG_BYTES, bytes).map_err(engine_error)?;
+    numbers.insert(tables::NEXT_SEQ, seq).map_err(engine_error)?;
     Ok(Seq(seq - 1))
 }
 

@@ -11,7 +11,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
 pub(super) use self::view::View;
-use super::{damaged, engine_error, tables};
+use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Sweep, Total, TotalKey, limits};
 use crate::engine::{
@@ -25,11 +25,11 @@ use crate::log::LogEntry;
 /// Reads what `needs` names into `set`, which knows the time.
 pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingSet) -> Result<WorkingSet, StoreError> {
     let now = set.now;
-    let meta = from.open_table(tables::META).map_err(engine_error)?;
-    set.next_job = JobId(meta.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value()));
-    set.paused = meta.get(tables::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0);
+    let numbers = from.open_table(tables::META).map_err(engine_error)?;
+    set.next_job = JobId(numbers.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value()));
+    set.paused = numbers.get(meta::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0);
     // A table is opened once at a time.
-    drop(meta);
+    drop(numbers);
     let rows = Rows::open(from)?;
     for at in &needs.jobs {
         rows.put(*at, &mut set)?;
@@ -82,8 +82,8 @@ pub(super) fn new_names(
     names: &mut HashMap<Name, u32>,
     next_name: &mut u32,
 ) -> Result<(), StoreError> {
-    let meta = from.open_table(tables::META).map_err(engine_error)?;
-    let next = meta.get(tables::NEXT_NAME).map_err(engine_error)?.map_or(1, |n| n.value());
+    let numbers = from.open_table(tables::META).map_err(engine_error)?;
+    let next = numbers.get(tables::NEXT_NAME).map_err(engine_error)?.map_or(1, |n| n.value());
     if next <= u64::from(*next_name) {
         return Ok(());
     }
@@ -449,8 +449,8 @@ fn swept(from: &WriteTransaction, sweep: Sweep, set: &mut WorkingSet) -> Result<
             rows.put(JobRef { tenant: key.tenant, job: record.job }, set)?;
         }
     }
-    let meta = from.open_table(tables::META).map_err(engine_error)?;
-    set.oldest.1 = meta.get(tables::LOG_BYTES).map_err(engine_error)?.map_or(0, |n| n.value());
+    let numbers = from.open_table(tables::META).map_err(engine_error)?;
+    set.oldest.1 = numbers.get(tables::LOG_BYTES).map_err(engine_error)?.map_or(0, |n| n.value());
     let log = from.open_table(tables::LOG).map_err(engine_error)?;
     for entry in log.iter().map_err(engine_error)?.take(budget * 4) {
         let (key, value) = entry.map_err(engine_error)?;

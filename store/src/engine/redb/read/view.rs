@@ -6,7 +6,7 @@ use super::list::Lists;
 use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
-use crate::engine::redb::{damaged, engine_error, guarded, tables};
+use crate::engine::redb::{damaged, engine_error, guarded, meta, tables};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord};
 use crate::error::StoreError;
 use crate::job::Seq;
@@ -101,8 +101,8 @@ impl View {
     fn stored(&self) -> Result<Stored, StoreError> {
         let spreads = self.0.open_table(tables::SPREADS).map_err(engine_error)?;
         Ok(Stored {
-            epoch: self.number(tables::EPOCH)?.unwrap_or_default(),
-            paused: self.number(tables::PAUSED)?.unwrap_or_default() != 0,
+            epoch: self.number(meta::EPOCH)?.unwrap_or(1),
+            paused: self.number(meta::PAUSED)?.unwrap_or_default() != 0,
             log_bytes: self.number(tables::LOG_BYTES)?.unwrap_or_default(),
             settling: spreads.len().map_err(engine_error)?,
         })
@@ -110,8 +110,8 @@ impl View {
 
     /// A single number of the store.
     pub(in crate::engine::redb) fn number(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        let meta = self.0.open_table(tables::META).map_err(engine_error)?;
-        Ok(meta.get(name).map_err(engine_error)?.map(|n| n.value()))
+        let numbers = self.0.open_table(tables::META).map_err(engine_error)?;
+        Ok(numbers.get(name).map_err(engine_error)?.map(|n| n.value()))
     }
 
     fn events(&self, since: Seq, limit: u32) -> Result<Events, StoreError> {
@@ -124,7 +124,7 @@ impl View {
             let (key, value) = entry.map_err(engine_error)?;
             entries.push(codec::decode(value.value()).map_err(|error| damaged("log", key.value(), error))?);
         }
-        let restored = Seq(self.number(tables::RESTORED_SEQ)?.unwrap_or_default());
+        let restored = Seq(self.number(meta::RESTORED_FIRST_SEQ)?.unwrap_or_default());
         Ok(Events { entries, oldest: oldest.unwrap_or(next), next, restored })
     }
 }

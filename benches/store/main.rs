@@ -1,14 +1,17 @@
 //! What the store costs: durable enqueues in lists and one by one, claims with finishes but without handlers, claims with
-//! many jobs queued, opening after a kill. Two-phase commits, events, counts and run records included.
+//! many jobs queued, opening after a kill; cascades, sweeps and a long time of both. Two-phase commits, events, counts and run records included.
 //!
 //! ```text
 //! cargo bench -p runner-store --bench store -- [QUESTION…] [--scale PERCENT] [--dir DIR]
 //! ```
-//! Questions: `lists`, `singles`, `settle`, `depth`, `open`; all if none is named. `--scale 10` runs a tenth of the jobs.
+//! Questions: `lists`, `singles`, `settle`, `depth`, `open`, `cascade`, `sweep`, `churn`; all if none is named.
+//! `--scale 10` runs a tenth of the jobs, `depth --scale 1000` claims from ten million.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has no result")]
 
-use std::io::Write;
+mod keeping;
+mod measure;
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +23,8 @@ use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
 use runner_store::job::{BootId, Job, JobSpec, Outcome, RunSettings, TenantId};
+
+use crate::measure::{median, print_disk, print_hardware, report, timed};
 
 const ARGS_BYTES: usize = 200;
 const LIST_JOBS: usize = 1_000;
@@ -56,6 +61,15 @@ fn main() {
     if asked("open") {
         open(&options);
     }
+    if asked("cascade") {
+        keeping::cascade(&options);
+    }
+    if asked("sweep") {
+        keeping::sweep(&options);
+    }
+    if asked("churn") {
+        keeping::churn(&options);
+    }
     // Disks have moods, and most of these figures follow them.
     print_disk(&options.dir);
 }
@@ -85,19 +99,34 @@ impl Options {
 struct Store {
     handle: Handle,
     writer: Writer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Store {
     fn new(options: &Options) -> Self {
         let dir = tempfile::tempdir_in(&options.dir).unwrap();
         let (handle, writer) = start(&dir.path().join("store"), Create::NewFolder);
-        Self { handle, writer, _dir: dir }
+        Self { handle, writer, dir }
     }
 
     fn end(self) {
         drop(self.handle);
         self.writer.join();
+    }
+
+    fn file_bytes(&self) -> u64 {
+        std::fs::metadata(self.dir.path().join("store/jobs.redb")).unwrap().len()
+    }
+
+    /// Bytes of the file when it is closed, and of what is in it.
+    fn end_and_measure(self) -> (u64, u64) {
+        let dir = self.dir;
+        drop(self.handle);
+        self.writer.join();
+        let path = dir.path().join("store");
+        let file = std::fs::metadata(path.join("jobs.redb")).unwrap().len();
+        let engine = StoreDir::new(&path).open(Create::No, Clock::System, Commit::TwoPhase).unwrap();
+        (file, engine.live().stats().unwrap().live_bytes())
     }
 }
 
@@ -290,45 +319,4 @@ where
         let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(|| job(handle.clone()))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
-    let done = work();
-    (done, start.elapsed())
-}
-
-fn sorted(times: &[Duration]) -> Vec<Duration> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times
-}
-
-fn median(times: &[Duration]) -> Duration {
-    sorted(times)[times.len() / 2]
-}
-
-fn report(question: &str, jobs: usize, took: Duration, times: &[Duration], floor: &str) {
-    let rate = jobs as f64 / took.as_secs_f64() / 1_000.0;
-    let p99 = sorted(times)[times.len() * 99 / 100];
-    println!("{question}\n  {rate:.1} k jobs/s; floor {floor}");
-    println!("  n {}, median {:.2?}, p99 {p99:.2?}; {jobs} jobs in {took:.2?}", times.len(), median(times));
-}
-
-fn print_hardware(dir: &Path) {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cores} cores, {}", model.trim_start_matches(['\t', ' ', ':']));
-    print_disk(dir);
-}
-
-fn print_disk(dir: &Path) {
-    let mut file = tempfile::tempfile_in(dir).unwrap();
-    let sync = |_| {
-        file.write_all(&[7; 4_096]).unwrap();
-        timed(|| file.sync_data().unwrap()).1
-    };
-    let times: Vec<Duration> = (0..200).map(sync).collect();
-    println!("fdatasync of 4 KiB: n 200, median {:.2?}, p99 {:.2?}", median(&times), sorted(&times)[198]);
 }

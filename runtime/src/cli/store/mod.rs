@@ -1,0 +1,194 @@
+//! `runner store`: make, check and measure a store, and move it as a whole.
+
+mod copies;
+mod settings;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use runner_store::check::Report;
+use runner_store::clock::Clock;
+use runner_store::dir::{Create, StoreDir, examine};
+use runner_store::engine::redb::Commit;
+use runner_store::error::StoreError;
+use serde_json::json;
+
+use super::client::Target;
+use super::exit::{Code, Failure};
+use super::output::{Format, note, print, print_json};
+use super::{ask, open};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Make an empty store
+    #[command(after_help = "Example: runner store init /var/lib/runner")]
+    Init {
+        /// The folder, which may exist
+        #[arg(value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+        data: PathBuf,
+    },
+    /// Compare everything in a store with everything else; no server may run on it
+    #[command(after_help = "Example: runner store check --data /var/lib/runner")]
+    Check {
+        /// The store's folder
+        #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+        data: PathBuf,
+        /// Take the store as it is after it failed, whatever is found: the next start does not check it again
+        #[arg(long)]
+        accept: bool,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Copy a store, also while a server runs on it; checked, and durable when it ends
+    #[command(after_help = "Example: runner store backup /backups/monday --data /var/lib/runner")]
+    Backup {
+        /// The folder to make: a store like any other; with --url a path of the server's
+        #[arg(value_name = "DEST")]
+        destination: PathBuf,
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Put a backup in the place of a store; no server may run on either
+    ///
+    /// The backup stays as it is. What was running when it was made runs again, ids of the time since are never given out
+    /// again, and all queues are paused until somebody has looked.
+    #[command(after_help = "Example: runner store restore /backups/monday /var/lib/runner --replace")]
+    Restore {
+        /// The backup's folder
+        backup: PathBuf,
+        /// The folder for the store
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+        /// Replace a store that is there, and keep it in a folder `replaced-<time>` beside the new one
+        #[arg(long)]
+        replace: bool,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Make the file of a store as small as it can be; no server may run on it
+    #[command(after_help = "Example: runner store compact /var/lib/runner")]
+    Compact {
+        /// The store's folder
+        #[arg(value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+        data: PathBuf,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Bring a store up to date that an older program made; no server may run on it
+    #[command(after_help = "Example: runner store migrate /var/lib/runner")]
+    Migrate {
+        /// The store's folder
+        #[arg(value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
+        data: PathBuf,
+        /// Make no backup beside it first
+        #[arg(long)]
+        no_backup: bool,
+    },
+    /// Show what holds for the store and its jobs
+    #[command(after_help = "Example: runner store settings")]
+    Settings {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Set how long jobs and the log are kept, and how much there may be
+    #[command(after_help = "Example: runner store set --keep-completed 2d --stored-bytes 20GiB")]
+    Set(Box<settings::Set>),
+    /// Count the jobs, and measure the files
+    #[command(after_help = "Example: runner store stats")]
+    Stats {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+}
+
+/// Runs the verb.
+pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Init { data } => init(data),
+        Verb::Check { data, accept, output } => check(data, *accept, *output),
+        Verb::Backup { destination, target, output } => copies::backup(destination, target, *output),
+        Verb::Restore { backup, data, replace, output } => copies::restore(backup, data, *replace, *output),
+        Verb::Compact { data, output } => copies::compact(data, *output),
+        Verb::Migrate { data, no_backup } => copies::migrate(data, !no_backup),
+        Verb::Settings { target, output } => settings::show(target, *output),
+        Verb::Set(args) => settings::set(args),
+        Verb::Stats { target, output } => ask(target, async |client| stats::stats(client, target, *output).await),
+    }
+}
+
+fn init(data: &Path) -> Result<ExitCode, Failure> {
+    if data.join("store.marker").exists() {
+        let message = format!("`{}` is a store already; nothing was changed", data.display());
+        return Err(Failure::new(Code::Conflict, message));
+    }
+    let open = open::store(data, Create::Yes, open::CommitMode::TwoPhase)?;
+    drop(open.handle);
+    open.writer.join();
+    print(&format!("made an empty store in {}\n", data.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(data: &Path, accept: bool, format: Format) -> Result<ExitCode, Failure> {
+    let dir = StoreDir::new(data);
+    let mut store = dir.open_unchecked(Clock::System, Commit::default())?;
+    let failure = dir.failure()?;
+    let examined = examine(&mut store);
+    drop(store);
+    let why = match &examined {
+        Ok(report) if report.is_clean() => None,
+        Ok(_) => Some(String::new()),
+        // Whether it is damaged cannot be said of a disk that does not answer.
+        Err(error @ StoreError::Io { .. }) => return Err(Failure::new(Code::StoreFailed, error.to_string())),
+        Err(error) => Some(format!(" ({error})")),
+    };
+    if let Ok(report) = &examined {
+        show(report, format);
+    }
+    match (why, failure) {
+        (None, None) => {}
+        (None, Some(failure)) => {
+            dir.forget_failure()?;
+            note(&format!("the store had failed ({failure}); it is clean, so the next start goes on"));
+        }
+        (Some(_), Some(failure)) if accept => {
+            dir.forget_failure()?;
+            note(&format!(
+                "the store had failed ({failure}); it is taken as it is, and the next start goes on with it"
+            ));
+        }
+        (Some(why), _) => {
+            let mend = "do not start it; put a backup in its place with `runner store restore`";
+            return Err(Failure::new(Code::StoreDamaged, format!("`{}` is damaged{why}: {mend}", data.display())));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(report: &Report, format: Format) {
+    match format {
+        Format::Json => print_json(&json!({
+            "clean": report.is_clean(), "jobs": report.jobs, "events": report.events, "folded": report.folded,
+            "wrong": report.wrong, "findings": report.findings,
+        })),
+        Format::Table => {
+            for finding in &report.findings {
+                print(&format!("{finding}\n"));
+            }
+            let (jobs, events, folded) = (report.jobs, report.events, report.folded);
+            print(&format!("{jobs} jobs, {events} events, {folded} histories folded: {} wrong\n", report.wrong));
+        }
+    }
+}
