@@ -192,6 +192,13 @@ fn serve(
     batch.append(&mut chores.waiting);
     let (callers, replies_to): (Vec<Command>, Vec<_>) =
         batch.into_iter().map(|envelope| (envelope.command, envelope.reply)).unzip();
+    #[cfg(planted = "ack_before_commit")]
+    let (callers, replies_to) = {
+        let set = engine.prefetch(&decide::needs(&callers))?;
+        let replies = decide::decide(&callers, &set, Conduct::default()).replies;
+        replies_to.into_iter().zip(replies).for_each(|(to, reply)| _ = to.send(Ok(reply)));
+        (callers, Vec::<tokio::sync::oneshot::Sender<_>>::new())
+    };
     let (commands, before) = chores.around(callers);
     // Caught here, where it is known who was in the batch: theirs may have happened, what is still queued has not.
     let result = catch_unwind(AssertUnwindSafe(|| write(engine, &commands, chores, shared)));

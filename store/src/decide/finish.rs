@@ -3,8 +3,8 @@
 use crate::command::{Finish, NeedsMerge, Part, Reply, RunRecord, RunRef, Scope, StagedFate, StagedJob};
 use crate::engine::{Change, Needs, Wait};
 use crate::job::{
-    Event, Holder, Job, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber, StateName,
-    limits,
+    Event, Holder, Job, JobId, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber,
+    StateName, limits,
 };
 
 use super::Batch;
@@ -43,9 +43,7 @@ impl Batch<'_> {
         self.shorten_runs(at, &record);
         self.write_payloads(call, at);
         if effects && job.state.name() != StateName::Cancelled {
-            for (i, staged) in call.staged.iter().enumerate() {
-                record.staged.extend(self.accept_staged(call, i, staged));
-            }
+            record.staged = self.accept_all_staged(call);
         }
         self.record_run(at, record);
         self.remove_if_not_kept(&job);
@@ -69,9 +67,36 @@ impl Batch<'_> {
         call.staged.iter().enumerate().filter_map(merge).collect()
     }
 
+    /// What did not come into being as it was staged. None comes before what it depends on.
+    fn accept_all_staged(&mut self, call: &Finish) -> Vec<StagedFate> {
+        let position = |on: On| match on {
+            On::Position(position) => Some(position as usize),
+            On::Job(job) => call.staged.iter().position(|staged| staged.id == job),
+        };
+        let order = super::enqueue::in_order(call.staged.iter().map(|staged| &staged.spec), position);
+        let order = order.unwrap_or_else(|_| (0..call.staged.len()).collect());
+        // Which jobs they are: where one joined another, whoever depends on it depends on that.
+        let mut ids: Vec<JobId> = call.staged.iter().map(|staged| staged.id).collect();
+        let mut fates = Vec::new();
+        for i in order {
+            let resolve = |on: On| match (on, position(on)) {
+                // A place beyond the list is nobody's: as if it had been deleted.
+                (_, Some(on)) => ids.get(on).copied().unwrap_or(ids[i]),
+                (On::Job(job), None) => job,
+                (On::Position(_), None) => unreachable!("a position has a place"),
+            };
+            let fate = self.accept_staged(call, i, resolve);
+            ids[i] = fate.as_ref().and_then(|fate| fate.joined).unwrap_or(ids[i]);
+            fates.extend(fate.map(|fate| (i, fate)));
+        }
+        fates.sort_unstable_by_key(|(i, _)| *i);
+        fates.into_iter().map(|(_, fate)| fate).collect()
+    }
+
     /// What a run staged was checked when it was staged. What breaks a rule all the same is left out, and the run's
     /// record says so, as nothing may fail a run at its commit.
-    fn accept_staged(&mut self, call: &Finish, position: usize, staged: &StagedJob) -> Option<StagedFate> {
+    fn accept_staged(&mut self, call: &Finish, position: usize, resolve: impl Fn(On) -> JobId) -> Option<StagedFate> {
+        let staged = &call.staged[position];
         let (tenant, id, spec) = (call.run.at.tenant, staged.id, &staged.spec);
         let dropped = |why: String| Some(StagedFate { id, joined: None, why: Some(why) });
         if let Err(invalid) = spec.check() {
@@ -90,10 +115,6 @@ impl Batch<'_> {
             }
             // The second of two staged ones with one key finds the first, which nobody could merge it with: both run.
             Ok(Fate::New | Fate::Merge(_)) => {
-                let resolve = |on: On| match on {
-                    On::Job(job) => job,
-                    On::Position(position) => call.staged.get(position as usize).map_or(id, |staged| staged.id),
-                };
                 let dependencies = self.dependencies(tenant, spec, resolve);
                 match self.accept(JobRef { tenant, job: id }, spec, dependencies) {
                     Ok(()) => None,

@@ -17,10 +17,14 @@ use std::sync::Arc;
 use self::enqueue::Recent;
 pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
-use crate::command::{Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits};
+use crate::command::{
+    BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits,
+};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
-use crate::job::{Event, EventName, Job, JobId, JobRef, Rejection, State, TenantId, Time, Verdict, transition};
+use crate::job::{
+    Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, State, TenantId, Time, Verdict, transition,
+};
 use crate::log::LogEntry;
 
 /// What a batch does.
@@ -62,20 +66,30 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Enqueue(call) => enqueue::needs(call, &mut needs),
             Command::Claim(call) => claim::needs(call, &mut needs),
             Command::Finish(call) => finish::needs(call, &mut needs),
-            Command::EndBoots(call) => needs.dead = Some((call.living, limits::ENDED_RUNS_MAX)),
+            Command::EndBoots(call) => {
+                let living = if cfg!(planted = "rescue_by_id") { crate::job::BootId(u64::MAX) } else { call.living };
+                needs.dead = Some((living, limits::ENDED_RUNS_MAX));
+            }
             Command::Due => needs.due = limits::DUE_JOBS_MAX,
             Command::HandBack(run) | Command::Checkpoint { run, .. } => _ = needs.jobs.insert(run.at),
+            Command::Retry { job, .. } => {
+                needs.jobs.insert(*job);
+                needs.orders = true;
+            }
             Command::Cancel { job, .. }
             | Command::Release(job)
-            | Command::Retry { job, .. }
             | Command::Edit { job, .. }
             | Command::Start { job, .. }
             | Command::Delete { job, .. } => _ = needs.jobs.insert(*job),
             Command::Revive(job) => {
                 needs.jobs.insert(*job);
                 needs.ended_by.insert(*job, limits::SETTLED_JOBS_MAX);
+                needs.orders = true;
             }
-            Command::Bulk(call) => needs.pages.push(verbs::page(call)),
+            Command::Bulk(call) => {
+                needs.pages.push(verbs::page(call));
+                needs.orders |= call.verb == BulkVerb::Retry;
+            }
             Command::Settle => needs.settling = limits::SETTLED_JOBS_MAX,
             Command::Sweep(call) => sweep::needs(*call, &mut needs),
             Command::Set(settings) => verbs::need_settings(settings, &mut needs),
@@ -135,6 +149,8 @@ struct Batch<'a> {
     newly_named: HashSet<JobRef>,
     spreads: BTreeMap<JobRef, Option<Spread>>,
     settings: HashMap<Scope, Settings>,
+    /// Orders that this batch gave to queues that have had jobs.
+    orders: HashMap<QueueId, QueueOrder>,
     /// How the totals differ from those that were read.
     totals: HashMap<TotalKey, i64>,
     pages: usize,
@@ -170,6 +186,7 @@ impl<'a> Batch<'a> {
             newly_named: HashSet::new(),
             spreads: BTreeMap::new(),
             settings: HashMap::new(),
+            orders: HashMap::new(),
             totals: HashMap::new(),
             pages: 0,
             paused: set.paused,
@@ -226,7 +243,9 @@ impl<'a> Batch<'a> {
         let before = self.job(at).cloned();
         let after = transition(before.as_deref(), event, self.now)?.map(Arc::new);
         let new_row = after.as_deref().map(|job| Arc::new(Row::of(job)));
-        if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name())) {
+        if let Some(name) = EventName::of(event, after.as_ref().map(|job| job.state.name()))
+            && !(cfg!(planted = "lose_event") && matches!(event, Event::HandedBack { .. }))
+        {
             let old_row = self.row(at);
             let (old, new) = (before.as_deref().zip(old_row.as_deref()), after.as_deref().zip(new_row.as_deref()));
             self.changes.push(Change::Event(LogEntry::new(self.now, name, old, new)));
@@ -258,12 +277,18 @@ impl<'a> Batch<'a> {
         {
             self.release_key(job);
         }
+        if let (Some(before), Some(job)) = (before, after)
+            && !before.holds_key_by_state()
+            && job.holds_key_by_state()
+        {
+            self.take_free_key(job);
+        }
         let was_unfinished = before.filter(|job| !job.state.name().is_final());
         let is_unfinished = after.filter(|job| !job.state.name().is_final());
         self.follow_total(was_unfinished, -1);
         self.follow_total(is_unfinished, 1);
         if let Some(job) = is_unfinished {
-            self.wait_for_others(job);
+            self.wait_for_others(was_unfinished, job);
         }
         if was_unfinished.is_some() && is_unfinished.is_none() {
             let verdict = after.and_then(Job::verdict).unwrap_or(Verdict::Deleted);
@@ -312,6 +337,14 @@ impl<'a> Batch<'a> {
     fn setting(&self, scope: &Scope) -> Settings {
         let set = self.settings.get(scope).or_else(|| self.set.settings.get(scope));
         set.cloned().unwrap_or_else(|| scope.defaults())
+    }
+
+    /// The order of the queue of a job that may run again: of one that has not ended it cannot have changed.
+    fn order_now(&self, job: &Job) -> QueueOrder {
+        if !job.state.name().is_final() {
+            return job.order;
+        }
+        self.orders.get(&job.queue).or_else(|| self.set.orders.get(&job.queue)).copied().unwrap_or(job.order)
     }
 
     /// A total at this point of the batch.

@@ -12,14 +12,19 @@ use crate::job::{Event, Job, JobId, JobRef, Rejection, State, Verdict};
 use super::Batch;
 
 impl Batch<'_> {
-    /// Remembers whom a job waits for, so that what ends them in this batch knows of it.
-    pub(super) fn wait_for_others(&mut self, job: &Job) {
+    /// Remembers whom a job has begun to wait for, or to name, so that what ends them in this batch knows of it.
+    pub(super) fn wait_for_others(&mut self, before: Option<&Job>, job: &Job) {
+        let waited_before = before.is_some_and(|before| matches!(before.state, State::Held | State::Blocked));
+        let named_before = before.is_some_and(|before| !before.state.name().is_final());
         let waits = matches!(job.state, State::Held | State::Blocked);
         for edge in &job.dependencies {
             let on = JobRef { tenant: job.tenant, job: edge.job };
             if waits && edge.settled.is_none() {
-                self.newly_waited_for.insert(on);
-            } else {
+                // Edges are only settled, never opened again, while a job has not ended.
+                if !waited_before {
+                    self.newly_waited_for.insert(on);
+                }
+            } else if !named_before {
                 self.newly_named.insert(on);
             }
         }
@@ -61,7 +66,9 @@ impl Batch<'_> {
                 self.spreads.insert(at, None);
             }
         }
-        let more = !self.set.settling_all || self.spreads.values().any(Option::is_some);
+        let is_told = |at: &JobRef| matches!(self.spreads.get(at), Some(None));
+        let begun = self.spreads.values().any(Option::is_some);
+        let more = begun || !self.set.settling_all || !self.set.settling.keys().all(is_told);
         Reply::Settled { jobs: told, more }
     }
 
@@ -92,7 +99,8 @@ impl Batch<'_> {
             None => Some((on, Verdict::Deleted)),
         };
         let settled = job.dependencies.iter().filter(waits).filter_map(|edge| ended(edge.job)).collect();
-        self.apply(at, &Event::Revived { dependency, settled })?;
+        let order = self.order_now(job);
+        self.apply(at, &Event::Revived { dependency, settled, order })?;
         self.take_key_again(at);
         Ok(())
     }

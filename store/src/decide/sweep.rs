@@ -101,10 +101,11 @@ impl Batch<'_> {
         let (mut looked_at, mut removed) = (0, 0);
         let mut after = None;
         for key in &self.set.ended {
+            if looked_at == budget {
+                // Of one tenant and state no more than these were read: what is behind them is the next step's.
+                break;
+            }
             if removable.is(key, self.now) {
-                if looked_at == budget {
-                    return (removed, after);
-                }
                 looked_at += 1;
                 removed += u32::from(self.remove(key));
                 after = Some(*key);
@@ -113,7 +114,7 @@ impl Batch<'_> {
                 after = Some(EndKey { at: Time(u64::MAX), id: crate::job::JobId(u64::MAX), ..*key });
             }
         }
-        (removed, after.filter(|_| !self.set.ended_all))
+        (removed, after.filter(|_| looked_at == budget || !self.set.ended_all))
     }
 
     fn remove(&mut self, key: &EndKey) -> bool {

@@ -109,6 +109,13 @@ impl Batch<'_> {
         }
     }
 
+    /// A job came to a state in which it holds its key: it does, unless another one has taken it meanwhile.
+    pub(super) fn take_free_key(&mut self, job: &Job) {
+        if self.key_can_be_taken_again(job).is_ok() {
+            self.take_key(job);
+        }
+    }
+
     /// A job that had ended is to run again.
     pub(super) fn key_can_be_taken_again(&self, job: &Job) -> Result<(), Rejection> {
         let Some(hold) = &job.unique else { return Ok(()) };

@@ -49,7 +49,8 @@ impl Batch<'_> {
         {
             self.key_can_be_taken_again(job)?;
         }
-        let reply = self.verb(at, &Event::Retried)?;
+        let order = self.job(at).map(|job| self.order_now(job)).unwrap_or_default();
+        let reply = self.verb(at, &Event::Retried { order })?;
         if matches!(reply, Reply::Job { changed: true, .. }) {
             self.take_key_again(at);
             self.changes.push(Change::Payload(at, Part::Output, None));
@@ -99,6 +100,12 @@ impl Batch<'_> {
             return Err(Rejection::DiskReserve);
         }
         let job = self.job(at).ok_or(Rejection::Unknown)?;
+        let waits = matches!(job.state, State::Scheduled | State::Available);
+        if waits && job.is_expired(self.now) && self.conduct.destroy {
+            // As by any other claim: it is discarded instead.
+            self.apply(at, &Event::Expired)?;
+            return Ok(Reply::Claimed(Vec::new()));
+        }
         match job.state {
             State::Scheduled | State::Retryable => {
                 self.apply(at, &Event::Edited(Edit { run_at: Some(self.now), ..Edit::default() }))?;
@@ -153,6 +160,13 @@ impl Batch<'_> {
                 return Err(Rejection::QueueNotEmpty { unfinished });
             }
         }
+        if let Settings::Queue(tenant, name, new) = settings
+            && let Some(queue) = self.known_queue(*tenant, name)
+        {
+            self.orders.insert(queue, new.order);
+        }
+        // It knows the order that its queue had.
+        self.recent = None;
         self.settings.insert(scope, settings.clone());
         self.changes.push(Change::Settings(settings.clone()));
         Ok(Reply::Set(settings.clone()))

@@ -17,7 +17,7 @@ use crate::command::{
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
-use crate::job::{BootId, Job, JobId, JobRef, Millis, Seq, StateName, TenantId, Time, Verdict};
+use crate::job::{BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, Seq, StateName, TenantId, Time, Verdict};
 use crate::log::LogEntry;
 
 /// Something that keeps jobs durably, used by one writer.
@@ -93,6 +93,8 @@ pub struct Needs {
     pub pages: Vec<JobsQuery>,
     /// What may be swept.
     pub sweep: Option<Sweep>,
+    /// Whether to read the orders of the queues of finished jobs whose rows are read.
+    pub orders: bool,
 }
 
 impl Needs {
@@ -146,6 +148,8 @@ pub struct WorkingSet {
     pub args: HashMap<JobRef, Vec<u8>>,
     /// What was set.
     pub settings: HashMap<Scope, Settings>,
+    /// Orders that were set, of queues of finished jobs whose rows were read.
+    pub orders: HashMap<QueueId, QueueOrder>,
     /// Totals of the tenants and queues that were asked for.
     pub totals: HashMap<TotalKey, u64>,
     /// The pages that were asked for.
@@ -298,7 +302,9 @@ pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
             if let Some(job) = before {
                 *sums.entry(crate::index::count(job)).or_default() -= 1;
             }
-            if let Some(job) = after {
+            if let Some(job) = after
+                && !(cfg!(planted = "count_drift") && job.state.name() == crate::job::StateName::Retryable)
+            {
                 *sums.entry(crate::index::count(job)).or_default() += 1;
             }
         }

@@ -82,13 +82,18 @@ pub enum Event {
     /// `expires_at` passed before the first run.
     Expired,
     /// An operator wants it run again.
-    Retried,
+    Retried {
+        /// The order of its queue, which may have changed since it ended.
+        order: QueueOrder,
+    },
     /// An operator wants a dependency run again, and with it those that were cancelled because of it.
     Revived {
         /// What it waits for anew.
         dependency: JobId,
         /// What it waits for, as far as that has ended by now.
         settled: Vec<(JobId, Verdict)>,
+        /// The order of its queue, which may have changed since it ended.
+        order: QueueOrder,
     },
     /// An operator changes it.
     Edited(Edit),
@@ -249,7 +254,7 @@ impl EventName {
             (Event::Enqueued { .. }, _) => Self::Enqueued,
             (Event::Released, _) => Self::Released,
             (Event::Claimed { .. }, _) => Self::Started,
-            (Event::Retried | Event::Revived { .. }, _) => Self::Retried,
+            (Event::Retried { .. } | Event::Revived { .. }, _) => Self::Retried,
             (Event::Edited(_), _) => Self::Edited,
             (Event::HolderGone { started: true, .. }, StateName::Retryable) => Self::Crashed,
             (Event::CancelRequested { .. }, StateName::Running) => Self::CancelRequested,

@@ -73,7 +73,7 @@ pub struct Job {
     /// The unique key that it holds, or held until another job took it over.
     #[serde(default)]
     pub unique: Option<UniqueHold>,
-    /// The order of its queue when it was accepted.
+    /// The order of its queue when it was accepted, or run again.
     #[serde(default)]
     pub order: QueueOrder,
     /// How often its args were replaced.

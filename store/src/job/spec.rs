@@ -140,7 +140,7 @@ pub enum OnConflict {
     Keep,
     /// The holder gets everything that the call states; its queue, its dependencies and its place stay.
     Replace,
-    /// As `Replace`, and it runs so much later, again and again.
+    /// As `Replace`, and it runs so much later, again and again; the first one too, where it states no time of its own.
     Debounce {
         /// How long after this call.
         delay: Millis,
@@ -276,6 +276,15 @@ impl JobSpec {
 }
 
 impl Unique {
+    /// How long a new job is put off by being debounced, where it states no time of its own.
+    #[must_use]
+    pub fn put_off(&self) -> Option<Millis> {
+        match self.on_conflict {
+            OnConflict::Debounce { delay, max } => Some(max.map_or(delay, |max| delay.min(max))),
+            _ => None,
+        }
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         ensure("unique.key", (1..=limits::UNIQUE_KEY_BYTES_MAX).contains(&self.key.len()), || {
             format!("must be 1 to {} bytes long", limits::UNIQUE_KEY_BYTES_MAX)

@@ -2,10 +2,14 @@
 
 mod boots;
 mod claim;
+mod dependencies;
 mod enqueue;
+mod holding;
 mod keys;
 mod limits;
 mod queries;
 mod runs;
+mod settling;
 mod staged;
+mod unique;
 mod verbs;

@@ -106,10 +106,10 @@ fn a_job_that_ended_badly_says_why() {
 fn a_retry_by_an_operator_begins_anew_and_run_numbers_go_on() {
     let worn = |state| Job { crashes: 2, snoozes: 9, expires_at: Some(NOW), run_at: Time(NOW.0 + 9), ..job(state) };
     for state in [StateName::Completed, StateName::Discarded, StateName::Cancelled, StateName::Retryable] {
-        let next = after(&worn(state), &Event::Retried);
+        let next = after(&worn(state), &Event::Retried { order: QueueOrder::RunAt });
         assert_eq!((next.attempts, next.crashes, next.snoozes), (0, 0, 0));
         assert_eq!((next.run, next.run_at, next.expires_at), (RUN, NOW, None));
-        assert_eq!(next.finalized_at(), None);
+        assert_eq!((next.finalized_at(), next.order), (None, QueueOrder::RunAt));
     }
 }
 
@@ -162,7 +162,7 @@ fn events() -> Vec<Event> {
         Event::Claimed { holder: HOLDER, expires_at: None },
         Event::CancelRequested { reason: Some("x".repeat(300)) },
         Event::Expired,
-        Event::Retried,
+        Event::Retried { order: QueueOrder::Priority },
         Event::Edited(Edit::default()),
         Event::Deleted { force: false },
         Event::Deleted { force: true },
@@ -242,7 +242,7 @@ fn a_clock_that_steps_back_between_two_runs_takes_no_time_back() {
     let earlier = Time(NOW.0 - 500);
     let done = job(StateName::Completed);
     let ended = done.finalized_at().unwrap();
-    let retried = transition(Some(&done), &Event::Retried, earlier).unwrap().unwrap();
+    let retried = transition(Some(&done), &Event::Retried { order: QueueOrder::Priority }, earlier).unwrap().unwrap();
     let claim = Event::Claimed { holder: HOLDER, expires_at: None };
     let running = transition(Some(&retried), &claim, earlier).unwrap().unwrap();
     assert!(running.lease().unwrap().claimed_at >= ended);

@@ -183,14 +183,14 @@ fn situation(row: &str, state: StateName) -> (Job, Event) {
         "gone_unstarted" => Event::HolderGone { run, started: false, settings: settings() },
         "cancel" => Event::CancelRequested { reason: None },
         "expired" => Event::Expired,
-        "retried" => Event::Retried,
+        "retried" => Event::Retried { order: QueueOrder::Priority },
         "revived" => {
             let settled = match special {
                 "by it well" => vec![(DEPENDENCY, Verdict::Completed)],
                 "by it badly" => vec![(DEPENDENCY, Verdict::Discarded)],
                 _ => Vec::new(),
             };
-            Event::Revived { dependency: DEPENDENCY, settled }
+            Event::Revived { dependency: DEPENDENCY, settled, order: QueueOrder::Priority }
         }
         "edited" => Event::Edited(Edit { run_at: to(special), priority: Some(Priority(5)), ..Edit::default() }),
         "deleted" => Event::Deleted { force: special == "by force" },

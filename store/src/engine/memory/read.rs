@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
+    limits,
 };
 use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, Wait, WorkingSet};
 use crate::error::StoreError;
@@ -60,6 +61,9 @@ impl Tables {
         if let Some(sweep) = needs.sweep {
             self.find_swept(sweep, &mut set);
         }
+        if needs.orders {
+            self.find_orders(&mut set);
+        }
         set
     }
 
@@ -76,7 +80,14 @@ impl Tables {
         }
         if let Some(hold) = &job.unique {
             let key = KeyRef::of(at.tenant, &hold.key);
-            set.uniques.extend(self.uniques.get(&key).map(|record| (key, *record)));
+            if let Some(record) = self.uniques.get(&key) {
+                set.uniques.insert(key, *record);
+                // Whoever holds it decides what can be done to this one.
+                let holder = JobRef { tenant: at.tenant, job: record.job };
+                if holder != at {
+                    self.put(holder, set);
+                }
+            }
         }
     }
 
@@ -97,6 +108,17 @@ impl Tables {
                 let name = Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() };
                 let number = self.names.get(&name);
                 set.totals.extend(number.and_then(|queue| of(*tenant, Total::UnfinishedIn(QueueId(*queue)))));
+            }
+        }
+    }
+
+    fn find_orders(&self, set: &mut WorkingSet) {
+        for (scope, settings) in &self.settings {
+            let (Scope::Queue(tenant, name), Settings::Queue(_, _, settings)) = (scope, settings) else { continue };
+            let name = Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() };
+            let Some(queue) = self.names.get(&name).map(|number| QueueId(*number)) else { continue };
+            if set.jobs.values().any(|job| job.queue == queue && job.state.name().is_final()) {
+                set.orders.insert(queue, settings.order);
             }
         }
     }
@@ -265,7 +287,7 @@ impl Snapshot for View {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
             }
             Query::Stored => Answer::Stored(Stored {
-                epoch: 0,
+                epoch: 1,
                 paused: tables.paused,
                 log_bytes: tables.log_bytes,
                 settling: tables.spreads.len() as u64,

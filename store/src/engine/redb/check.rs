@@ -142,7 +142,6 @@ fn check_jobs(
     let next_job = number(view, tables::NEXT_JOB)?;
     let numbers: HashSet<u32> = view.names()?.into_iter().map(|(_, number)| number).collect();
     let mut entries = Entries::open(view)?;
-    let uniques = view.0.open_table(tables::UNIQUES).map_err(engine_error)?;
     let mut counts: BTreeMap<CountKey, u64> = BTreeMap::new();
     each(view.0.open_table(tables::JOBS), |key, row| {
         report.jobs += 1;
@@ -170,13 +169,6 @@ fn check_jobs(
         let keys = index::keys(&job);
         *counts.entry(index::count(&job)).or_default() += 1;
         entries.check(&job, &keys, report)?;
-        if job.holds_key_by_state()
-            && let Some(hold) = &job.unique
-        {
-            let key = tables::key(KeyRef::of(job.tenant, &hold.key));
-            let there = uniques.get(&key).map_err(engine_error)?.is_some();
-            report.ensure(there, || format!("job {}: its unique key is nobody's", at.job));
-        }
         Ok(())
     })?;
     entries.check_numbers(report)?;

@@ -69,6 +69,37 @@ impl Redb {
     /// The file is there already, or could not be written.
     pub fn create(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
         let db = new_file(path)?;
+        Self::furnish(path, db, clock, commit)
+    }
+
+    /// A store over storage of another kind than a file: a new one where it is empty and `create` says so, else the one
+    /// that is there. Simulated disks are such storage.
+    ///
+    /// # Errors
+    /// As [`Redb::create`] and [`Redb::open`]; one says where by the path `storage`.
+    pub fn over(
+        storage: impl redb::StorageBackend,
+        create: bool,
+        clock: Clock,
+        commit: Commit,
+    ) -> Result<Self, StoreError> {
+        let path = Path::new("storage");
+        let io = |source| StoreError::Io { path: path.to_owned(), doing: "looking at the storage", source };
+        let empty = storage.len().map_err(io)? == 0;
+        if empty != create {
+            let why = if empty { "is empty" } else { "is not empty" };
+            return Err(StoreError::Foreign { path: path.to_owned(), why: why.to_owned() });
+        }
+        opening(path, || {
+            let mut builder = redb::Builder::new();
+            let db = builder.set_cache_size(CACHE_BYTES).create_with_backend(storage);
+            let db = db.map_err(|error| open_error(path, error))?;
+            if create { Self::furnish(path, db, clock, commit) } else { Self::with(path, db, clock, commit) }
+        })
+    }
+
+    /// Makes the tables of a new store.
+    fn furnish(path: &Path, db: Database, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
         let transaction = db.begin_write().map_err(engine_error)?;
         write::create_tables(&transaction)?;
         meta::write_schema(&transaction, dir::SCHEMA)?;
@@ -81,13 +112,7 @@ impl Redb {
     /// # Errors
     /// Another process has it open; it is damaged; it is no such file.
     pub fn open(path: &Path, clock: Clock, commit: Commit) -> Result<Self, StoreError> {
-        guarded(|| Self::with(path, open_file(path)?, clock, commit)).map_err(|error| match error {
-            StoreError::Panicked(why) => {
-                let why = format!("the store's file is damaged; restore it from a backup ({why})");
-                StoreError::Foreign { path: path.to_owned(), why }
-            }
-            other => other,
-        })
+        opening(path, || Self::with(path, open_file(path)?, clock, commit))
     }
 
     /// From now on a failure is noted in the folder of the store.
@@ -135,6 +160,8 @@ impl Redb {
         }
         let mut transaction = self.db.begin_write().map_err(engine_error)?;
         transaction.set_durability(redb::Durability::Immediate).map_err(engine_error)?;
+        #[cfg(planted = "skip_sync")]
+        transaction.set_durability(redb::Durability::None).map_err(engine_error)?;
         transaction.set_two_phase_commit(self.commit == Commit::TwoPhase);
         Ok(transaction)
     }
@@ -169,6 +196,16 @@ impl Redb {
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        #[cfg(planted = "torn_batch")]
+        let changes = match changes.split_at(changes.len() / 2) {
+            ([], _) => changes,
+            (first, second) => {
+                let transaction = self.begin()?;
+                write::persist(&transaction, first)?;
+                transaction.commit().map_err(engine_error)?;
+                second
+            }
+        };
         let transaction = self.begin()?;
         let persisted = guarded(|| {
             let persisted = write::persist(&transaction, changes)?;
@@ -256,6 +293,17 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     })
 }
 
+/// Runs what opens a file: where a damaged one makes redb panic, the error says what to do about it.
+fn opening<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    guarded(work).map_err(|error| match error {
+        StoreError::Panicked(why) => {
+            let why = format!("the store's file is damaged; restore it from a backup ({why})");
+            StoreError::Foreign { path: path.to_owned(), why }
+        }
+        other => other,
+    })
+}
+
 fn engine_error(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Engine(error.into().to_string())
 }
@@ -279,6 +327,9 @@ fn open_error(path: &Path, error: DatabaseError) -> StoreError {
         DatabaseError::Storage(redb::StorageError::Io(source)) => {
             StoreError::Io { path, doing: "opening the store's file", source }
         }
-        other => StoreError::Foreign { path, why: format!("the store's file cannot be opened: {other}") },
+        other => {
+            let why = format!("the store's file is damaged, or is none of ours; restore it from a backup ({other})");
+            StoreError::Foreign { path, why }
+        }
     }
 }

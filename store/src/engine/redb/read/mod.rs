@@ -1,10 +1,10 @@
 //! Reading: what a batch may touch here, lists and consistent views beside it.
 
 mod list;
+mod sweep;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -13,14 +13,11 @@ use self::list::Lists;
 pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
-use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Sweep, Total, TotalKey, limits};
-use crate::engine::{
-    EVENT_BYTES_BESIDE, Heads, KeyRecord, KeyRef, Needs, SWEEP_GROUPS_MAX, Spread, UniqueRecord, Wait, WorkingSet,
-};
+use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
+use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::error::StoreError;
-use crate::index::{EndKey, WaitKey};
-use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, Seq, StateName, TenantId, Time};
-use crate::log::LogEntry;
+use crate::index::WaitKey;
+use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
 
 /// Reads what `needs` names into `set`, which knows the time.
 pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingSet) -> Result<WorkingSet, StoreError> {
@@ -71,7 +68,10 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     pages(from, needs, &mut set)?;
     scopes(from, needs, &mut set)?;
     if let Some(sweep) = needs.sweep {
-        swept(from, sweep, &mut set)?;
+        sweep::swept(from, sweep, &mut set)?;
+    }
+    if needs.orders {
+        orders(from, &mut set)?;
     }
     Ok(set)
 }
@@ -148,6 +148,11 @@ impl<'a> Rows<'a> {
             let key = KeyRef::of(at.tenant, &hold.key);
             if let Some(record) = self.unique(key)? {
                 set.uniques.insert(key, record);
+                // Whoever holds it decides what can be done to this one.
+                let holder = JobRef { tenant: at.tenant, job: record.job };
+                if holder != at {
+                    self.put(holder, set)?;
+                }
             }
         }
         set.jobs.insert(at, Arc::new(job));
@@ -404,6 +409,23 @@ fn setting(
     codec::decode(value.value()).map(Some).map_err(|error| damaged("settings", &key, error))
 }
 
+/// The orders of the queues of finished jobs that were read.
+fn orders(from: &WriteTransaction, set: &mut WorkingSet) -> Result<(), StoreError> {
+    let names = from.open_table(tables::NAMES).map_err(engine_error)?;
+    let settings = from.open_table(tables::SETTINGS).map_err(engine_error)?;
+    let ended = set.jobs.values().filter(|job| job.state.name().is_final());
+    let queues: BTreeSet<QueueId> = ended.map(|job| job.queue).collect();
+    for queue in queues {
+        let key = queue.0.to_be_bytes();
+        let Some(value) = names.get(&key).map_err(engine_error)? else { continue };
+        let name: Name = codec::decode(value.value()).map_err(|error| damaged("names", &key, error))?;
+        if let Some(Settings::Queue(_, _, found)) = setting(&settings, &Scope::Queue(name.tenant, name.name))? {
+            set.orders.insert(queue, found.order);
+        }
+    }
+    Ok(())
+}
+
 fn pages(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
     if needs.pages.is_empty() {
         return Ok(());
@@ -422,77 +444,6 @@ fn pages(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result
     let rows = Rows::open(from)?;
     for at in set.pages.clone().into_iter().flatten() {
         rows.put(at, set)?;
-    }
-    Ok(())
-}
-
-/// What may be removed, expire or be forgotten.
-fn swept(from: &WriteTransaction, sweep: Sweep, set: &mut WorkingSet) -> Result<(), StoreError> {
-    let budget = sweep.budget.min(limits::SWEPT_MAX) as usize;
-    {
-        let rows = Rows::open(from)?;
-        let expiry = from.open_table(tables::EXPIRY).map_err(engine_error)?;
-        for entry in expiry.range::<&[u8; 20]>(..=&tables::due_until(set.now)).map_err(engine_error)?.take(budget) {
-            let at = tables::expiry_of(entry.map_err(engine_error)?.0.value()).at();
-            rows.put(at, set)?;
-            set.expiring.push(at);
-        }
-        let until = from.open_table(tables::UNIQUES_UNTIL).map_err(engine_error)?;
-        for entry in until.iter().map_err(engine_error)?.take(budget) {
-            let (key, until) = tables::key_until_of(entry.map_err(engine_error)?.0.value());
-            if until > set.now {
-                break;
-            }
-            set.expired_uniques.push((key, until));
-            let Some(record) = rows.unique(key)? else { continue };
-            set.uniques.insert(key, record);
-            rows.put(JobRef { tenant: key.tenant, job: record.job }, set)?;
-        }
-    }
-    let numbers = from.open_table(tables::META).map_err(engine_error)?;
-    set.oldest.1 = numbers.get(tables::LOG_BYTES).map_err(engine_error)?.map_or(0, |n| n.value());
-    let log = from.open_table(tables::LOG).map_err(engine_error)?;
-    for entry in log.iter().map_err(engine_error)?.take(budget * 4) {
-        let (key, value) = entry.map_err(engine_error)?;
-        let event: LogEntry = codec::decode(value.value()).map_err(|e| damaged("log", key.value(), e))?;
-        let bytes = u32::try_from(value.value().len() + EVENT_BYTES_BESIDE).unwrap_or(u32::MAX);
-        set.oldest.0.push((Seq(u64::from_be_bytes(*key.value())), event.at, bytes));
-    }
-    ended(from, sweep.after, budget, set)
-}
-
-fn ended(
-    from: &WriteTransaction,
-    after: Option<EndKey>,
-    budget: usize,
-    set: &mut WorkingSet,
-) -> Result<(), StoreError> {
-    let table = from.open_table(tables::ENDED).map_err(engine_error)?;
-    let settings = from.open_table(tables::SETTINGS).map_err(engine_error)?;
-    let totals = from.open_table(tables::TOTALS).map_err(engine_error)?;
-    let mut start = after.map(|key| tables::ended(&key));
-    for _ in 0..SWEEP_GROUPS_MAX {
-        let first = match &start {
-            None => table.first().map_err(engine_error)?.map(|(key, _)| tables::ended_of(key.value())),
-            Some(start) => {
-                let range = (Bound::Excluded(start), Bound::Unbounded);
-                let mut rest = table.range::<&[u8; 21]>(range).map_err(engine_error)?;
-                rest.next().transpose().map_err(engine_error)?.map(|(key, _)| tables::ended_of(key.value()))
-            }
-        };
-        let Some(first) = first else {
-            set.ended_all = true;
-            return Ok(());
-        };
-        if set.ended.len() >= budget * 4 {
-            return Ok(());
-        }
-        let last = tables::ended(&EndKey { at: Time(u64::MAX), id: JobId(u64::MAX), ..first });
-        for entry in table.range::<&[u8; 21]>(&tables::ended(&first)..=&last).map_err(engine_error)?.take(budget) {
-            set.ended.push(tables::ended_of(entry.map_err(engine_error)?.0.value()));
-        }
-        put_scope(&settings, &totals, &Scope::Tenant(first.tenant), set)?;
-        start = Some(last);
     }
     Ok(())
 }

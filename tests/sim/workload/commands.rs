@@ -1,0 +1,198 @@
+//! Random commands.
+
+use runner_store::command::{
+    Bulk, BulkVerb, Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Measured, Settings,
+    StagedJob, StoreSettings, Sweep,
+};
+use runner_store::job::{Edit, JobRef, Millis, Outcome, Priority, RetryPolicy, RunSettings, StateName, Time};
+
+use super::Workload;
+
+impl Workload {
+    /// What is said before anything else: how long the log is kept.
+    pub(crate) fn opening(&self) -> Vec<Command> {
+        let keep = StoreSettings { log_age: Millis(u64::MAX), log_bytes: u64::MAX };
+        let keep = if self.trims { StoreSettings { log_bytes: 60_000, ..keep } } else { keep };
+        vec![Command::Set(Box::new(Settings::Store(keep)))]
+    }
+
+    /// What is said at this time.
+    pub(crate) fn command(&mut self, now: Time) -> Command {
+        self.now = now;
+        if let Some(again) = self.merging.take_if(|_| self.dice.one_in(2)) {
+            return again;
+        }
+        if let Some(job) = self.focus
+            && self.dice.one_in(2)
+        {
+            return self.command_about(job);
+        }
+        match self.dice.below(200) {
+            0..36 => self.enqueue(),
+            36..76 => self.claim(),
+            76..116 => self.finish(),
+            116..120 => Command::HandBack(self.a_run()),
+            120 => self.end_boots(),
+            121..126 => Command::Due,
+            126..136 => Command::Cancel { job: self.a_job(), reason: self.dice.maybe(2, |_| "why".to_owned()) },
+            136..142 => Command::Release(self.a_job()),
+            142..152 => Command::Retry { job: self.a_job(), fresh: self.dice.one_in(4) },
+            152..158 => self.edit(),
+            158..166 => Command::Delete { job: self.a_job(), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
+            166..168 => Command::ReserveIds { n: self.dice.below(5) as u32 },
+            168..180 => Command::Settle,
+            180..184 => self.a_sweep(),
+            184..187 => self.a_bulk(),
+            187..190 => Command::Start { job: self.a_job(), holder: self.a_boot() },
+            190..193 => Command::Checkpoint { run: self.a_run(), bytes: vec![b'c'; self.dice.below(20) as usize] },
+            193..196 => Command::Revive(self.a_job()),
+            196..199 => Command::Set(Box::new(self.settings())),
+            _ => Command::Resume,
+        }
+    }
+
+    /// What a job and those that wait for it can meet with.
+    fn command_about(&mut self, job: JobRef) -> Command {
+        match self.dice.below(20) {
+            0..3 => self.enqueue(),
+            3..6 => Command::Start { job, holder: self.a_boot() },
+            6..10 => self.finish(),
+            10 => self.end_boots(),
+            11..13 => Command::Cancel { job: self.near(job), reason: None },
+            13..15 => Command::Retry { job: self.near(job), fresh: false },
+            15 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
+            16 => Command::Revive(job),
+            _ => Command::Settle,
+        }
+    }
+
+    fn enqueue(&mut self) -> Command {
+        let tenant = match self.focus {
+            Some(at) => at.tenant,
+            None => self.a_tenant(),
+        };
+        let n = 1 + self.dice.below(6);
+        let jobs = (0..n).map(|position| self.spec(tenant, position)).collect();
+        let key = self
+            .dice
+            .maybe(4, |d| IdempotencyKey { key: format!("key-{}", d.below(20)), request: [d.below(2) as u8; 32] });
+        Command::Enqueue(Enqueue { key, ..Enqueue::new(tenant, jobs) })
+    }
+
+    fn claim(&mut self) -> Command {
+        let grants = (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
+        let holder = self.a_boot();
+        Command::Claim(Claim { holder, max: self.dice.below(10) as u32, grants })
+    }
+
+    fn finish(&mut self) -> Command {
+        let run = self.a_run();
+        let outcome = self.outcome();
+        let staged = self.staged(run.at);
+        let d = &mut self.dice;
+        let settings = RunSettings { max_attempts: 3, retry: RetryPolicy::default() };
+        let checkpoint = d.maybe(3, |d| vec![d.below(256) as u8]);
+        let measured = Measured { fuel: d.below(9), ..Measured::default() };
+        Command::Finish(Box::new(Finish { run, outcome, settings, measured, staged, checkpoint, merged: Vec::new() }))
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        let d = &mut self.dice;
+        let text = || "text".to_owned();
+        match d.below(14) {
+            0..4 => Outcome::Completed { output: vec![b'o'; d.below(3) as usize] },
+            4..6 => Outcome::Failed { message: text(), retry_after: d.maybe(3, |d| Millis(d.below(500))) },
+            6 => Outcome::Discarded { reason: text() },
+            7 => Outcome::Snoozed { delay: Millis(d.below(500)), reason: None },
+            8 => Outcome::Trapped { code: text(), message: text(), backtrace: Some(text()) },
+            9 => Outcome::TimedOut { limit: Millis(5) },
+            10 => Outcome::Cancelled,
+            11 => Outcome::Interrupted,
+            12 => Outcome::Crashed,
+            _ => Outcome::OutOfFuel { limit: 5 },
+        }
+    }
+
+    /// Under ids that were reserved, most often.
+    fn staged(&mut self, of: JobRef) -> Vec<StagedJob> {
+        let n = self.dice.below(3);
+        let mut staged = Vec::new();
+        for position in 0..n {
+            let id = if self.dice.one_in(20) { Some(self.a_job().job) } else { self.reserved.pop() };
+            let spec = self.spec(of.tenant, position);
+            staged.extend(id.map(|id| StagedJob { id, spec }));
+        }
+        staged
+    }
+
+    fn end_boots(&mut self) -> Command {
+        let living = self.a_boot();
+        let started = self.runs.iter().copied().filter(|_| self.dice.one_in(2)).collect();
+        Command::EndBoots(EndBoots { living, started, settings: Vec::new() })
+    }
+
+    fn edit(&mut self) -> Command {
+        let job = self.a_job();
+        let now = self.now;
+        let d = &mut self.dice;
+        let edit = Edit {
+            priority: d.maybe(2, |d| Priority(d.below(5) as i16 - 2)),
+            run_at: d.maybe(2, |d| Time(now.0 + d.below(2_000) - 500)),
+            max_attempts: d.maybe(4, |d| d.below(4) as u32),
+            timeout: d.maybe(4, |d| Millis(d.below(1_000))),
+            args: d.maybe(4, |d| vec![b'e'; d.below(30) as usize]),
+            expires_at: d.maybe(4, |d| d.maybe(2, |d| Time(now.0 + d.below(2_000)))),
+            retry: d.maybe(4, |_| RetryPolicy::default()),
+            tags: d.maybe(4, |d| vec![("t".to_owned(), d.below(3).to_string())]),
+        };
+        Command::Edit { job, edit: Box::new(edit) }
+    }
+
+    fn a_sweep(&mut self) -> Command {
+        let after = self.sweep.take_if(|_| !self.dice.one_in(4));
+        Command::Sweep(Sweep { after, budget: self.dice.below(30) as u32 })
+    }
+
+    fn a_bulk(&mut self) -> Command {
+        let lane = self.a_lane();
+        let before = self.bulk.take();
+        let d = &mut self.dice;
+        let verb = match d.below(4) {
+            0 => BulkVerb::Cancel { reason: None },
+            1 => BulkVerb::Retry,
+            2 => BulkVerb::Release,
+            _ => BulkVerb::Delete { force: d.one_in(2), cascade: d.one_in(2) },
+        };
+        let filter = JobsQuery {
+            tenant: lane.tenant,
+            state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
+            queue: d.maybe(2, |_| lane.queue),
+            kind: d.maybe(2, |_| lane.kind),
+            tag: d.maybe(3, |d| ("t".to_owned(), d.below(3).to_string())),
+            before,
+            limit: d.below(6) as u32,
+        };
+        Command::Bulk(Box::new(Bulk { filter, verb }))
+    }
+
+    /// What may be asked at any time.
+    pub(crate) fn query(&mut self) -> JobsQuery {
+        let lane = self.a_lane();
+        let before = self.a_job().job;
+        let d = &mut self.dice;
+        JobsQuery {
+            tenant: lane.tenant,
+            state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
+            queue: d.maybe(3, |_| lane.queue),
+            kind: d.maybe(3, |_| lane.kind),
+            tag: d.maybe(3, |d| ("t".to_owned(), d.below(4).to_string())),
+            before: d.maybe(2, |_| before),
+            limit: d.below(30) as u32,
+        }
+    }
+
+    /// The job that something may be asked about.
+    pub(crate) fn someone(&mut self) -> JobRef {
+        self.a_job()
+    }
+}
