@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod buffered;
 pub mod cli;
 pub mod node;
 pub mod scheduler;

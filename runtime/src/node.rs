@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::new_job;
 use crate::scheduler::core::SLOTS_MAX;
+use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
 use crate::wasm::Host;
 use crate::wasm::folder::Registry;
@@ -59,6 +60,7 @@ pub struct Node {
     state: watch::Receiver<NodeState>,
     grace: Duration,
     recovered: Recovered,
+    starter: Starter,
     task: JoinHandle<()>,
 }
 
@@ -102,9 +104,10 @@ impl Node {
         let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, clock: Clock::System };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
+        let (starter, wishes) = starter::channel();
         let mut draining = wished.clone();
         let task = tokio::spawn(async move {
-            let mut scheduling = std::pin::pin!(scheduler::run(parts, wished));
+            let mut scheduling = std::pin::pin!(scheduler::run(parts, wished, wishes));
             tokio::select! {
                 () = &mut scheduling => {}
                 _ = draining.changed() => {
@@ -114,13 +117,19 @@ impl Node {
             }
             tell.send_replace(NodeState::Stopped);
         });
-        Ok(Self { wish, state, grace: settings.grace, recovered, task })
+        Ok(Self { wish, state, grace: settings.grace, recovered, starter, task })
     }
 
     /// What dead boots had left behind when the node started.
     #[must_use]
     pub fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// Starts single jobs on it.
+    #[must_use]
+    pub fn starter(&self) -> Starter {
+        self.starter.clone()
     }
 
     /// Where it is in its life.

@@ -1,5 +1,12 @@
 //! The HTTP API, asked in this process: what it accepts, what it shows, and how it says no.
 
+mod bulk;
+mod changes;
+mod enqueue;
+mod events;
+mod queues;
+mod start;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -21,11 +28,13 @@ use serde_json::{Value, json};
 /// An API over an empty store in memory.
 struct Api {
     router: axum::Router,
+    app: Arc<App>,
     store: Handle,
 }
 
 struct Answer {
     status: StatusCode,
+    retry_after: Option<String>,
     bytes: Bytes,
 }
 
@@ -33,8 +42,8 @@ impl Api {
     fn new() -> Self {
         let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
         let plugins = Plugins::of_node(Arc::new(Registry::default()), &[]);
-        let router = api::router(App::new(store.clone(), plugins, Box::new(|| None)));
-        Self { router, store }
+        let app = App::new(store.clone(), plugins, Box::new(|| None));
+        Self { router: api::router(Arc::clone(&app)), app, store }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
@@ -45,7 +54,8 @@ impl Api {
         let request = request.body(Body::from(body.into())).unwrap();
         let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
         let status = response.status();
-        Answer { status, bytes: response.into_body().collect().await.unwrap().to_bytes() }
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        Answer { status, retry_after, bytes: response.into_body().collect().await.unwrap().to_bytes() }
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -246,7 +256,7 @@ async fn what_is_wrong_has_its_status_its_code_and_a_way_out() {
         422,
         "invalid",
         Some("unique"),
-        "is no known field",
+        "needs `key`",
     );
     for path in ["/v1/jobs/1", "/v1/jobs/x", "/v1/jobs/01", "/v1/jobs/+1", "/v1/jobs/1/output", "/v1/jobs/1/wait"] {
         api.get(path).await.check_refused(404, "not_found", None, "no job with this id");
@@ -367,8 +377,8 @@ async fn health_and_plugins_are_told() {
     let api = Api::new();
     assert_eq!((api.get("/healthz").await.text(), api.get("/readyz").await.text()), ("ok\n".into(), "ok\n".into()));
     assert_eq!(api.get("/v1/plugins").await.json(), json!({"plugins": [], "reports": []}));
-    let busy = api::router(App::new(api.store.clone(), Plugins::default(), Box::new(|| Some("draining"))));
-    let busy = Api { router: busy, store: api.store.clone() };
+    let app = App::new(api.store.clone(), Plugins::default(), Box::new(|| Some("draining")));
+    let busy = Api { router: api::router(Arc::clone(&app)), app, store: api.store.clone() };
     let ready = busy.get("/readyz").await;
     assert_eq!((ready.status, ready.text()), (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()));
 }

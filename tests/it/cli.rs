@@ -8,6 +8,7 @@ mod lists;
 mod plugins;
 mod server;
 mod stores;
+mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -131,16 +132,28 @@ fn every_verb_has_help_with_an_example() {
         "job show",
         "job output",
         "job wait",
+        "job start",
+        "job why",
         "job cancel",
         "job retry",
         "job release",
+        "job reschedule",
+        "job edit",
         "job delete",
+        "queue list",
+        "queue show",
+        "queue set",
+        "queue resume",
+        "events",
+        "flush",
         "plugin list",
         "plugin check",
         "plugin invoke",
         "plugin wit",
         "store init",
         "store check",
+        "store settings",
+        "store set",
         "store backup",
         "store restore",
         "store compact",

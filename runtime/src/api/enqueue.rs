@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::limits::LIST_JOBS_MAX;
 use runner_store::command::{Command, Enqueue, Enqueued, IdempotencyKey, Reply};
-use runner_store::job::{JobSpec, Rejection, TenantId};
+use runner_store::job::{Invalid, JobSpec, Rejection, TenantId};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -18,8 +18,8 @@ use super::body;
 use super::error::Problem;
 use super::new_job::NewJob;
 use super::params::Params;
-use super::read::{Bad, Object};
-use super::types::{EnqueuedList, EnqueuedShown};
+use super::read::{Bad, Object, Value};
+use super::types::{BufferedShown, EnqueuedList, EnqueuedShown, FlushedShown};
 
 /// The header that makes a call safe to repeat.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -44,13 +44,16 @@ pub async fn post(
     params.finish()?;
     let key = key(&headers)?;
     let text = body::json(&app.bodies, &headers, body).await?;
-    let (shape, jobs, request) = if text.len() > PARSED_HERE_BYTES_MAX {
+    let Parsed { shape, jobs, request, buffered } = if text.len() > PARSED_HERE_BYTES_MAX {
         let app = Arc::clone(&app);
         let parsed = tokio::task::spawn_blocking(move || parse(&app, &text)).await;
         parsed.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "parsing the body panicked"))??
     } else {
         parse(&app, &text)?
     };
+    if buffered {
+        return buffer(&app, key.as_deref(), jobs).await;
+    }
     let key = key.map(|key| IdempotencyKey { key, request });
     let jobs = accept(&app, key, jobs).await?;
     let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };
@@ -59,6 +62,18 @@ pub async fn post(
         (Shape::One, Some(job)) => (status, Json(job)).into_response(),
         (_, first) => (status, Json(EnqueuedList { jobs: first.into_iter().chain(shown).collect() })).into_response(),
     })
+}
+
+/// 202: received, not yet accepted.
+async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Response, Problem> {
+    if key.is_some() {
+        let why =
+            "says nothing for buffered jobs: nobody remembers them before they are accepted; leave one of both out";
+        return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
+    }
+    let received = BufferedShown { buffered: jobs.len() as u64 };
+    app.buffered.receive(&app.store, jobs).await.map_err(|_| Problem::overloaded())?;
+    Ok((StatusCode::ACCEPTED, Json(received)).into_response())
 }
 
 async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
@@ -81,7 +96,12 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// What a body says: one job or many, and a digest of it.
-type Parsed = (Shape, Vec<JobSpec>, [u8; 32]);
+struct Parsed {
+    shape: Shape,
+    jobs: Vec<JobSpec>,
+    request: [u8; 32],
+    buffered: bool,
+}
 
 fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
     let raw = body::parse(text)?;
@@ -95,26 +115,64 @@ fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
     }
     let mut digest = Sha256::new();
     let mut jobs = Vec::with_capacity(raws.len());
+    let mut buffered = false;
     for (i, raw) in raws.into_iter().enumerate() {
-        let spec = parse_one(app, text, raw, &mut digest).map_err(|bad| match (shape, bad.field.as_str()) {
+        let in_list = |bad: Bad| match (shape, bad.field.as_str()) {
             (Shape::One, _) => bad,
             (Shape::List, "") => Bad { field: format!("jobs[{i}]"), ..bad },
             (Shape::List, field) => Bad { field: format!("jobs[{i}].{field}"), ..bad },
-        })?;
+        };
+        let (spec, ack) = parse_one(app, text, raw, &mut digest).map_err(in_list)?;
+        if i > 0 && buffered != (ack == Ack::Buffered) {
+            let why = "differs from that of the jobs before: a list is received as one".to_owned();
+            return Err(in_list(Bad { field: "ack".to_owned(), why, at: 0 }).into());
+        }
+        buffered = ack == Ack::Buffered;
         jobs.push(spec);
     }
-    Ok((shape, jobs, digest.finalize().into()))
+    Ok(Parsed { shape, jobs, request: digest.finalize().into(), buffered })
 }
 
-fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<JobSpec, Bad> {
-    let object = Object::read(text, raw)?;
+/// When a call is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ack {
+    /// When its jobs are durable.
+    Durable,
+    /// When they are received.
+    Buffered,
+}
+
+fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<(JobSpec, Ack), Bad> {
+    let mut object = Object::read(text, raw)?;
     let canonical = object.canonical("args");
     digest.update((canonical.len() as u64).to_le_bytes());
     digest.update(&canonical);
+    let ack = object.take("ack").map(|value| ack(&value)).transpose()?.unwrap_or(Ack::Durable);
+    for name in ["unique", "depends_on"] {
+        if let (Ack::Buffered, Some(value)) = (ack, object.peek(name)) {
+            return Err(value.bad("is not possible with `ack` buffered: such a job is accepted later, and gets no id"));
+        }
+    }
     let job = NewJob::read(object)?;
     let defaults = app.plugins.defaults(&job.kind);
-    let spec = job.into_spec(&defaults);
+    let bad = |invalid: Invalid| Bad { field: invalid.field, why: invalid.why, at: 0 };
+    let spec = job.into_spec(&defaults).map_err(bad)?;
     // The store checks as well; here the place in a list of one is still known.
-    spec.check().map_err(|invalid| Bad { field: invalid.field, why: invalid.why, at: 0 })?;
-    Ok(spec)
+    spec.check().map_err(bad)?;
+    Ok((spec, ack))
+}
+
+fn ack(value: &Value<'_>) -> Result<Ack, Bad> {
+    match value.str()?.as_str() {
+        "durable" => Ok(Ack::Durable),
+        "buffered" => Ok(Ack::Buffered),
+        _ => Err(value.bad("must be durable or buffered")),
+    }
+}
+
+/// `POST /v1/flush`: accepts now what is buffered.
+pub async fn flush(State(app): State<Arc<App>>, params: Params) -> Result<Json<FlushedShown>, Problem> {
+    params.finish()?;
+    app.buffered.flush().await;
+    Ok(Json(FlushedShown::from(app.buffered.counts())))
 }

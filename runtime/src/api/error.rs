@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize, Serializer};
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a caller should wait when the node is busy.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// What a caller should wait when something is full: until jobs have ended, or are removed.
+const FULL_RETRY_AFTER_SECONDS: u32 = 10;
 
 /// One error, as RFC 9457 has it, with a stable `code` and, where there is one, the field. Its `type` and `title`
 /// follow from code and status.
@@ -25,13 +27,26 @@ pub struct Problem {
     pub detail: String,
     /// The field that it is about, as the request spells it.
     pub field: Option<String>,
+    /// The job that is in the way.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// The first number of the log that can still be read.
+    #[serde(default)]
+    pub oldest: Option<u64>,
 }
 
 impl Problem {
     /// An error with this status, code and sentence.
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self { status: status.as_u16(), code: code.to_owned(), detail: detail.into(), field: None }
+        Self {
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            field: None,
+            job: None,
+            oldest: None,
+        }
     }
 
     /// The same, about a field.
@@ -79,10 +94,14 @@ impl From<Rejection> for Problem {
             Rejection::QueueNotEmpty { .. } => "queue_not_empty",
             Rejection::Settling => "settling",
             Rejection::Full { .. } => {
-                return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
+                let detail =
+                    format!("{rejection}; nothing happened: wait until jobs have ended, or raise its capacity");
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", detail);
             }
             Rejection::TenantStorage { .. } => {
-                return Self::new(StatusCode::TOO_MANY_REQUESTS, "tenant_storage", rejection.to_string());
+                let detail =
+                    format!("{rejection}; nothing happened: delete jobs, keep them for less long, or raise the limit");
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "tenant_storage", detail);
             }
             Rejection::DiskReserve => {
                 return Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_reserve", rejection.to_string());
@@ -94,7 +113,11 @@ impl From<Rejection> for Problem {
             | Rejection::NotExpired
             | Rejection::NotWaiting(_) => "state",
         };
-        Self::new(StatusCode::CONFLICT, code, rejection.to_string())
+        let job = match &rejection {
+            Rejection::UniqueHeld(job) | Rejection::NotWaiting(job) => Some(job.to_string()),
+            _ => None,
+        };
+        Self { job, ..Self::new(StatusCode::CONFLICT, code, rejection.to_string()) }
     }
 }
 
@@ -125,7 +148,7 @@ impl From<StoreError> for Problem {
 
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Problem", 6)?;
+        let mut fields = serializer.serialize_struct("Problem", 8)?;
         fields.serialize_field("type", &format!("urn:runner:problem:{}", self.code))?;
         fields.serialize_field("title", status(self).canonical_reason().unwrap_or("Error"))?;
         fields.serialize_field("status", &self.status)?;
@@ -134,6 +157,14 @@ impl Serialize for Problem {
         match &self.field {
             Some(field) => fields.serialize_field("field", field)?,
             None => fields.skip_field("field")?,
+        }
+        match &self.job {
+            Some(job) => fields.serialize_field("job", job)?,
+            None => fields.skip_field("job")?,
+        }
+        match &self.oldest {
+            Some(oldest) => fields.serialize_field("oldest", oldest)?,
+            None => fields.skip_field("oldest")?,
         }
         fields.end()
     }
@@ -150,8 +181,13 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER_SECONDS),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE => Some(FULL_RETRY_AFTER_SECONDS),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -34,6 +34,7 @@ const CURSOR_HEAD: &str = "before:";
 pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<JobsPage>, Problem> {
     let state = params.take_as("state", params::state)?;
     let (kind, queue) = (params.take("kind")?, params.take("queue")?);
+    let tag = params.take_as("tag", params::tag)?;
     let limit = params.take_as("limit", parse_limit)?.unwrap_or(PAGE_ROWS_DEFAULT);
     let before = params.take_as("cursor", parse_cursor)?;
     params.finish()?;
@@ -46,8 +47,7 @@ pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Jso
     if kind_id == Some(None) || queue_id == Some(None) {
         return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
     }
-    let query =
-        JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), tag: None, before, limit };
+    let query = JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), tag, before, limit };
     let for_reader = Arc::clone(&app);
     let page = tokio::task::spawn_blocking(move || page(&for_reader, query)).await;
     Ok(Json(page.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the page panicked"))??))
@@ -145,7 +145,7 @@ pub fn runs(view: &dyn Snapshot, at: JobRef) -> Result<Vec<RunRecord>, StoreErro
     }
 }
 
-fn payload(view: &dyn Snapshot, at: JobRef, part: Part) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn payload(view: &dyn Snapshot, at: JobRef, part: Part) -> Result<Option<Vec<u8>>, StoreError> {
     match view.read(&Query::Payload(at, part))? {
         Answer::Payload(bytes) => Ok(bytes),
         _ => unreachable!("a payload is answered with a payload"),

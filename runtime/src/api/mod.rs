@@ -5,20 +5,26 @@
 //! of the store is data (`runner_store::command`); no rule about jobs stands here.
 
 pub mod body;
+pub mod bulk;
+pub mod change;
 pub mod count;
 pub mod enqueue;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod jobs;
 pub mod new_job;
 pub mod params;
 pub mod plugins;
+pub mod queues;
 pub mod read;
 pub mod serve;
+pub mod settings;
 pub mod store;
 pub mod time;
 pub mod types;
 pub mod verbs;
+pub mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +34,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use runner_store::Handle;
+use runner_store::clock::Clock;
 use runner_store::command::{Command, Reply};
 use runner_store::dir::LiveStore;
 use tokio::sync::Semaphore;
 
+use self::bulk::Operations;
 use self::error::Problem;
 use self::plugins::Plugins;
+use crate::buffered::Buffered;
+use crate::scheduler::starter::Starter;
 
 /// Calls that wait for the store at once: half of what its queue takes, so that the scheduler's own calls find room.
 const WRITES_MAX: usize = 4_096;
@@ -48,6 +58,13 @@ pub struct App {
     writes: Semaphore,
     bodies: body::Room,
     files: store::Files,
+    /// Starts jobs on the node that runs here, if one does.
+    starter: Option<Starter>,
+    buffered: Buffered,
+    operations: Operations,
+    /// Held while settings are read, changed and written, so that no two changes overwrite each other.
+    settings: tokio::sync::Mutex<()>,
+    clock: Clock,
 }
 
 /// Says whether the node takes work: none if it does, else one word on why not.
@@ -57,14 +74,38 @@ impl App {
     /// An API over this store; `plugins` are those of the node, if one runs here.
     #[must_use]
     pub fn new(store: Handle, plugins: Plugins, ready: Ready) -> Arc<Self> {
-        Self::on(store, plugins, ready, None)
+        Self::on(store, plugins, ready, None, None)
     }
 
-    /// The same over a store in a folder, which can be measured and backed up.
+    /// The same over a store in a folder, which can be measured and backed up, and with a node that runs jobs.
     #[must_use]
-    pub fn on(store: Handle, plugins: Plugins, ready: Ready, live: Option<LiveStore>) -> Arc<Self> {
-        let (writes, bodies) = (Semaphore::new(WRITES_MAX), body::Room::default());
-        Arc::new(Self { store, plugins, ready, writes, bodies, files: store::Files::new(live) })
+    pub fn on(
+        store: Handle,
+        plugins: Plugins,
+        ready: Ready,
+        live: Option<LiveStore>,
+        starter: Option<Starter>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            plugins,
+            ready,
+            writes: Semaphore::new(WRITES_MAX),
+            bodies: body::Room::default(),
+            files: store::Files::new(live),
+            starter,
+            buffered: Buffered::default(),
+            operations: Operations::default(),
+            settings: tokio::sync::Mutex::new(()),
+            clock: Clock::System,
+        })
+    }
+
+    /// Accepts what is buffered, takes no more of that, and ends what is done in the background. To be called when no
+    /// request is answered any more.
+    pub async fn stop(&self) {
+        self.buffered.stop().await;
+        self.operations.stop().await;
     }
 
     /// Sends a command to the store.
@@ -80,13 +121,28 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/jobs", get(jobs::list).post(enqueue::post))
         .route("/v1/jobs/count", get(count::get))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(verbs::delete))
+        .route("/v1/jobs/cancel", post(bulk::cancel))
+        .route("/v1/jobs/retry", post(bulk::retry))
+        .route("/v1/jobs/release", post(bulk::release))
+        .route("/v1/jobs/delete", post(bulk::delete))
+        .route("/v1/operations/{n}", get(bulk::show))
+        .route("/v1/jobs/{id}", get(jobs::show).patch(change::edit).delete(verbs::delete))
         .route("/v1/jobs/{id}/output", get(jobs::output))
         .route("/v1/jobs/{id}/wait", get(jobs::wait))
+        .route("/v1/jobs/{id}/why", get(why::why))
+        .route("/v1/jobs/{id}/graph", get(why::graph))
+        .route("/v1/jobs/{id}/start", post(verbs::start))
         .route("/v1/jobs/{id}/cancel", post(verbs::cancel))
         .route("/v1/jobs/{id}/retry", post(verbs::retry))
         .route("/v1/jobs/{id}/release", post(verbs::release))
+        .route("/v1/jobs/{id}/reschedule", post(change::reschedule))
+        .route("/v1/queues", get(queues::list))
+        // One route for both, or a queue named like a verb could not be shown.
+        .route("/v1/queues/{q}", get(queues::show).patch(queues::set).post(queues::verb))
+        .route("/v1/events", get(events::get))
+        .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))
+        .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/backup", post(store::backup))
         .route("/healthz", get(|| async { "ok\n" }))

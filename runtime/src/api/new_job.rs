@@ -1,12 +1,18 @@
 //! A job as one asks for it: the body of `POST /v1/jobs` and a line of a list. Apart from [`JobSpec`], as what people
 //! write and what is stored change for different reasons.
 
+mod edges;
+mod retry;
+mod unique;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use runner_store::job::{Backoff, JobSpec, Millis, Priority, RetryPolicy, StateName, Time, limits};
+use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, RetryPolicy, StateName, Time};
 
+pub(super) use self::retry::retry;
+pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
 use crate::wasm::ReadJob;
 use crate::wasm::folder::Registry;
@@ -32,6 +38,8 @@ pub struct NewJob {
     pub retry: Option<RetryPolicy>,
     pub tags: Vec<(String, String)>,
     pub hold: bool,
+    pub depends_on: Vec<DependsOn>,
+    pub unique: Option<NewUnique>,
 }
 
 /// What a line of a list says beside the job.
@@ -47,6 +55,8 @@ pub struct Extras {
     pub kind_at: usize,
     /// Where `hold` stands, if it is asked for.
     pub hold_at: Option<usize>,
+    /// Where `depends_on` stands, if there is one.
+    pub depends_on_at: Option<usize>,
 }
 
 /// Where a job goes and in which order, if it says nothing: as its kind's manifest has it.
@@ -56,6 +66,8 @@ pub struct KindDefaults {
     pub queue: Option<String>,
     /// The priority.
     pub priority: Option<i16>,
+    /// Whether its plugin can merge the args of two jobs.
+    pub merges: bool,
 }
 
 /// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
@@ -65,7 +77,7 @@ pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
     Arc::new(move |kind, args, options| {
         let spec = NewJob::read_options(kind, args, options)?;
         let defaults = KindDefaults::of(&plugins, &spec.kind);
-        let spec = spec.into_spec(&defaults);
+        let spec = spec.into_spec(&defaults).map_err(|invalid| invalid.to_string())?;
         spec.check().map_err(|invalid| invalid.to_string())?;
         Ok(spec)
     })
@@ -80,6 +92,7 @@ impl KindDefaults {
         Self {
             queue: own.and_then(|own| own.queue.clone()).or_else(|| every.queue.clone()),
             priority: own.and_then(|own| own.priority).or(every.priority),
+            merges: false,
         }
     }
 }
@@ -96,6 +109,9 @@ impl NewJob {
         let mut object = Object::read(text, raw).map_err(say)?;
         let job = Self::options(&mut object, kind, args).map_err(say)?;
         object.finish().map_err(say)?;
+        if job.depends_on.iter().any(|edge| matches!(edge.on, On::Position(_))) {
+            return Err("options: depends_on: a handler names jobs by their ids, which `enqueue` answered".to_owned());
+        }
         Ok(job)
     }
 
@@ -127,19 +143,23 @@ impl NewJob {
         if let (Some(value), true) = (object.peek("args_base64"), args_file.is_some()) {
             return Err(value.bad("and `args_file` exclude each other: keep one"));
         }
-        let hold = object.peek("hold");
+        let (hold, depends_on) = (object.peek("hold"), object.peek("depends_on"));
         let job = Self::fields(&mut object)?;
         object.finish()?;
         let hold_at = hold.filter(|_| job.hold).map(|value| value.at());
         let expect = expect.unwrap_or(StateName::Completed);
-        Ok((job, Extras { expect, args_file, has_args, kind_at, hold_at }))
+        let depends_on_at = depends_on.map(|value| value.at());
+        Ok((job, Extras { expect, args_file, has_args, kind_at, hold_at, depends_on_at }))
     }
 
     /// The job to be stored.
-    #[must_use]
-    pub fn into_spec(self, defaults: &KindDefaults) -> JobSpec {
+    ///
+    /// # Errors
+    /// Its unique key cannot be made of its args, or its kind cannot merge args.
+    pub fn into_spec(self, defaults: &KindDefaults) -> Result<JobSpec, Invalid> {
+        let unique = self.unique.map(|unique| unique.into_unique(&self.kind, &self.args, defaults)).transpose()?;
         let queue = self.queue.or_else(|| defaults.queue.clone());
-        JobSpec {
+        Ok(JobSpec {
             kind: self.kind,
             queue: queue.unwrap_or_else(|| QUEUE_DEFAULT.to_owned()),
             args: self.args,
@@ -152,9 +172,9 @@ impl NewJob {
             retry: self.retry,
             tags: self.tags,
             hold: self.hold,
-            depends_on: Vec::new(),
-            unique: None,
-        }
+            depends_on: self.depends_on,
+            unique,
+        })
     }
 
     fn fields(object: &mut Object<'_>) -> Result<Self, Bad> {
@@ -182,23 +202,34 @@ impl NewJob {
             retry: object.take("retry").map(|value| retry(&value)).transpose()?,
             tags: object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default(),
             hold: object.take("hold").map(|value| value.bool()).transpose()?.unwrap_or_default(),
+            depends_on: object
+                .take("depends_on")
+                .map(|value| edges::depends_on(&value))
+                .transpose()?
+                .unwrap_or_default(),
+            unique: object.take("unique").map(|value| unique::unique(&value)).transpose()?,
         })
     }
 }
 
 fn args(object: &mut Object<'_>) -> Result<Vec<u8>, Bad> {
+    Ok(args_given(object)?.unwrap_or_else(|| ARGS_DEFAULT.to_vec()))
+}
+
+/// Args, as JSON or as base64; none if neither is there.
+pub(super) fn args_given(object: &mut Object<'_>) -> Result<Option<Vec<u8>>, Bad> {
     let (json, bytes) = (object.take_any("args"), object.take("args_base64"));
     match (json, bytes) {
         (Some(_), Some(bytes)) => Err(bytes.bad("and `args` exclude each other: keep one")),
-        (Some(json), None) => Ok(json.raw().as_bytes().to_vec()),
+        (Some(json), None) => Ok(Some(json.raw().as_bytes().to_vec())),
         (None, Some(bytes)) => {
-            STANDARD.decode(bytes.str()?).map_err(|error| bytes.bad(&format!("is not base64: {error}")))
+            STANDARD.decode(bytes.str()?).map(Some).map_err(|error| bytes.bad(&format!("is not base64: {error}")))
         }
-        (None, None) => Ok(ARGS_DEFAULT.to_vec()),
+        (None, None) => Ok(None),
     }
 }
 
-fn priority(value: &Value<'_>) -> Result<Priority, Bad> {
+pub(super) fn priority(value: &Value<'_>) -> Result<Priority, Bad> {
     if let Ok(number) = serde_json::from_str::<i16>(value.raw()) {
         return Ok(Priority(number));
     }
@@ -217,44 +248,7 @@ pub fn parse_priority(text: &str) -> Result<Priority, String> {
     })
 }
 
-fn retry(value: &Value<'_>) -> Result<RetryPolicy, Bad> {
-    let default = RetryPolicy::default();
-    let mut object = value.object()?;
-    let word = object.take("backoff");
-    let base = object.take("base").map(|value| value.duration()).transpose()?;
-    let factor = object.take("factor").map(|value| value.permille(limits::RETRY_FACTOR_PERMILLE_MAX)).transpose()?;
-    let max = object.take("max").map(|value| value.duration()).transpose()?;
-    let jitter = object.take("jitter").map(|value| value.permille(1_000)).transpose()?;
-    let delays = object.take("delays");
-    object.finish()?;
-    let (base, factor_permille) = (base.unwrap_or(Millis::secs(1)), factor.unwrap_or(1_600));
-    let backoff = match (word, delays) {
-        (None, None) => Backoff::Exponential { base, factor_permille },
-        (None, Some(delays)) => list_of_delays(&delays)?,
-        (Some(word), delays) => match (word.str()?.as_str(), delays) {
-            ("list", Some(delays)) => list_of_delays(&delays)?,
-            ("list", None) => return Err(word.bad("needs `delays`, for example [\"1s\", \"5m\"]")),
-            (_, Some(delays)) => return Err(delays.bad("and `backoff` exclude each other: keep one")),
-            ("exponential", None) => Backoff::Exponential { base, factor_permille },
-            ("linear", None) => Backoff::Linear { base },
-            ("constant", None) => Backoff::Constant { base },
-            ("never", None) => Backoff::Never,
-            _ => return Err(word.bad("must be exponential, linear, constant, list or never")),
-        },
-    };
-    let jitter_permille = jitter.and_then(|j| u16::try_from(j).ok()).unwrap_or(default.jitter_permille);
-    Ok(RetryPolicy { backoff, jitter_permille, max: max.unwrap_or(default.max) })
-}
-
-fn list_of_delays(value: &Value<'_>) -> Result<Backoff, Bad> {
-    let delays = value.list()?;
-    if !(1..=limits::RETRY_DELAYS_MAX).contains(&delays.len()) {
-        return Err(value.bad(&format!("must have 1 to {} delays", limits::RETRY_DELAYS_MAX)));
-    }
-    delays.iter().map(Value::duration).collect::<Result<_, _>>().map(Backoff::List)
-}
-
-fn tags(value: &Value<'_>) -> Result<Vec<(String, String)>, Bad> {
+pub(super) fn tags(value: &Value<'_>) -> Result<Vec<(String, String)>, Bad> {
     let entries = value.object()?.into_rest();
     entries.into_iter().map(|(key, value)| Ok((key, value.str()?))).collect()
 }
@@ -271,6 +265,7 @@ fn expected(value: &Value<'_>) -> Result<StateName, Bad> {
 
 #[cfg(test)]
 mod tests {
+    use runner_store::job::Backoff;
     use serde_json::value::RawValue;
 
     use super::*;
@@ -296,7 +291,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(job.args, br#"{"n":  1.0, "n": 2}"#, "args keep their bytes");
-        let spec = job.into_spec(&KindDefaults::default());
+        let spec = job.into_spec(&KindDefaults::default()).unwrap();
         assert_eq!((spec.queue.as_str(), spec.priority, spec.delay), ("q", Priority(16384), Some(Millis(5_400_000))));
         let backoff = Backoff::Linear { base: Millis(2_000) };
         assert_eq!(spec.retry, Some(RetryPolicy { backoff, jitter_permille: 100, max: Millis(60_000) }));
@@ -306,7 +301,10 @@ mod tests {
 
     #[test]
     fn what_is_not_said_follows_from_the_kind() {
-        let spec = |text| read(text).unwrap().into_spec(&KindDefaults { queue: Some("m".into()), priority: Some(-3) });
+        let spec = |text| {
+            let defaults = KindDefaults { queue: Some("m".into()), priority: Some(-3), merges: false };
+            read(text).unwrap().into_spec(&defaults).unwrap()
+        };
         let plain = spec(r#"{"kind": "a"}"#);
         assert_eq!((plain.queue.as_str(), plain.priority, plain.args.as_slice()), ("m", Priority(-3), ARGS_DEFAULT));
         let own =
@@ -320,7 +318,6 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         check_refused(r#"{"kid": "a"}"#, "kind", 0, "is missing");
         check_refused(r#"{"kind": "a", "prioritty": 1}"#, "prioritty", 27, "did you mean `priority`?");
-        check_refused(r#"{"kind": "a", "depends_on": ["1"]}"#, "depends_on", 28, "is no known field");
         check_refused(r#"{"kind": "a", "kind": "b"}"#, "kind", 22, "occurs twice");
         check_refused(r#"{"kind": "a", "tags": {"a": "1", "a": "2"}}"#, "tags.a", 38, "occurs twice");
         check_refused(r#"{"kind": "a", "tags": {"a": 1}}"#, "tags.a", 28, "must be a text; it is 1");

@@ -57,6 +57,15 @@ impl Params {
         value.map(|text| parse(&text).map_err(|why| Problem::invalid(name, why))).transpose()
     }
 
+    /// Takes a parameter that is true or false; absent: false.
+    ///
+    /// # Errors
+    /// It is there twice, or something else.
+    pub fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
+        let parse = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false".to_owned());
+        Ok(self.take_as(name, parse)?.unwrap_or_default())
+    }
+
     /// Refuses what nobody took.
     ///
     /// # Errors
@@ -85,6 +94,15 @@ impl<S: Send + Sync> FromRequestParts<S> for OfJob {
         let number = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
         Ok(Self(JobRef { tenant: TenantId::DEFAULT, job: JobId(number) }))
     }
+}
+
+/// A tag to look for, `key=value`.
+///
+/// # Errors
+/// What would be right.
+pub fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE, for example customer=42")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The state of that name.

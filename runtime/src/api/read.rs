@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::time::{parse_duration, parse_time};
+use crate::wasm::units;
 
 /// Fields of one object: three times the most that any has (tags), few enough to be compared with each other.
 const FIELDS_MAX: usize = 100;
@@ -185,6 +186,25 @@ impl<'a> Value<'a> {
     /// It is something else.
     pub fn u32(&self) -> Result<u32, Bad> {
         self.parse("must be a whole number, 0 or more")
+    }
+
+    /// A large whole number.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn u64(&self) -> Result<u64, Bad> {
+        self.parse("must be a whole number, 0 or more")
+    }
+
+    /// A number of bytes: with its unit, or as it is shown.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn size(&self) -> Result<u64, Bad> {
+        match serde_json::from_str::<String>(self.raw()) {
+            Ok(text) => units::size(&text).map_err(|error| self.bad(&error.to_string())),
+            Err(_) => self.parse("must be a number of bytes, or a text with a unit, for example \"10GiB\""),
+        }
     }
 
     /// A number in thousandths: 1.6 is 1,600.

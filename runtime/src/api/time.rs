@@ -25,6 +25,16 @@ pub fn parse_time(text: &str) -> Result<Time, String> {
     u64::try_from(time.as_millisecond()).map(Time).map_err(|_| format!("{text:?} is before 1970; {example}"))
 }
 
+/// A long duration: in days where it is whole ones.
+#[must_use]
+pub fn long_duration(span: Millis) -> String {
+    const DAY: u64 = 24 * 3_600 * 1_000;
+    match (span.0 / DAY, span.0 % DAY) {
+        (1.., 0) => format!("{}d", span.0 / DAY),
+        _ => span.to_string(),
+    }
+}
+
 /// Reads a duration of one or more amounts, each with its unit: `250ms`, `1h 30m`, `1h30m`.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::App;
 use super::time::rfc3339;
+use crate::buffered::Counts;
 
 /// A job as it is shown and listed. Lists leave out args, output and runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub struct JobShown {
     /// Whether a verb changed anything; only in the answers to verbs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<bool>,
+    /// How many jobs were run again because of it; only in the answer to a retry with dependents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revived: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Box<RawValue>>,
     /// Args that are not JSON.
@@ -91,6 +95,30 @@ pub struct EnqueuedShown {
     pub duplicate: bool,
 }
 
+/// The answer to buffered jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferedShown {
+    /// How many were received.
+    pub buffered: u64,
+}
+
+/// What became of buffered jobs since the server started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlushedShown {
+    /// Jobs that were accepted.
+    pub accepted: u64,
+    /// Jobs that were refused when they were to be accepted; the log says why.
+    pub refused: u64,
+    /// Jobs of which nothing is known, as the store failed under them.
+    pub lost: u64,
+}
+
+impl From<Counts> for FlushedShown {
+    fn from(counts: Counts) -> Self {
+        Self { accepted: counts.accepted, refused: counts.refused, lost: counts.lost }
+    }
+}
+
 /// The answer to a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnqueuedList {
@@ -118,7 +146,7 @@ impl JobShown {
             priority: job.priority.0,
             tags: job.tags.iter().cloned().collect(),
             depends_on: job.dependencies.iter().map(|dependency| dependency.job.to_string()).collect(),
-            unique_key: None,
+            unique_key: job.unique.as_ref().map(|hold| hold.key.clone()),
             enqueued_at: rfc3339(job.enqueued_at),
             run_at: rfc3339(job.run_at),
             finalized_at: job.finalized_at().map(rfc3339),
@@ -135,6 +163,7 @@ impl JobShown {
             snoozes: job.snoozes,
             schedule: None,
             changed: None,
+            revived: None,
             args: None,
             args_base64: None,
             output: None,
@@ -186,14 +215,30 @@ fn tenant_name(tenant: TenantId) -> String {
     if tenant == TenantId::DEFAULT { "default".to_owned() } else { format!("#{tenant}") }
 }
 
-/// Why a job that could run does not, where that is known here.
+/// Why a job does not run yet, as far as its row tells.
 fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
-    let waits = job.state.name() == StateName::Available && app.plugins.lacks(kind);
-    waits.then(|| format!("no plugin provides kind {kind}"))
+    match job.state.name() {
+        StateName::Held => Some("on hold until it is released".to_owned()),
+        StateName::Blocked => Some(waits_for(job)),
+        StateName::Available if app.plugins.lacks(kind) => Some(format!("no plugin provides kind {kind}")),
+        _ => None,
+    }
+}
+
+/// The jobs that a job waits for.
+pub(super) fn waits_for(job: &Job) -> String {
+    const SHOWN_MAX: usize = 5;
+    let unsettled = || job.dependencies.iter().filter(|edge| edge.settled.is_none());
+    let ids: Vec<String> = unsettled().take(SHOWN_MAX).map(|edge| edge.job.to_string()).collect();
+    let word = if unsettled().nth(1).is_some() { "jobs" } else { "job" };
+    match unsettled().count().saturating_sub(ids.len()) {
+        0 => format!("waits for {word} {}", ids.join(", ")),
+        more => format!("waits for {word} {} and {more} more", ids.join(", ")),
+    }
 }
 
 /// One sentence on why the job was cancelled, discarded or snoozed.
-fn reason(job: &Job) -> Option<String> {
+pub(super) fn reason(job: &Job) -> Option<String> {
     let because_of = match job.reason() {
         Some(reason @ (Reason::AttemptsExhausted { .. } | Reason::NeverRetried)) => Some(reason.to_string()),
         other => return other.map(ToString::to_string).or_else(|| snoozed(job)),

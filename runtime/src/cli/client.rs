@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -55,7 +56,7 @@ pub struct Client(Back);
 enum Back {
     Tcp { authority: String },
     Unix(PathBuf),
-    Local { router: Router, writer: Writer },
+    Local { router: Router, app: Arc<App>, writer: Writer },
 }
 
 /// An answer of the API.
@@ -92,8 +93,8 @@ impl Client {
         let engine = dir.open(Create::No, Clock::System, Commit::default())?;
         let live = Some(dir.live(&engine));
         let (handle, writer) = Handle::start(Box::new(engine))?;
-        let app = App::on(handle, Plugins::default(), Box::new(|| Some("no_node")), live);
-        Ok(Self(Back::Local { router: api::router(app), writer }))
+        let app = App::on(handle, Plugins::default(), Box::new(|| Some("no_node")), live, None);
+        Ok(Self(Back::Local { router: api::router(Arc::clone(&app)), app, writer }))
     }
 
     /// Whether the store was opened here, so that nothing runs.
@@ -104,8 +105,10 @@ impl Client {
 
     /// Closes what was opened.
     pub async fn close(self) {
-        if let Back::Local { router, writer } = self.0 {
+        if let Back::Local { router, app, writer } = self.0 {
             drop(router);
+            app.stop().await;
+            drop(app);
             // A bug of the writer was reported by its own hook.
             _ = tokio::task::spawn_blocking(|| writer.join()).await;
         }
@@ -125,6 +128,72 @@ impl Client {
     /// As [`Client::get`].
     pub async fn post(&self, path: &str, key: Option<&str>, body: Option<String>) -> Result<Answer, Failure> {
         self.call(Method::POST, path, key, body).await
+    }
+
+    /// Changes something, in JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn patch(&self, path: &str, body: String) -> Result<Answer, Failure> {
+        self.call(Method::PATCH, path, None, Some(body)).await
+    }
+
+    /// Asks for an answer without an end, and gives each part of it to `each`, until that says stop or the answer ends.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; and whatever `each` says.
+    pub async fn follow(&self, path: &str, each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let host = self.host();
+        let request = Request::get(path).header(header::HOST, host).body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
+        match &self.0 {
+            Back::Local { router, .. } => {
+                let service = TowerToHyperService::new(router.clone());
+                let response = match service.call(request.map(Body::new)).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                };
+                parts(response, each).await
+            }
+            Back::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error.to_string()))?;
+                self.follow_on(stream, request, each).await
+            }
+            Back::Tcp { authority } => {
+                let stream = self.connect(authority).await?;
+                self.follow_on(stream, request, each).await
+            }
+        }
+    }
+
+    async fn follow_on(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<Full<Bytes>>,
+        each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let lost = |error: hyper::Error| self.unreachable(&format!("the connection broke off: {error}"));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let answer = async { parts(sender.send_request(request).await.map_err(lost)?, each).await };
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            answered = answer.as_mut() => answered,
+            // The connection's own end tells nothing that the answer does not tell.
+            _ = connection => answer.await,
+        }
+    }
+
+    fn host(&self) -> &str {
+        match &self.0 {
+            Back::Tcp { authority } => authority,
+            Back::Unix(_) | Back::Local { .. } => "localhost",
+        }
+    }
+
+    async fn connect(&self, authority: &str) -> Result<TcpStream, Failure> {
+        let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(authority)).await;
+        connect.map_err(|_| self.unreachable("no connection"))?.map_err(|error| self.unreachable(&error.to_string()))
     }
 
     /// Posts JSON that asks for something large, like a backup, and waits as long as that may take.
@@ -168,10 +237,7 @@ impl Client {
         if let Some(key) = key {
             request = request.header(api::enqueue::IDEMPOTENCY_KEY, key);
         }
-        let authority = match &self.0 {
-            Back::Tcp { authority } => authority,
-            Back::Unix(_) | Back::Local { .. } => "localhost",
-        };
+        let authority = self.host();
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         let request = request.header(header::HOST, authority).body(body);
         let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
@@ -200,10 +266,7 @@ impl Client {
                 self.exchange(stream, request).await
             }
             Back::Tcp { authority } => {
-                let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(authority)).await;
-                let stream = connect
-                    .map_err(|_| self.unreachable("no connection"))?
-                    .map_err(|error| self.unreachable(&error.to_string()))?;
+                let stream = self.connect(authority).await?;
                 self.exchange(stream, request).await
             }
         }
@@ -238,6 +301,30 @@ impl Client {
         };
         Failure::new(Code::Unreachable, format!("{whom} does not answer ({why}); {mend}"))
     }
+}
+
+/// Gives each part of an answer on as it comes; one that says no is read whole.
+async fn parts<B>(
+    response: hyper::Response<B>,
+    mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let broken = |error: B::Error| Failure::new(Code::Unreachable, format!("the answer broke off: {error}"));
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        let bytes = body.collect().await.map_err(broken)?.to_bytes();
+        return Answer { status, bytes }.checked().map(|_| ());
+    }
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            each(&data)?;
+        }
+    }
+    Ok(())
 }
 
 impl Answer {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use runner_store::job::JobId;
 use runner_store::job::limits::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,7 +18,7 @@ use super::list::{List, read_file};
 use super::output::{Format, print, print_json};
 use super::{ask, job, random_key};
 use crate::api::body;
-use crate::api::types::{EnqueuedList, EnqueuedShown};
+use crate::api::types::{BufferedShown, EnqueuedList, EnqueuedShown, FlushedShown};
 
 /// Jobs and bytes of one call: well within what the API takes.
 const PART_JOBS_MAX: usize = 1_000;
@@ -29,7 +30,7 @@ const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  runner enqueue image.resize '{\"width\": 320}' --args-file photo.jpg\n  \
     runner enqueue report.send '{\"to\": \"a@example.org\"}' --delay 5m --tag customer=42 --wait\n  \
-    runner enqueue --from jobs.ndjson")]
+    runner enqueue mail.send --unique-key welcome:42 --depends-on 41\n  runner enqueue --from jobs.ndjson")]
 pub(super) struct Args {
     /// What is to be done
     #[arg(required_unless_present = "from", conflicts_with = "from")]
@@ -99,6 +100,39 @@ struct Options {
     /// Hold it until it is released
     #[arg(long, conflicts_with = "from")]
     hold: bool,
+    /// Wait for these jobs to complete: 41,42, or given several times
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "from")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    depends_on: Vec<String>,
+    /// There is one job at a time with this key
+    #[arg(long = "unique-key", value_name = "KEY", conflicts_with = "from")]
+    #[serde(skip)]
+    unique_key: Option<String>,
+    /// What to do if there is one already; replace changes it, keep leaves it and prints its id, reject fails
+    #[arg(long, value_name = "keep|replace|reject", requires = "unique_key", default_value = "keep")]
+    #[serde(skip)]
+    on_conflict: String,
+    /// When to answer: once the job is durable, or as soon as it is received (it then gets no id)
+    #[arg(long, value_enum, conflicts_with_all = ["wait", "idempotency_key"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ack: Option<Ack>,
+}
+
+/// When a call is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Ack {
+    /// When the job is durable.
+    Durable,
+    /// When it is received; a crash within 100 ms loses it.
+    Buffered,
+}
+
+/// What there may be only one of; as the API spells it.
+#[derive(Serialize)]
+struct UniqueBody<'a> {
+    key: &'a str,
+    on_conflict: &'a str,
 }
 
 /// The body of a call.
@@ -109,6 +143,8 @@ struct Body<'a> {
     args: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     args_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<UniqueBody<'a>>,
     #[serde(flatten)]
     options: &'a Options,
 }
@@ -128,6 +164,10 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 async fn send_one(client: &Client, body: String, args: &Args) -> Result<ExitCode, Failure> {
+    if args.options.ack == Some(Ack::Buffered) {
+        let answer: BufferedShown = client.post("/v1/jobs", None, Some(body)).await?.json()?;
+        return Ok(print_buffered(&answer, args.output));
+    }
     let key = args.idempotency_key.clone().unwrap_or_else(random_key);
     let job: EnqueuedShown = client.post("/v1/jobs", Some(&key), Some(body)).await?.json()?;
     if args.wait {
@@ -143,13 +183,62 @@ async fn send_one(client: &Client, body: String, args: &Args) -> Result<ExitCode
 /// Sends a list in parts, each under a key of its own, so that a repeated call goes on.
 async fn send_list(client: &Client, list: &List, args: &Args) -> Result<ExitCode, Failure> {
     let key = args.idempotency_key.clone().unwrap_or_else(random_key);
+    let buffered = args.options.ack == Some(Ack::Buffered);
+    let (mut sent, mut received) = (Vec::new(), 0);
     for (n, part) in list.parts(PART_JOBS_MAX, PART_BYTES_MAX).into_iter().enumerate() {
-        let bodies = list.lines()[part].iter().map(|line| list.body(line)).collect::<Result<Vec<_>, _>>()?;
+        let bodies = list.lines()[part].iter().map(|line| list.body(line, &sent)).collect::<Result<Vec<_>, _>>()?;
+        if buffered {
+            // Each body is an object with at least a kind.
+            let bodies: Vec<String> =
+                bodies.iter().map(|body| format!("{{\"ack\":\"buffered\",{}", &body[1..])).collect();
+            let body = format!("[{}]", bodies.join(","));
+            let answer: BufferedShown = client.post("/v1/jobs", None, Some(body)).await?.json()?;
+            received += answer.buffered;
+            continue;
+        }
         let body = format!("[{}]", bodies.join(","));
         let answer: EnqueuedList = client.post("/v1/jobs", Some(&format!("{key}:{n}")), Some(body)).await?.json()?;
         answer.jobs.iter().for_each(|job| print_enqueued(job, args.output));
+        sent.extend(answer.jobs.iter().filter_map(|job| job.id.parse().ok().map(JobId)));
+    }
+    if buffered {
+        return Ok(print_buffered(&BufferedShown { buffered: received }, args.output));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_buffered(answer: &BufferedShown, format: Format) -> ExitCode {
+    match format {
+        Format::Table => print(&format!("{} received\n", answer.buffered)),
+        Format::Json => print_json(answer),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Accept now what was enqueued with `--ack buffered`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: runner flush")]
+pub(super) struct Flush {
+    #[command(flatten)]
+    target: Target,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Runs `runner flush`.
+pub(super) fn flush(args: &Flush) -> Result<ExitCode, Failure> {
+    ask(&args.target, async |client| {
+        let flushed: FlushedShown = client.post("/v1/flush", None, None).await?.json()?;
+        match args.output {
+            Format::Json => print_json(&flushed),
+            Format::Table => {
+                let FlushedShown { accepted, refused, lost } = flushed;
+                print(&format!("{accepted} accepted, {refused} refused, {lost} lost since the server started\n"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn print_enqueued(job: &EnqueuedShown, format: Format) {
@@ -170,7 +259,9 @@ fn body(args: &Args) -> Result<String, Failure> {
         (None, None) => (None, None),
     };
     let kind = args.kind.as_deref().unwrap_or_default();
-    let body = Body { kind, args: json, args_base64: bytes, options: &args.options };
+    let Options { unique_key, on_conflict, .. } = &args.options;
+    let unique = unique_key.as_ref().map(|key| UniqueBody { key, on_conflict });
+    let body = Body { kind, args: json, args_base64: bytes, unique, options: &args.options };
     Ok(serde_json::to_string(&body).expect("a body has only text as keys, so it is JSON"))
 }
 
@@ -207,11 +298,11 @@ pub(super) fn stdin() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example customer=42")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn as_object<S: serde::Serializer>(tags: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_object<S: serde::Serializer>(tags: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(tags.iter().map(|(key, value)| (key, value)))
 }

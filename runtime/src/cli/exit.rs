@@ -133,6 +133,7 @@ impl From<Problem> for Failure {
             (404, _) => Code::NotFound,
             (409, _) => Code::Conflict,
             (401 | 403, _) => Code::NotAllowed,
+            (429, _) => Code::Failed,
             (400..500, _) => Code::Usage,
             _ => Code::Failed,
         };

@@ -1,5 +1,7 @@
 //! `runner job`: look at jobs and change them.
 
+mod change;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use super::client::{Client, Target};
 use super::exit::{Code, Failure};
 use super::output::{Format, Table, amount, bytes, cut, note, print, print_json, print_payload};
 use crate::api::types::{JobShown, JobsPage};
+use crate::api::why::Why;
 use crate::wasm::log::escaped;
 
 /// Jobs of one call.
@@ -36,18 +39,33 @@ pub(super) enum Verb {
     /// Wait until a job has ended
     #[command(after_help = "Example: runner job wait 42 --timeout 5m")]
     Wait(Wait),
+    /// Start exactly this job, now
+    #[command(after_help = "Example: runner job start 42")]
+    Start(Many),
+    /// Say why a job does not run, or how it ended
+    #[command(after_help = "Example: runner job why 42")]
+    Why(One),
     /// Cancel jobs; running ones are ended
-    #[command(after_help = "Example: runner job cancel 42 43 --reason 'wrong picture'")]
-    Cancel(Cancel),
+    #[command(after_help = "Examples:\n  runner job cancel 42 43 --reason 'wrong picture'\n  \
+        runner job cancel --queue media --state available --yes")]
+    Cancel(change::Cancel),
     /// Run jobs again
-    #[command(after_help = "Example: runner job retry 42")]
-    Retry(Many),
+    #[command(after_help = "Examples:\n  runner job retry 42 --with-dependents\n  \
+        runner job retry --kind image.resize --state discarded --yes")]
+    Retry(change::Retry),
     /// Release jobs on hold
-    #[command(after_help = "Example: runner job release 42")]
-    Release(Many),
+    #[command(after_help = "Examples:\n  runner job release 42\n  runner job release --tag customer=7 --yes")]
+    Release(change::Which),
+    /// Let a job run at another time
+    #[command(after_help = "Example: runner job reschedule 42 --delay 5m")]
+    Reschedule(change::Reschedule),
+    /// Change a job that neither runs nor has ended
+    #[command(after_help = "Example: runner job edit 42 --priority high --args '{\"width\": 640}'")]
+    Edit(change::Edit),
     /// Delete jobs and everything about them
-    #[command(after_help = "Example: runner job delete 42 --force")]
-    Delete(Delete),
+    #[command(after_help = "Examples:\n  runner job delete 42 --force\n  \
+        runner job delete --state completed --queue media --yes")]
+    Delete(change::Delete),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +79,9 @@ pub(super) struct List {
     /// Only of this queue
     #[arg(long)]
     queue: Option<String>,
+    /// Only with this tag
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -97,25 +118,7 @@ pub(super) struct Wait {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Cancel {
-    /// Why; stored with the jobs
-    #[arg(long)]
-    reason: Option<String>,
-    #[command(flatten)]
-    many: Many,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Delete {
-    /// Also while it runs
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    many: Many,
-}
-
-#[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
     target: Target,
     /// The form of the answer
@@ -132,17 +135,30 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Wait(args) => {
             ask(&args.common.target, async |client| wait(client, &args.id, args.timeout, args.common.output).await)
         }
-        Verb::Cancel(args) => {
-            let body = args.reason.as_ref().map(|reason| json!({ "reason": reason }).to_string());
-            each(&args.many, async |client, id| post(client, id, "cancel", body.clone()).await)
+        Verb::Why(args) => ask(&args.common.target, async |client| why(client, args).await),
+        Verb::Start(args) => each(&args.ids, &args.common, async |client, id| post(client, id, "start", None).await),
+        Verb::Cancel(args) => args.run(),
+        Verb::Retry(args) => args.run(),
+        Verb::Release(args) => {
+            args.run("release", json!({}), async |client, id| post(client, id, "release", None).await)
         }
-        Verb::Retry(args) => each(args, async |client, id| post(client, id, "retry", None).await),
-        Verb::Release(args) => each(args, async |client, id| post(client, id, "release", None).await),
-        Verb::Delete(args) => each(&args.many, async |client, id| {
-            client.delete(&format!("{}?force={}", path(id), args.force)).await?;
-            Ok(None)
-        }),
+        Verb::Reschedule(args) => args.run(),
+        Verb::Edit(args) => args.run(),
+        Verb::Delete(args) => args.run(),
     }
+}
+
+async fn why(client: &Client, args: &One) -> Result<ExitCode, Failure> {
+    let why: Why = client.get(&format!("{}/why", path(&args.id))).await?.json()?;
+    match args.common.output {
+        Format::Json => print_json(&why),
+        Format::Table => {
+            for because in why.why {
+                print(&format!("{}: {}\n", because.code, escaped(&because.detail)));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(client: &Client, args: &List) -> Result<ExitCode, Failure> {
@@ -150,7 +166,8 @@ async fn list(client: &Client, args: &List) -> Result<ExitCode, Failure> {
     let (mut left, mut cursor) = (args.limit as usize, None::<String>);
     loop {
         let mut path = format!("/v1/jobs?limit={}", left.min(PAGE_ROWS_MAX));
-        let filters = [("state", &args.state), ("kind", &args.kind), ("queue", &args.queue), ("cursor", &cursor)];
+        let List { state, kind, queue, tag, .. } = args;
+        let filters = [("state", state), ("kind", kind), ("queue", queue), ("tag", tag), ("cursor", &cursor)];
         for (name, value) in filters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             // Writing to a String cannot fail.
             _ = write!(path, "&{name}={}", percent(value));
@@ -210,7 +227,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 24] = [
+    const FIELDS: [&str; 25] = [
         "id",
         "kind",
         "queue",
@@ -221,6 +238,7 @@ fn print_job(job: &JobShown) {
         "priority",
         "tags",
         "depends_on",
+        "unique_key",
         "enqueued_at",
         "run_at",
         "expires_at",
@@ -303,14 +321,15 @@ pub(super) async fn wait(
 
 /// Does something to each job; the exit code is that of the first failure.
 fn each(
-    args: &Many,
+    ids: &[String],
+    common: &Common,
     act: impl AsyncFn(&Client, &str) -> Result<Option<JobShown>, Failure>,
 ) -> Result<ExitCode, Failure> {
-    ask(&args.common.target, async |client| {
+    ask(&common.target, async |client| {
         let mut first = None;
-        for id in &args.ids {
+        for id in ids {
             match act(client, id).await {
-                Ok(job) => print_done(id, job, args.common.output),
+                Ok(job) => print_done(id, job, common.output),
                 Err(Failure { code, message }) => {
                     note(&format!("runner: job {}: {message}", escaped(id)));
                     first = first.or(Some(code));
@@ -329,7 +348,11 @@ fn print_done(id: &str, job: Option<JobShown>, format: Format) {
         (Some(job), Format::Table) => {
             let already = if job.changed == Some(false) { " already" } else { "" };
             let flagged = if job.cancel_requested { ", is being cancelled" } else { "" };
-            print(&format!("{id} {}{already}{flagged}\n", job.state));
+            let revived = match job.revived {
+                Some(jobs) if jobs > 0 => format!(", and {jobs} that waited for it"),
+                _ => String::new(),
+            };
+            print(&format!("{id} {}{already}{flagged}{revived}\n", job.state));
         }
     }
 }
@@ -344,7 +367,7 @@ fn path(id: &str) -> String {
 }
 
 /// A text as a part of a URL.
-fn percent(text: &str) -> String {
+pub(super) fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -11,7 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use runner_store::job::{StateName, limits};
+use runner_store::job::{DependsOn, EdgePolicy, JobId, On, StateName, limits};
+use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,8 @@ pub(super) struct Line {
     pub(super) expect: StateName,
     /// How many bytes its args have.
     pub(super) args_bytes: usize,
+    /// What it waits for; positions are places in the whole list.
+    depends_on: Vec<DependsOn>,
     at: Range<usize>,
     args_file: Option<ArgsFile>,
 }
@@ -87,7 +90,9 @@ impl List {
         let folder = path.parent().unwrap_or(Path::new(""));
         let (mut lines, mut complaints, mut wrong) = (Vec::new(), Vec::new(), 0_usize);
         for (number, at) in lines_of(&text) {
-            match check(folder, number, &text[at.clone()], at) {
+            match check(folder, number, &text[at.clone()], at)
+                .and_then(|(line, at)| later(&line, at, lines.len()).map_or(Ok(line), Err))
+            {
                 Ok(line) => lines.push(line),
                 Err(complaint) => {
                     wrong += 1;
@@ -123,11 +128,18 @@ impl List {
         self.digest
     }
 
-    /// The job of a line, with its args.
+    /// The job of a line, with its args. `sent` has the ids of the lines before its part: what it waits for among them
+    /// is named by id, what stands in its part by the place there.
     ///
     /// # Errors
     /// The file of its args has changed since it was checked.
-    pub(super) fn job(&self, line: &Line) -> Result<NewJob, Failure> {
+    pub(super) fn job(&self, line: &Line, sent: &[JobId]) -> Result<NewJob, Failure> {
+        let job = self.job_as_written(line)?;
+        let depends_on = job.depends_on.iter().map(|edge| in_part(*edge, sent)).collect();
+        Ok(NewJob { depends_on, ..job })
+    }
+
+    fn job_as_written(&self, line: &Line) -> Result<NewJob, Failure> {
         let text = &self.text[line.at.clone()];
         let read = || {
             let (mut job, _) = parse(text)?;
@@ -149,23 +161,34 @@ impl List {
         read().map_err(|complaint: Complaint| refused(&self.path, &[Complaint { line: line.number, ..complaint }], 1))
     }
 
-    /// The job of a line as the API takes it: without what only lists have, and with its args.
+    /// The job of a line as the API takes it: without what only lists have, and with its args; `sent` is as for
+    /// [`List::job`].
     ///
     /// # Errors
     /// As [`List::job`].
-    pub(super) fn body(&self, line: &Line) -> Result<String, Failure> {
+    pub(super) fn body(&self, line: &Line, sent: &[JobId]) -> Result<String, Failure> {
         let args = match &line.args_file {
-            Some(_) => Some(self.job(line)?.args),
+            Some(_) => Some(self.job_as_written(line)?.args),
             None => None,
         };
+        let by_place = line.depends_on.iter().any(|edge| matches!(edge.on, On::Position(_)));
         let object = object(&self.text[line.at.clone()]).map_err(|complaint| self.refused(&[complaint]))?;
-        let own = |name: &str| name != "expect" && name != "args_file" && (args.is_none() || name != "args");
+        let own = |name: &str| {
+            name != "expect"
+                && name != "args_file"
+                && (args.is_none() || name != "args")
+                && !(by_place && name == "depends_on")
+        };
         let mut fields: Vec<String> = object
             .into_rest()
             .iter()
             .filter(|(name, _)| own(name))
             .map(|(name, value)| format!("{}:{}", json_text(name), value.raw()))
             .collect();
+        if by_place {
+            let edges: Vec<_> = line.depends_on.iter().map(|edge| spelt(in_part(*edge, sent))).collect();
+            fields.push(format!("\"depends_on\":{}", json!(edges)));
+        }
         if let Some(args) = args {
             // As JSON where it is, so that it is shown as such; bytes stay the same either way.
             fields.push(match std::str::from_utf8(&args) {
@@ -219,15 +242,17 @@ fn lines_of(text: &str) -> impl Iterator<Item = (usize, Range<usize>)> {
     lines.filter(|(_, at)| !at.is_empty())
 }
 
-fn check(folder: &Path, number: usize, text: &str, at: Range<usize>) -> Result<Line, Complaint> {
-    let (job, extras) = parse(text).map_err(|complaint| Complaint { line: number, ..complaint })?;
+/// A line of a list, and the column of what it waits for.
+fn check(folder: &Path, number: usize, text: &str, at: Range<usize>) -> Result<(Line, usize), Complaint> {
+    let (mut job, extras) = parse(text).map_err(|complaint| Complaint { line: number, ..complaint })?;
     let complain = |at: usize, why: String| Complaint { line: number, column: column(text, at), why };
     let mut args_bytes = job.args.len();
     let args_file = match &extras.args_file {
         Some((name, at)) => {
             let complain = |why| complain(*at, format!("args_file: {why}"));
             let (file, bytes) = args_file(folder, name, extras.has_args).map_err(complain)?;
-            args_bytes = if extras.has_args { merged(&job.args, &file.name, &bytes).len() } else { bytes.len() };
+            job.args = if extras.has_args { merged(&job.args, &file.name, &bytes) } else { bytes };
+            args_bytes = job.args.len();
             if args_bytes > limits::PAYLOAD_BYTES_MAX {
                 let why =
                     format!("makes args of {args_bytes} bytes; the limit is {} (1 MiB)", limits::PAYLOAD_BYTES_MAX);
@@ -237,15 +262,55 @@ fn check(folder: &Path, number: usize, text: &str, at: Range<usize>) -> Result<L
         }
         None => None,
     };
-    let kind = job.kind.clone();
-    job.into_spec(&KindDefaults::default()).check().map_err(|invalid| {
+    let (kind, depends_on) = (job.kind.clone(), job.depends_on.clone());
+    job.into_spec(&KindDefaults::default()).and_then(|spec| spec.check()).map_err(|invalid| {
         let name = invalid.field.split(['.', '[']).next().unwrap_or_default();
         let at = object(text).ok().and_then(|object| Some(object.peek(name)?.at()));
         complain(at.unwrap_or(0), invalid.to_string())
     })?;
     let hold_column = extras.hold_at.map(|at| column(text, at));
     let kind_column = column(text, extras.kind_at);
-    Ok(Line { number, kind, kind_column, hold_column, expect: extras.expect, args_bytes, at, args_file })
+    let depends_on_column = column(text, extras.depends_on_at.unwrap_or_default());
+    let expect = extras.expect;
+    let line = Line { number, kind, kind_column, hold_column, expect, args_bytes, depends_on, at, args_file };
+    Ok((line, depends_on_column))
+}
+
+/// A complaint if a line, which has this place in its list, waits for itself or for a later one: long lists are sent in
+/// parts, and what is not sent yet has no id.
+fn later(line: &Line, column: usize, place: usize) -> Option<Complaint> {
+    let position = line.depends_on.iter().find_map(|edge| match edge.on {
+        On::Position(position) if position as usize >= place => Some(position),
+        _ => None,
+    })?;
+    let why = format!(
+        "depends_on: position {position} is not an earlier job of the list; this is the one at position {place}, from 0"
+    );
+    Some(Complaint { line: line.number, column, why })
+}
+
+/// The same edge, once the jobs with these ids are sent: by id where it leads to one of them.
+fn in_part(edge: DependsOn, sent: &[JobId]) -> DependsOn {
+    let on = match edge.on {
+        On::Job(job) => On::Job(job),
+        On::Position(position) => match sent.get(position as usize) {
+            Some(job) => On::Job(*job),
+            None => On::Position(position.saturating_sub(u32::try_from(sent.len()).unwrap_or(u32::MAX))),
+        },
+    };
+    DependsOn { on, ..edge }
+}
+
+/// An edge as the API spells it.
+fn spelt(edge: DependsOn) -> serde_json::Value {
+    let on_failure = match edge.on_failure {
+        EdgePolicy::Cancel => "cancel",
+        EdgePolicy::Run => "run",
+    };
+    match edge.on {
+        On::Job(job) => json!({ "job": job.to_string(), "on_failure": on_failure }),
+        On::Position(position) => json!({ "position": position, "on_failure": on_failure }),
+    }
 }
 
 /// The job of a line; a complaint's line is not known here.

@@ -5,12 +5,14 @@
 
 pub mod client;
 mod enqueue;
+mod events;
 pub mod exit;
 mod job;
 mod list;
 mod open;
 pub mod output;
 mod plugin;
+mod queue;
 mod run;
 mod serve;
 mod signals;
@@ -48,6 +50,11 @@ enum Noun {
     /// Look at jobs and change them
     #[command(subcommand)]
     Job(job::Verb),
+    /// Look at queues and set what holds for them
+    #[command(subcommand)]
+    Queue(queue::Verb),
+    Events(events::Args),
+    Flush(enqueue::Flush),
     /// Look at plugins and try them
     #[command(subcommand)]
     Plugin(plugin::Verb),
@@ -78,6 +85,9 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Serve(args) => serve::main(args),
         Noun::Enqueue(args) => enqueue::main(args),
         Noun::Job(verb) => job::main(verb),
+        Noun::Queue(verb) => queue::main(verb),
+        Noun::Events(args) => events::main(args),
+        Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
     }

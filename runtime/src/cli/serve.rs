@@ -86,9 +86,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 NodeState::Stopped => Some("stopped"),
             })
         };
-        let router = api::router(App::on(handle.clone(), plugins, ready, live));
-        let server = start_server(args, &router, listener, guard)?;
-        drop(router);
+        let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
+        let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
         announce(&node);
         let ended = tokio::select! {
             () = signals.next() => Ok(()),
@@ -107,6 +106,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             }
         }
         server.stop().await;
+        app.stop().await;
         ended
     });
     let failure = handle.failure();

@@ -5,7 +5,7 @@
 //! ending lately: of handlers that take a minute nothing is claimed ahead, and a job that comes first never waits for
 //! others that were merely claimed. Suspects are the exception: they are never claimed ahead, and one at a time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use runner_store::command::{Grant, Lane, RunRef, limits};
 use runner_store::index::Order;
@@ -38,6 +38,20 @@ pub enum Event {
     },
     /// The claim that was asked for is answered: these are ours, in any order.
     Claimed(Vec<Claimed>),
+    /// A job is to be started by hand, which is a suspect or not: it will be claimed beside the open claim.
+    Wanted {
+        /// Whether a crash stands behind it.
+        suspect: bool,
+    },
+    /// The answer to that claim; none: it was refused.
+    StartedByHand {
+        /// As [`Event::Wanted`] said.
+        suspect: bool,
+        /// The run, which goes before all others.
+        run: Option<Claimed>,
+    },
+    /// Whether claims wait for an operator.
+    Paused(bool),
     /// A run has left its slot.
     Ended(RunRef),
     /// Someone wants a run ended, or its job is gone.
@@ -95,10 +109,18 @@ pub struct Core {
     free: Vec<usize>,
     lanes: BTreeMap<Lane, LaneState>,
     ready: BTreeMap<Order, Claimed>,
+    /// Runs that were started by hand and wait for a slot: they go before those that are ready.
+    by_hand: VecDeque<Claimed>,
+    /// Claims of jobs to be started by hand that are not answered, and how many of them are of suspects.
+    wanted: usize,
+    suspects_promised: usize,
+    paused: bool,
     running: HashMap<RunRef, (usize, Lane)>,
     claim: ClaimState,
     /// Runs to be ended that are not ours, or not yet: the open claim may answer them. Forgotten with its answer.
     cancelled: HashSet<RunRef>,
+    /// Whether the open claim may answer suspects.
+    suspects_claimed: bool,
     /// Claims in a row that left out suspects, as no slot was free for one.
     passed_over: u32,
     /// Runs that ended since the last claim was answered, and between the two before: how fast slots become free.
@@ -135,6 +157,19 @@ enum DueState {
     Fruitless { again: Time },
 }
 
+/// Whether a job may be started by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayStart {
+    /// It may.
+    Yes,
+    /// As many wait for a slot as may.
+    Busy,
+    /// It is a suspect, and another one runs or is about to.
+    NoSuspect,
+    /// The node stops.
+    Draining,
+}
+
 /// How long a vain question for what is due is not repeated.
 const DUE_PAUSE: Millis = Millis(100);
 
@@ -148,9 +183,14 @@ impl Core {
             free: (0..slots as usize).rev().collect(),
             lanes: BTreeMap::new(),
             ready: BTreeMap::new(),
+            by_hand: VecDeque::new(),
+            wanted: 0,
+            suspects_promised: 0,
+            paused: false,
             running: HashMap::new(),
             claim: ClaimState::Idle,
             cancelled: HashSet::new(),
+            suspects_claimed: false,
             passed_over: 0,
             ended: 0,
             ended_before: 0,
@@ -186,6 +226,16 @@ impl Core {
                 self.look_again();
             }
             Event::Claimed(runs) => self.claimed(runs, actions),
+            Event::Wanted { suspect } => {
+                self.wanted += 1;
+                self.suspects_promised += usize::from(suspect);
+            }
+            Event::StartedByHand { suspect, run } => self.started_by_hand(suspect, run, actions),
+            Event::Paused(paused) => {
+                if std::mem::replace(&mut self.paused, paused) && !paused {
+                    self.look_again();
+                }
+            }
             Event::Ended(run) => self.ended(run),
             Event::Cancelled(run) => self.cancelled(run, actions),
             Event::NextDue(next) => {
@@ -221,13 +271,25 @@ impl Core {
     /// Runs that are claimed and have not started.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.ready.len()
+        self.ready.len() + self.by_hand.len()
     }
 
     /// Whether a claim is open.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
-        matches!(self.claim, ClaimState::Open { .. })
+        matches!(self.claim, ClaimState::Open { .. }) || self.wanted > 0
+    }
+
+    /// Whether a job may be started by hand that is a suspect or not; `most` may wait for a slot.
+    #[must_use]
+    pub fn may_start(&self, suspect: bool, most: usize) -> MayStart {
+        let claiming_suspects = matches!(self.claim, ClaimState::Open { .. }) && self.suspects_claimed;
+        match suspect {
+            _ if self.draining => MayStart::Draining,
+            true if self.suspect_in_hand() || claiming_suspects => MayStart::NoSuspect,
+            _ if self.wanted + self.by_hand.len() >= most => MayStart::Busy,
+            _ => MayStart::Yes,
+        }
     }
 
     fn available(&mut self, lane: Lane, difference: i64) {
@@ -251,7 +313,7 @@ impl Core {
         let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.ended_before = std::mem::take(&mut self.ended);
-        let cancelled = std::mem::take(&mut self.cancelled);
+        let cancelled = self.take_cancelled();
         for claimed in runs {
             if self.draining || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
@@ -259,6 +321,25 @@ impl Core {
                 self.ready.insert(claimed.order, claimed);
             }
         }
+    }
+
+    fn started_by_hand(&mut self, suspect: bool, run: Option<Claimed>, actions: &mut Vec<Action>) {
+        self.wanted = self.wanted.saturating_sub(1);
+        self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
+        let cancelled = self.take_cancelled();
+        match run {
+            Some(claimed) if self.draining || cancelled.contains(&claimed.run) => {
+                actions.push(Action::HandBack(claimed.run));
+            }
+            Some(claimed) => self.by_hand.push_back(claimed),
+            None if suspect => self.look_again_for_suspects(),
+            None => {}
+        }
+    }
+
+    /// The runs to be ended that an open claim may answer; forgotten with the last of them.
+    fn take_cancelled(&mut self) -> HashSet<RunRef> {
+        if self.is_claiming() { self.cancelled.clone() } else { std::mem::take(&mut self.cancelled) }
     }
 
     fn ended(&mut self, run: RunRef) {
@@ -283,6 +364,9 @@ impl Core {
         } else if let Some(order) = self.ready.iter().find(|(_, ready)| ready.run == run).map(|(order, _)| *order) {
             self.ready.remove(&order);
             actions.push(Action::HandBack(run));
+        } else if let Some(at) = self.by_hand.iter().position(|waits| waits.run == run) {
+            self.by_hand.remove(at);
+            actions.push(Action::HandBack(run));
         } else if self.is_claiming() {
             self.cancelled.insert(run);
         }
@@ -290,13 +374,14 @@ impl Core {
 
     fn drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
-        let ready = std::mem::take(&mut self.ready);
-        actions.extend(ready.into_values().map(|claimed| Action::HandBack(claimed.run)));
+        let (ready, by_hand) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.by_hand));
+        actions.extend(by_hand.into_iter().chain(ready.into_values()).map(|claimed| Action::HandBack(claimed.run)));
     }
 
     fn start(&mut self, actions: &mut Vec<Action>) {
         while !self.free.is_empty() {
-            let Some((_, next)) = self.ready.pop_first() else { break };
+            let by_hand = self.by_hand.pop_front();
+            let Some(next) = by_hand.or_else(|| self.ready.pop_first().map(|(_, next)| next)) else { break };
             let slot = self.free.pop().expect("a slot is free");
             self.running.insert(next.run, (slot, next.lane));
             actions.push(Action::Start { run: next.run, slot });
@@ -311,10 +396,10 @@ impl Core {
     }
 
     fn ask_claim(&mut self, actions: &mut Vec<Action>) {
-        if self.draining || self.claim != ClaimState::Idle {
+        if self.draining || self.paused || self.claim != ClaimState::Idle {
             return;
         }
-        let in_hand = (self.ready.len() + self.running.len()) as u32;
+        let in_hand = (self.ready() + self.running.len()) as u32;
         let ahead = (2 * self.ended.max(self.ended_before)).min(AHEAD_MAX);
         // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
         // that end, so that what was claimed becomes less.
@@ -337,6 +422,7 @@ impl Core {
             }
         }
         if !grants.is_empty() {
+            self.suspects_claimed = grants.iter().any(|grant| grant.lane.suspect);
             self.passed_over = if left_out { self.passed_over + 1 } else { 0 };
             self.claim = ClaimState::Open { news: false };
             actions.push(Action::Claim { max, grants });
@@ -345,7 +431,7 @@ impl Core {
 
     /// One, if none is in hand and a slot is free for it.
     fn suspects_wanted(&self) -> u32 {
-        u32::from(!self.suspect_in_hand() && self.free.len() > self.ready.len())
+        u32::from(!self.suspect_in_hand() && self.free.len() > self.ready())
     }
 
     /// Whether one could start if a slot were free.
@@ -355,8 +441,10 @@ impl Core {
     }
 
     fn suspect_in_hand(&self) -> bool {
+        let claimed = |claimed: &Claimed| claimed.lane.suspect;
         let running = self.running.values().any(|(_, lane)| lane.suspect);
-        running || self.ready.values().any(|claimed| claimed.lane.suspect)
+        let waits = self.ready.values().any(claimed) || self.by_hand.iter().any(claimed);
+        running || waits || self.suspects_promised > 0
     }
 }
 

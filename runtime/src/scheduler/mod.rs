@@ -6,23 +6,27 @@
 pub mod core;
 mod ids;
 mod run;
+pub mod starter;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use runner_store::Handle;
-use runner_store::command::{Claim, Command, Grant, Lane, Reply, RunRef};
+use runner_store::command::{Answer, Claim, Command, Grant, Lane, Query, Reply, RunRef, Sweep};
+use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job};
+use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, Time};
 use runner_store::slots::Slots;
+use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event};
+use self::core::{Action, Claimed, Core, Event, MayStart};
 use self::ids::Ids;
 use self::run::Runs;
 pub(crate) use self::run::settings;
+use self::starter::{NotStarted, StartOne};
 use crate::wasm::folder::Registry;
 use crate::wasm::{CancelSignal, Host, ReadJob};
 use runner_store::clock::Clock;
@@ -31,6 +35,11 @@ use runner_store::clock::Clock;
 const MESSAGES_MAX: usize = 1_024;
 /// The wall clock may step: a timer for a far time is looked at again after this.
 const NAP_MAX: Duration = Duration::from_secs(30);
+
+/// How often the store is asked to remove what has been kept long enough, also where nothing else happens.
+const SWEEP_EVERY: Millis = Millis::secs(10);
+/// Jobs that were started by hand and wait for a slot, at most.
+const BY_HAND_MAX: usize = 64;
 
 /// What a node's parts have in common.
 pub(crate) struct Parts {
@@ -57,6 +66,8 @@ pub(crate) enum Wish {
 enum Message {
     /// The open claim is answered.
     Claimed(Vec<Arc<Job>>),
+    /// The claim of a job to be started by hand is answered; none: it was refused.
+    StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome may not be recorded yet.
     Ended(RunRef),
     /// The question for what is due is answered.
@@ -72,12 +83,13 @@ struct Shell {
     /// Ends runs that have.
     signals: HashMap<RunRef, CancelSignal>,
     lanes: HashMap<Lane, ()>,
+    next_sweep: Time,
     messages: mpsc::Sender<Message>,
     tasks: JoinSet<()>,
 }
 
 /// Schedules until the node drains and nothing is left in hand.
-pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
+pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishes: mpsc::Receiver<StartOne>) {
     let parts = Arc::new(parts);
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
@@ -88,12 +100,14 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
         ready: HashMap::new(),
         signals: HashMap::new(),
         lanes: HashMap::new(),
+        next_sweep: Time(0),
         messages,
         tasks: JoinSet::new(),
     };
     let mut draining = false;
     shell.take_notices();
     loop {
+        shell.sweep();
         let nap = shell.nap();
         tokio::select! {
             () = parts.store.board().changed() => shell.take_notices(),
@@ -105,6 +119,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>) {
                     shell.take(message);
                 }
             }
+            Some(wanted) = wishes.recv() => shell.start_by_hand(wanted),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
@@ -140,11 +155,13 @@ impl Shell {
             Message::Claimed(jobs) => {
                 let mut claimed = Vec::with_capacity(jobs.len());
                 for job in jobs {
-                    let run = RunRef { at: job.at(), run: job.run };
-                    claimed.push(Claimed { run, lane: index::lane(&job), order: index::order(&job) });
-                    self.ready.insert(run, job);
+                    claimed.push(self.ready_run(job));
                 }
                 self.tell([Event::Claimed(claimed)]);
+            }
+            Message::StartedByHand { suspect, job } => {
+                let run = job.map(|job| self.ready_run(job));
+                self.tell([Event::StartedByHand { suspect, run }]);
             }
             Message::Ended(run) => {
                 self.signals.remove(&run);
@@ -152,6 +169,14 @@ impl Shell {
             }
             Message::Due(jobs) => self.tell([Event::Due(jobs)]),
         }
+    }
+
+    /// A claimed job, which is ours to start.
+    fn ready_run(&mut self, job: Arc<Job>) -> Claimed {
+        let run = RunRef { at: job.at(), run: job.run };
+        let claimed = Claimed { run, lane: index::lane(&job), order: index::order(&job) };
+        self.ready.insert(run, job);
+        claimed
     }
 
     fn take_notices(&mut self) {
@@ -172,6 +197,7 @@ impl Shell {
             events.push(Event::Available { lane: key.lane, difference });
         }
         events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
+        events.push(Event::Paused(notices.paused));
         events.push(Event::NextDue(notices.next_due));
         self.tell(events);
     }
@@ -218,6 +244,65 @@ impl Shell {
         });
     }
 
+    /// Claims one job beside the open claim, if it may start.
+    fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
+        let refused = match self.suspect(job) {
+            Err(why) => Err(why),
+            Ok(suspect) => match self.core.may_start(suspect, BY_HAND_MAX) {
+                MayStart::Yes => Ok(suspect),
+                MayStart::Busy => Err(NotStarted::Busy),
+                MayStart::NoSuspect => Err(NotStarted::Suspect),
+                MayStart::Draining => Err(NotStarted::Draining),
+            },
+        };
+        let suspect = match refused {
+            Ok(suspect) => suspect,
+            Err(why) => {
+                // Whoever went away needs no answer.
+                _ = answer.send(Err(why));
+                return;
+            }
+        };
+        self.tell([Event::Wanted { suspect }]);
+        let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
+        self.tasks.spawn(async move {
+            let started = match store.call(Command::Start { job, holder }).await {
+                Ok(Reply::Claimed(mut jobs)) => jobs.pop().ok_or(NotStarted::Rejected(Rejection::Unknown)),
+                Ok(Reply::Rejected(rejection)) => Err(rejection.into()),
+                Ok(other) => unreachable!("the answer to a start is not {other:?}"),
+                Err(error) => Err(error.into()),
+            };
+            _ = messages.send(Message::StartedByHand { suspect, job: started.as_ref().ok().cloned() }).await;
+            _ = answer.send(started);
+        });
+    }
+
+    /// Whether a crash stands behind a job. One row is read: an operator's wish is rare.
+    fn suspect(&self, job: JobRef) -> Result<bool, NotStarted> {
+        let read = self.parts.store.snapshot().and_then(|view| view.read(&Query::Job(job)));
+        match read {
+            Ok(Answer::Job(Some(job))) => Ok(job.is_suspect()),
+            Ok(_) => Err(Rejection::Unknown.into()),
+            Err(error) => Err(CallError::Unknown(error.to_string()).into()),
+        }
+    }
+
+    /// Asks the store to remove what has been kept long enough, when it is time; what is left, it goes on with by itself.
+    fn sweep(&mut self) {
+        let now = self.parts.clock.now();
+        // A clock that stepped back would put the next one off by as much.
+        self.next_sweep = self.next_sweep.min(now.after(SWEEP_EVERY));
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now.after(SWEEP_EVERY);
+        let store = self.parts.store.clone();
+        self.tasks.spawn(async move {
+            // A store that has failed stops the node; there is nothing to be told here.
+            _ = store.call(Command::Sweep(Sweep { after: None, budget: SWEEP_SHARE })).await;
+        });
+    }
+
     fn start(&mut self, run: RunRef, slot: usize) {
         let Some(job) = self.ready.remove(&run) else { return };
         let signal = CancelSignal::new();
@@ -251,6 +336,7 @@ impl Shell {
 
     fn nap(&self) -> Duration {
         let now = self.parts.clock.now();
-        self.core.next_wakeup().map_or(NAP_MAX, |at| Duration::from(at.since(now)).min(NAP_MAX))
+        let next = self.core.next_wakeup().map_or(self.next_sweep, |at| at.min(self.next_sweep));
+        Duration::from(next.since(now)).min(NAP_MAX)
     }
 }

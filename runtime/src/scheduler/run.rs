@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
 use runner_store::error::StoreError;
-use runner_store::job::{Job, JobId, Outcome, RunSettings, Time, limits};
+use runner_store::job::{Job, JobId, OnConflict, Outcome, RunSettings, Time, limits};
 
 use super::Parts;
 use super::ids::{Ids, RunIds};
@@ -173,12 +173,48 @@ impl Work {
 impl Ended {
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the run.
     pub(super) async fn record(self) {
-        match self.parts.store.call(self.finish).await {
-            Ok(Reply::Rejected(rejection)) => tracing::info!(%rejection, "a run's outcome was not recorded"),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "a run's outcome may not be recorded"),
+        let Self { parts, mut finish } = self;
+        loop {
+            // Copied only where the store may ask for it again: an output may be a mebibyte.
+            let again = may_merge(&finish).then(|| finish.clone());
+            match (parts.store.call(finish).await, again) {
+                (Ok(Reply::NeedsMerge(merges)), Some(again)) => {
+                    finish = unmerged(again, merges.iter().map(|merge| merge.position));
+                }
+                (Ok(Reply::Rejected(rejection)), _) => {
+                    tracing::info!(%rejection, "a run's outcome was not recorded");
+                    return;
+                }
+                (Ok(_), _) => return,
+                (Err(error), _) => {
+                    tracing::error!(%error, "a run's outcome may not be recorded");
+                    return;
+                }
+            }
         }
     }
+}
+
+fn may_merge(finish: &Command) -> bool {
+    let merges =
+        |staged: &StagedJob| staged.spec.unique.as_ref().is_some_and(|unique| unique.on_conflict == OnConflict::Merge);
+    matches!(finish, Command::Finish(finish) if finish.staged.iter().any(merges))
+}
+
+/// No plugin merges args: staged jobs that were to be merged with others become jobs of their own, so that nothing is
+/// lost. Each step leaves fewer of them, so the steps end.
+fn unmerged(mut finish: Command, positions: impl Iterator<Item = u32>) -> Command {
+    let Command::Finish(call) = &mut finish else { return finish };
+    for position in positions {
+        let Some(staged) = call.staged.get_mut(position as usize) else { continue };
+        tracing::warn!(
+            job = call.run.at.job.0,
+            staged = staged.id.0,
+            "a staged job was to be merged with another, and no plugin can: it is enqueued as a job of its own"
+        );
+        staged.spec.unique = None;
+    }
+    finish
 }
 
 pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {

@@ -3,7 +3,7 @@
 use super::{Place, Said};
 
 impl Place {
-    fn with_store() -> Self {
+    pub(super) fn with_store() -> Self {
         let place = Self::new();
         place.check(&["store", "init"], 0, &["made an empty store in runner-data"]);
         place

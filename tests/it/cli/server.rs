@@ -45,6 +45,10 @@ impl Server {
         server
     }
 
+    pub(super) fn child(&self) -> &Child {
+        &self.child
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

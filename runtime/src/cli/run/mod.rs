@@ -173,19 +173,27 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let round = again::round(handle, &digest, parts.len(), args.again)?;
     let defaults = Plugins::of_node(Arc::clone(&loaded.registry), &[]);
     let mut accepted = Vec::with_capacity(list.lines().len());
+    let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {
         let lines = &list.lines()[part];
-        let spec = |line: &Line| Ok::<_, Failure>(list.job(line)?.into_spec(&defaults.defaults(&line.kind)));
+        let spec = |line: &Line| {
+            let spec = list.job(line, &sent)?.into_spec(&defaults.defaults(&line.kind));
+            spec.map_err(|invalid| Failure::usage(format!("line {}: {invalid}", line.number)))
+        };
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
         // The key says all that the request says, so a different request cannot have it.
         let key = IdempotencyKey { key: again::key(&digest, round, n), request: digest };
         let command = Command::Enqueue(Enqueue { key: Some(key), ..Enqueue::new(TenantId::DEFAULT, jobs) });
         match handle.call(command).await? {
             Reply::Enqueued(jobs) => {
+                sent.extend(jobs.iter().map(|job| job.id));
                 let with_line = jobs.into_iter().zip(lines);
                 accepted.extend(with_line.map(|(job, line)| Accepted { id: job.id, expect: line.expect }));
             }
-            Reply::Rejected(rejection) => return Err(Failure::new(Code::Failed, format!("refused: {rejection}"))),
+            Reply::Rejected(rejection) => {
+                let message = format!("lines {} and on were refused: {rejection}", lines[0].number);
+                return Err(Failure::new(Code::Failed, message));
+            }
             other => unreachable!("the answer to an enqueue is not {other:?}"),
         }
     }

@@ -1,6 +1,7 @@
 //! `runner store`: make, check and measure a store, and move it as a whole.
 
 mod copies;
+mod settings;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -90,6 +91,18 @@ pub(super) enum Verb {
         #[arg(long)]
         no_backup: bool,
     },
+    /// Show what holds for the store and its jobs
+    #[command(after_help = "Example: runner store settings")]
+    Settings {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Set how long jobs and the log are kept, and how much there may be
+    #[command(after_help = "Example: runner store set --keep-completed 2d --stored-bytes 20GiB")]
+    Set(Box<settings::Set>),
     /// Count the jobs, and measure the files
     #[command(after_help = "Example: runner store stats")]
     Stats {
@@ -110,6 +123,8 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Restore { backup, data, replace, output } => copies::restore(backup, data, *replace, *output),
         Verb::Compact { data, output } => copies::compact(data, *output),
         Verb::Migrate { data, no_backup } => copies::migrate(data, !no_backup),
+        Verb::Settings { target, output } => settings::show(target, *output),
+        Verb::Set(args) => settings::set(args),
         Verb::Stats { target, output } => ask(target, async |client| stats::stats(client, target, *output).await),
     }
 }

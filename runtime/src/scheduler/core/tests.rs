@@ -247,3 +247,55 @@ fn more_than_one_step_can_take_is_asked_for_again_and_a_vain_question_is_not_rep
     assert_eq!(core.next_wakeup(), Some(Time(110)));
     assert_eq!(core.handle(Event::Tick, Time(110)), vec![Action::Due]);
 }
+
+#[test]
+fn nothing_is_claimed_while_claims_wait_for_an_operator() {
+    let l = lane(1, false);
+    let mut core = Core::new(2);
+    assert_eq!(core.handle(Event::Paused(true), Time(0)), vec![]);
+    core.handle(Event::Available { lane: l, difference: 3 }, Time(0));
+    assert_eq!(core.handle(Event::Served { lane: l, served: true }, Time(0)), vec![]);
+    assert_eq!(claim_max(&core.handle(Event::Paused(false), Time(0))), Some(2));
+}
+
+#[test]
+fn what_is_started_by_hand_goes_before_what_is_ready() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 9)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, -9, l)]), Time(0));
+    assert_eq!(core.may_start(false, 1), MayStart::Yes);
+    core.handle(Event::Wanted { suspect: false }, Time(0));
+    assert_eq!(core.may_start(false, 1), MayStart::Busy);
+    core.handle(Event::StartedByHand { suspect: false, run: Some(claimed(3, 9, l)) }, Time(0));
+    assert_eq!(starts(&core.handle(Event::Ended(run(2)), Time(0))), [3]);
+    assert_eq!(starts(&core.handle(Event::Ended(run(3)), Time(0))), [1]);
+    let by_hand = Event::StartedByHand { suspect: false, run: Some(claimed(4, 0, l)) };
+    core.handle(Event::Wanted { suspect: false }, Time(0));
+    assert!(core.handle(Event::Drain, Time(0)).is_empty() && core.is_claiming(), "its answer is still to come");
+    assert_eq!(core.handle(by_hand, Time(0)), vec![Action::HandBack(run(4))]);
+    assert_eq!(core.may_start(false, 1), MayStart::Draining);
+}
+
+#[test]
+fn suspects_start_one_at_a_time_also_by_hand() {
+    let s = lane(1, true);
+    let mut core = Core::new(4);
+    assert_eq!(core.may_start(true, 9), MayStart::Yes);
+    core.handle(Event::Wanted { suspect: true }, Time(0));
+    assert_eq!(core.may_start(true, 9), MayStart::NoSuspect, "one is on its way");
+    core.handle(Event::Available { lane: s, difference: 1 }, Time(0));
+    let actions = core.handle(Event::Served { lane: s, served: true }, Time(0));
+    assert_eq!(claim(&actions), None, "it is not claimed beside the one that is on its way");
+    let actions = core.handle(Event::StartedByHand { suspect: true, run: None }, Time(0));
+    assert_eq!(claim_max(&actions), Some(4), "the wish was refused");
+    assert_eq!(core.may_start(true, 9), MayStart::NoSuspect, "the open claim may answer one");
+    assert_eq!(core.may_start(false, 9), MayStart::Yes);
+    core.handle(Event::Claimed(vec![]), Time(0));
+    core.handle(Event::Wanted { suspect: true }, Time(0));
+    let by_hand = Event::StartedByHand { suspect: true, run: Some(claimed(7, 0, s)) };
+    assert_eq!(starts(&core.handle(by_hand, Time(0))), [7]);
+    assert_eq!(core.may_start(true, 9), MayStart::NoSuspect, "it runs");
+    core.handle(Event::Cancelled(run(7)), Time(0));
+    core.handle(Event::Ended(run(7)), Time(0));
+    assert_eq!(core.may_start(true, 9), MayStart::NoSuspect, "the lane's own is claimed now");
+}

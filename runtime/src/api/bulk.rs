@@ -1,0 +1,352 @@
+//! Verbs on every job that a filter matches: `POST /v1/jobs/cancel | retry | release | delete`. They go through the store
+//! in bounded steps, in the background, and are not atomic; `GET /v1/operations/{n}` says how far one is.
+//!
+//! Operations live in memory: one that a crash ends is sent again, which is safe.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use runner_store::Handle;
+use runner_store::command::limits::{BULK_JOBS_MAX, PAGE_ROWS_MAX};
+use runner_store::command::{Answer, Bulk, BulkVerb, Command, JobsQuery, Query, Reply};
+use runner_store::engine::Snapshot;
+use runner_store::error::StoreError;
+use runner_store::job::TenantId;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::App;
+use super::body;
+use super::error::Problem;
+use super::params::{self, Params};
+use super::read::{Object, Value};
+use super::time::rfc3339;
+use super::verbs::check_reason;
+
+/// Operations that are remembered; the oldest that have ended are forgotten first.
+const REMEMBERED_MAX: usize = 100;
+/// Operations at once.
+const RUNNING_MAX: usize = 8;
+/// Jobs that are counted before an operation with a tag begins; more are said to be at least so many.
+const COUNTED_MAX: u64 = 100_000;
+
+/// The operations of a process.
+#[derive(Debug, Default)]
+pub struct Operations(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: u64,
+    operations: VecDeque<Arc<Operation>>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    number: u64,
+    verb: &'static str,
+    matched: u64,
+    started_at: String,
+    looked_at: AtomicU64,
+    changed: AtomicU64,
+    ended: AtomicBool,
+    error: Mutex<Option<String>>,
+}
+
+/// An operation as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationShown {
+    /// Its number.
+    pub operation: String,
+    /// What it does.
+    pub verb: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// Jobs that matched when it began.
+    pub matched: u64,
+    /// Jobs that it has looked at.
+    pub looked_at: u64,
+    /// Jobs that it has changed; the others were so already, or it could not be done to them.
+    pub changed: u64,
+    /// When it began.
+    pub started_at: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matched {
+    /// Jobs that match; at least so many, if there are very many with a tag.
+    pub matched: u64,
+}
+
+/// What a call asks for.
+struct Wish {
+    filter: JobsQuery,
+    verb: BulkVerb,
+    dry_run: bool,
+    /// A name that no job ever had matches nothing.
+    nothing: bool,
+}
+
+/// `POST /v1/jobs/cancel`.
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    post(&app, "cancel", params, &headers, body).await
+}
+
+/// `POST /v1/jobs/retry`.
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    post(&app, "retry", params, &headers, body).await
+}
+
+/// `POST /v1/jobs/release`.
+pub async fn release(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    post(&app, "release", params, &headers, body).await
+}
+
+/// `POST /v1/jobs/delete`.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    post(&app, "delete", params, &headers, body).await
+}
+
+/// `GET /v1/operations/{n}`.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(number): Path<String>,
+    params: Params,
+) -> Result<Json<OperationShown>, Problem> {
+    params.finish()?;
+    let found = app.operations.find(&number).ok_or_else(|| {
+        let detail =
+            format!("there is no operation with this number; the last {REMEMBERED_MAX} are kept until a restart");
+        Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+    })?;
+    Ok(Json(found.shown()))
+}
+
+async fn post(
+    app: &Arc<App>,
+    verb: &'static str,
+    params: Params,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let text = body::json(&app.bodies, headers, body).await?;
+    let wish = read(app, verb, Object::read(&text, body::parse(&text)?)?)?;
+    let matched = if wish.nothing { 0 } else { matching(app, &wish.filter).await? };
+    if wish.dry_run {
+        return Ok(Json(Matched { matched }).into_response());
+    }
+    let started_at = rfc3339(app.clock.now());
+    let bulk = (!wish.nothing).then(|| Bulk { filter: wish.filter, verb: wish.verb });
+    let operation = app.operations.start(app.store.clone(), verb, matched, started_at, bulk)?;
+    Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
+}
+
+fn read(app: &App, verb: &str, mut object: Object<'_>) -> Result<Wish, Problem> {
+    let word = |value: Option<Value<'_>>, parse: fn(&str) -> Result<_, String>| {
+        value.map(|value| parse(&value.str()?).map_err(|why| value.bad(&why))).transpose()
+    };
+    let state = word(object.take("state"), params::state)?;
+    let tag = object.take("tag").map(|value| params::tag(&value.str()?).map_err(|why| value.bad(&why))).transpose()?;
+    let (queue, kind) = (object.take("queue"), object.take("kind"));
+    let queue = queue.map(|value| value.str()).transpose()?;
+    let kind = kind.map(|value| value.str()).transpose()?;
+    let mut flag =
+        |name| Ok::<_, Problem>(object.take(name).map(|value| value.bool()).transpose()?.unwrap_or_default());
+    let (all, dry_run) = (flag("all")?, flag("dry_run")?);
+    let verb = match verb {
+        "cancel" => {
+            let reason = object.take("reason").map(|value| value.str()).transpose()?;
+            BulkVerb::Cancel { reason: check_reason(reason)? }
+        }
+        "retry" => BulkVerb::Retry,
+        "release" => BulkVerb::Release,
+        _ => BulkVerb::Delete { force: flag("force")?, cascade: flag("cascade")? },
+    };
+    object.finish()?;
+    let filtered = state.is_some() || queue.is_some() || kind.is_some() || tag.is_some();
+    if filtered == all {
+        let why = if all {
+            "and a filter exclude each other: keep one"
+        } else {
+            "must be true where there is no filter (state, queue, kind, tag)"
+        };
+        return Err(Problem::invalid("all", why));
+    }
+    let tenant = TenantId::DEFAULT;
+    let queue = queue.map(|name| app.store.queue_id(tenant, &name));
+    let kind = kind.map(|name| app.store.kind_id(tenant, &name));
+    let nothing = queue == Some(None) || kind == Some(None);
+    let filter = JobsQuery {
+        tenant,
+        state,
+        queue: queue.flatten(),
+        kind: kind.flatten(),
+        tag,
+        before: None,
+        limit: BULK_JOBS_MAX,
+    };
+    Ok(Wish { filter, verb, dry_run, nothing })
+}
+
+/// How many jobs a filter matches: exactly, from the counts; with a tag by looking, up to a bound.
+async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<u64, Problem> {
+    let (app, filter) = (Arc::clone(app), filter.clone());
+    let counted = tokio::task::spawn_blocking(move || {
+        let view = app.store.snapshot()?;
+        if filter.tag.is_some() { look(view.as_ref(), filter) } else { count(view.as_ref(), &filter) }
+    });
+    let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "counting the jobs panicked");
+    Ok(counted.await.map_err(bug)??)
+}
+
+fn count(view: &dyn Snapshot, filter: &JobsQuery) -> Result<u64, StoreError> {
+    let Answer::Counts(counts) = view.read(&Query::Counts)? else { unreachable!("counts are answered with counts") };
+    let matches = |(key, _): &&(runner_store::command::CountKey, u64)| {
+        key.lane.tenant == filter.tenant
+            && filter.state.is_none_or(|state| state == key.state)
+            && filter.queue.is_none_or(|queue| queue == key.lane.queue)
+            && filter.kind.is_none_or(|kind| kind == key.lane.kind)
+    };
+    Ok(counts.iter().filter(matches).map(|(_, jobs)| jobs).sum())
+}
+
+fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<u64, StoreError> {
+    filter.limit = PAGE_ROWS_MAX;
+    let mut matched = 0;
+    while matched < COUNTED_MAX {
+        let Answer::Jobs(page) = view.read(&Query::Jobs(filter.clone()))? else { unreachable!("jobs are answered") };
+        matched += page.len() as u64;
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+    }
+    Ok(matched)
+}
+
+impl Operations {
+    /// Ends what still runs: whoever asked for it asks again after the restart.
+    pub async fn stop(&self) {
+        let mut tasks = std::mem::take(&mut lock(&self.0).tasks);
+        tasks.shutdown().await;
+    }
+
+    fn find(&self, number: &str) -> Option<Arc<Operation>> {
+        let number: u64 = number.parse().ok()?;
+        lock(&self.0).operations.iter().find(|operation| operation.number == number).cloned()
+    }
+
+    fn start(
+        &self,
+        store: Handle,
+        verb: &'static str,
+        matched: u64,
+        started_at: String,
+        bulk: Option<Bulk>,
+    ) -> Result<Arc<Operation>, Problem> {
+        let mut kept = lock(&self.0);
+        while kept.tasks.try_join_next().is_some() {}
+        if kept.tasks.len() >= RUNNING_MAX {
+            let detail =
+                format!("{RUNNING_MAX} operations run already; nothing happened: try again when one has ended");
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail));
+        }
+        kept.last += 1;
+        let operation = Arc::new(Operation {
+            number: kept.last,
+            verb,
+            matched,
+            started_at,
+            looked_at: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            ended: AtomicBool::new(bulk.is_none()),
+            error: Mutex::new(None),
+        });
+        if let Some(bulk) = bulk {
+            kept.tasks.spawn(run(store, Arc::clone(&operation), bulk));
+        }
+        kept.operations.push_back(Arc::clone(&operation));
+        if kept.operations.len() > REMEMBERED_MAX {
+            // There are always ended ones, as fewer may run than are kept.
+            let oldest = kept.operations.iter().position(|operation| operation.ended.load(Ordering::Relaxed));
+            oldest.and_then(|oldest| kept.operations.remove(oldest));
+        }
+        Ok(operation)
+    }
+}
+
+/// Goes through all jobs that match, step by step.
+async fn run(store: Handle, operation: Arc<Operation>, mut bulk: Bulk) {
+    let error = loop {
+        match store.call(Command::Bulk(Box::new(bulk.clone()))).await {
+            Ok(Reply::Bulk { matched, changed, next }) => {
+                operation.looked_at.fetch_add(u64::from(matched), Ordering::Relaxed);
+                operation.changed.fetch_add(u64::from(changed), Ordering::Relaxed);
+                match next {
+                    Some(next) => bulk.filter.before = Some(next),
+                    None => break None,
+                }
+            }
+            Ok(Reply::Rejected(rejection)) => break Some(rejection.to_string()),
+            Ok(other) => unreachable!("the answer to a bulk verb is not {other:?}"),
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    *lock(&operation.error) = error;
+    operation.ended.store(true, Ordering::Release);
+}
+
+impl Operation {
+    fn shown(&self) -> OperationShown {
+        let ended = self.ended.load(Ordering::Acquire);
+        let error = lock(&self.error).clone();
+        let state = match (ended, &error) {
+            (false, _) => "running",
+            (true, None) => "done",
+            (true, Some(_)) => "failed",
+        };
+        OperationShown {
+            operation: self.number.to_string(),
+            verb: self.verb.to_owned(),
+            state: state.to_owned(),
+            matched: self.matched,
+            looked_at: self.looked_at.load(Ordering::Relaxed),
+            changed: self.changed.load(Ordering::Relaxed),
+            started_at: self.started_at.clone(),
+            error,
+        }
+    }
+}
+
+/// Nothing that is done under these locks can panic half-way.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,285 @@
+//! `GET /v1/events`: what happens to jobs, as it happens, as text/event-stream.
+//!
+//! The log is read in pages and followed by its number, never polled. Each event has its number as id, so that a reader
+//! who broke off goes on with `Last-Event-ID`; one who is behind the log's beginning gets 410 and the oldest number. A
+//! reader who takes nothing for a while is cut: only a few pages wait for each.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use runner_store::command::{Answer, Events, Query};
+use runner_store::engine::Snapshot;
+use runner_store::error::StoreError;
+use runner_store::job::{EventName, JobId, JobRef, Seq, StateName, TenantId};
+use runner_store::log::LogEntry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::App;
+use super::error::Problem;
+use super::jobs;
+use super::params::{self, Params};
+use super::time::rfc3339;
+
+/// Events that are read at once.
+const PAGE_EVENTS: u32 = 500;
+/// Pages that wait for one reader.
+const PAGES_MAX: usize = 4;
+/// How long a reader may take nothing before it is cut.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
+/// How often a reader is told that there is nothing to tell: so both sides notice when the other is gone.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// The header of a reader that goes on.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// One event as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventShown {
+    /// Its place in the log.
+    pub seq: u64,
+    /// When it happened.
+    pub at: String,
+    /// What.
+    pub event: EventName,
+    /// To which job.
+    pub job: String,
+    /// The job's state afterwards; none: it is gone.
+    pub state: Option<StateName>,
+    /// The job's latest run at that time; 0 before the first.
+    pub run: u32,
+    /// What the job does; none: the job is gone by now.
+    pub kind: Option<String>,
+    /// The line it stands in.
+    pub queue: Option<String>,
+}
+
+/// Which events.
+struct Wanted {
+    job: Option<JobId>,
+    state: Option<StateName>,
+    kind: Option<String>,
+    queue: Option<String>,
+    /// Whether to go on when all are told.
+    follow: bool,
+}
+
+/// Where a reader begins.
+enum Since {
+    Oldest,
+    Now,
+    After(u64),
+}
+
+/// See the module. `since` is the number behind which to begin, or `now`; without one the oldest event is the first.
+/// `follow=false` ends with the newest.
+pub async fn get(State(app): State<Arc<App>>, mut params: Params, headers: HeaderMap) -> Result<Response, Problem> {
+    let asked = params.take_as("since", parse_since)?;
+    let job =
+        params.take_as("job", |text| text.parse().map(JobId).map_err(|_| "must be the id of a job".to_owned()))?;
+    let state = params.take_as("state", params::state)?;
+    let (kind, queue) = (params.take("kind")?, params.take("queue")?);
+    let parse = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false".to_owned());
+    let follow = params.take_as("follow", parse)?.unwrap_or(true);
+    params.finish()?;
+    let last = headers.get(LAST_EVENT_ID).map(|value| {
+        let number = value.to_str().ok().and_then(|text| text.parse().ok());
+        number.map(Since::After).ok_or_else(|| Problem::invalid("Last-Event-ID", "must be the number of an event"))
+    });
+    // A browser that reconnects repeats the URL of its first call: what it has seen since counts.
+    let since = last.transpose()?.or(asked).unwrap_or(Since::Oldest);
+    let first = first(app.store.snapshot()?.as_ref(), &since)?;
+    let (pages, taken) = mpsc::channel(PAGES_MAX);
+    let mut task = JoinSet::new();
+    task.spawn(tell(Arc::clone(&app), first, Wanted { job, state, kind, queue, follow }, pages));
+    let body = Body::new(Told { pages: taken, _task: task });
+    Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    match text {
+        "now" => Ok(Since::Now),
+        number => number.parse().map(Since::After).map_err(|_| "must be the number of an event, or `now`".to_owned()),
+    }
+}
+
+/// The number of the first event to be told.
+fn first(view: &dyn Snapshot, since: &Since) -> Result<Seq, Problem> {
+    let Events { oldest, next, restored, .. } = events(view, Seq(u64::MAX), 0)?;
+    let oldest = oldest.max(restored);
+    let gone = |code: &str, why: String| {
+        let detail = format!("{why}; the oldest that can be read is {oldest}: begin there, or with `since=now`");
+        Problem { oldest: Some(oldest.0), ..Problem::new(StatusCode::GONE, code, detail) }
+    };
+    match since {
+        Since::Oldest => Ok(oldest),
+        Since::Now => Ok(next),
+        Since::After(after) if *after >= next.0 => {
+            let why = format!("is beyond the newest event, which is {}", next.0 - 1);
+            Err(Problem::invalid("since", why))
+        }
+        Since::After(after) if after + 1 < restored.0 => Err(gone(
+            "log_restored",
+            "the store was restored, and events up to this one are of another history".to_owned(),
+        )),
+        Since::After(after) if after + 1 < oldest.0 => {
+            Err(gone("log_trimmed", format!("the log does not reach back to event {}", after + 1)))
+        }
+        Since::After(after) => Ok(Seq(after + 1)),
+    }
+}
+
+fn events(view: &dyn Snapshot, since: Seq, limit: u32) -> Result<Events, StoreError> {
+    match view.read(&Query::Events { since, limit })? {
+        Answer::Events(events) => Ok(events),
+        _ => unreachable!("events are answered with events"),
+    }
+}
+
+/// Tells events until the reader is gone or too slow, or all are told and nobody follows.
+async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<Bytes>) {
+    let mut log = app.store.board().log();
+    let wanted = Arc::new(wanted);
+    loop {
+        // Marked as seen before it is read: what comes in between wakes at once.
+        log.borrow_and_update();
+        let (for_reader, filter) = (Arc::clone(&app), Arc::clone(&wanted));
+        let read = tokio::task::spawn_blocking(move || page(&for_reader, next, &filter)).await;
+        let Page { text, after, end } = match read {
+            Ok(Ok(page)) => page,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a reader of events is cut: the log cannot be read");
+                return;
+            }
+            Err(_) => return,
+        };
+        next = after;
+        if !text.is_empty() && !sent(&pages, text).await {
+            return;
+        }
+        match end {
+            End::More => {}
+            End::Lost => return,
+            End::Newest if !wanted.follow => return,
+            End::Newest => loop {
+                tokio::select! {
+                    changed = log.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = pages.closed() => return,
+                    () = tokio::time::sleep(ALIVE_EVERY) => {
+                        if !sent(&pages, ":\n\n".to_owned()).await {
+                            return;
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Whether the reader took it in time.
+async fn sent(pages: &mpsc::Sender<Bytes>, text: String) -> bool {
+    matches!(tokio::time::timeout(TAKEN_WITHIN, pages.send(Bytes::from(text))).await, Ok(Ok(())))
+}
+
+/// A page of events as text.
+struct Page {
+    text: String,
+    /// Where the next one begins.
+    after: Seq,
+    end: End,
+}
+
+/// What follows a page.
+enum End {
+    /// There are more.
+    More,
+    /// That was the newest.
+    Newest,
+    /// The log was trimmed faster than the reader took it.
+    Lost,
+}
+
+fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
+    let view = app.store.snapshot()?;
+    let Events { entries, oldest, next, .. } = events(view.as_ref(), since, PAGE_EVENTS)?;
+    if since < oldest && since < next {
+        let text = format!("event: log_trimmed\ndata: {{\"oldest\":{oldest}}}\n\n");
+        return Ok(Page { text, after: since, end: End::Lost });
+    }
+    let after = entries.last().map_or(since, |last| Seq(last.seq.0 + 1));
+    let end = if entries.len() < PAGE_EVENTS as usize { End::Newest } else { End::More };
+    let mut names = HashMap::new();
+    let mut text = String::new();
+    for entry in entries.iter().filter(|entry| entry.job.tenant == TenantId::DEFAULT) {
+        if let Some(event) = shown(app, view.as_ref(), entry, wanted, &mut names)? {
+            let data = serde_json::to_string(&event).expect("an event has only text as keys, so it is JSON");
+            text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.as_str()));
+        }
+    }
+    Ok(Page { text, after, end })
+}
+
+/// The kinds and queues of the jobs of a page; none: the job is gone.
+type Names = HashMap<JobRef, Option<(String, String)>>;
+
+fn shown(
+    app: &App,
+    view: &dyn Snapshot,
+    entry: &LogEntry,
+    wanted: &Wanted,
+    names: &mut Names,
+) -> Result<Option<EventShown>, StoreError> {
+    let of_state = wanted.state.is_none_or(|state| Some(state) == entry.state);
+    if !of_state || wanted.job.is_some_and(|job| job != entry.job.job) {
+        return Ok(None);
+    }
+    if !names.contains_key(&entry.job) {
+        let job = jobs::job(view, entry.job)?;
+        let found =
+            job.map(|job| (app.store.kind_name(job.kind).to_string(), app.store.queue_name(job.queue).to_string()));
+        names.insert(entry.job, found);
+    }
+    let (kind, queue) = names.get(&entry.job).cloned().flatten().unzip();
+    let other = |wanted: &Option<String>, is: &Option<String>| wanted.is_some() && wanted != is;
+    if other(&wanted.kind, &kind) || other(&wanted.queue, &queue) {
+        return Ok(None);
+    }
+    Ok(Some(EventShown {
+        seq: entry.seq.0,
+        at: rfc3339(entry.at),
+        event: entry.event,
+        job: entry.job.job.to_string(),
+        state: entry.state,
+        run: entry.run.0,
+        kind,
+        queue,
+    }))
+}
+
+/// The body of an answer: what the task has told. The task ends with it.
+struct Told {
+    pages: mpsc::Receiver<Bytes>,
+    _task: JoinSet<()>,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
+    }
+}

@@ -1,0 +1,124 @@
+//! What holds for the store as a whole and for its jobs: how long they are kept, how many there may be, how large.
+//! `GET` and `PATCH /v1/store/settings`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use runner_store::command::{Answer, Command, Keep, Query, Reply, Scope, Settings, StoreSettings, TenantSettings};
+use runner_store::error::StoreError;
+use runner_store::job::{Millis, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body;
+use super::error::Problem;
+use super::params::Params;
+use super::read::{Bad, Object};
+use super::time::long_duration;
+
+/// What holds, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsShown {
+    /// How long completed jobs are kept.
+    pub keep_completed: String,
+    /// How long cancelled jobs are kept.
+    pub keep_cancelled: String,
+    /// How long discarded jobs are kept.
+    pub keep_discarded: String,
+    /// Completed jobs at most; the oldest go first.
+    pub completed_max: u64,
+    /// Jobs that have not ended, at most.
+    pub capacity: u64,
+    /// Bytes of args, outputs and checkpoints, at most.
+    pub stored_bytes: u64,
+    /// How long the log is kept.
+    pub log_age: String,
+    /// How many bytes of the log are kept.
+    pub log_bytes: u64,
+}
+
+/// `GET /v1/store/settings`.
+pub async fn show(State(app): State<Arc<App>>, params: Params) -> Result<Json<SettingsShown>, Problem> {
+    params.finish()?;
+    let (store, tenant) = read(&app)?;
+    Ok(Json(shown(store, tenant)))
+}
+
+/// `PATCH /v1/store/settings`: what is not said stays.
+pub async fn set(
+    State(app): State<Arc<App>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SettingsShown>, Problem> {
+    params.finish()?;
+    let text = body::json(&app.bodies, &headers, body).await?;
+    let object = Object::read(&text, body::parse(&text)?)?;
+    let _one = app.settings.lock().await;
+    let now = read(&app)?;
+    let new = changed(object, now)?;
+    if new.0 != now.0 {
+        write(&app, Settings::Store(new.0)).await?;
+    }
+    if new.1 != now.1 {
+        write(&app, Settings::Tenant(TenantId::DEFAULT, new.1)).await?;
+    }
+    Ok(Json(shown(new.0, new.1)))
+}
+
+fn changed(
+    mut object: Object<'_>,
+    (store, tenant): (StoreSettings, TenantSettings),
+) -> Result<(StoreSettings, TenantSettings), Bad> {
+    let keep = tenant.keep;
+    let mut age = |name, now: Millis| object.take(name).map_or(Ok(now), |value| value.duration());
+    let (completed, cancelled) = (age("keep_completed", keep.completed)?, age("keep_cancelled", keep.cancelled)?);
+    let discarded = age("keep_discarded", keep.discarded)?;
+    let log_age = age("log_age", store.log_age)?;
+    let mut number = |name, now: u64| object.take(name).map_or(Ok(now), |value| value.u64());
+    let completed_max = number("completed_max", keep.completed_max)?;
+    let capacity = number("capacity", tenant.capacity)?;
+    let mut size = |name, now: u64| object.take(name).map_or(Ok(now), |value| value.size());
+    let (stored_bytes, log_bytes) = (size("stored_bytes", tenant.stored_bytes)?, size("log_bytes", store.log_bytes)?);
+    object.finish()?;
+    let keep = Keep { completed, cancelled, discarded, completed_max };
+    Ok((StoreSettings { log_age, log_bytes }, TenantSettings { capacity, stored_bytes, keep }))
+}
+
+async fn write(app: &App, settings: Settings) -> Result<(), Problem> {
+    match app.call(Command::Set(Box::new(settings))).await? {
+        Reply::Set(_) => Ok(()),
+        Reply::Rejected(rejection) => Err(rejection.into()),
+        other => unreachable!("the answer to a setting is not {other:?}"),
+    }
+}
+
+fn read(app: &App) -> Result<(StoreSettings, TenantSettings), StoreError> {
+    let view = app.store.snapshot()?;
+    let store = match view.read(&Query::Settings(Scope::Store))? {
+        Answer::Settings(Settings::Store(settings)) => settings,
+        _ => StoreSettings::default(),
+    };
+    let tenant = match view.read(&Query::Settings(Scope::Tenant(TenantId::DEFAULT)))? {
+        Answer::Settings(Settings::Tenant(_, settings)) => settings,
+        _ => TenantSettings::default(),
+    };
+    Ok((store, tenant))
+}
+
+fn shown(store: StoreSettings, tenant: TenantSettings) -> SettingsShown {
+    let Keep { completed, cancelled, discarded, completed_max } = tenant.keep;
+    SettingsShown {
+        keep_completed: long_duration(completed),
+        keep_cancelled: long_duration(cancelled),
+        keep_discarded: long_duration(discarded),
+        completed_max,
+        capacity: tenant.capacity,
+        stored_bytes: tenant.stored_bytes,
+        log_age: long_duration(store.log_age),
+        log_bytes: store.log_bytes,
+    }
+}

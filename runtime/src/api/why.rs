@@ -1,0 +1,209 @@
+//! Why a job does not run, runs, or has ended, as far as the store and the node know: `GET /v1/jobs/{id}/why`; and what
+//! it waits for, and what that waits for: `GET /v1/jobs/{id}/graph`.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use runner_store::command::{Answer, Query};
+use runner_store::engine::Snapshot;
+use runner_store::error::StoreError;
+use runner_store::job::{EdgePolicy, Job, JobRef, StateName};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::error::Problem;
+use super::jobs;
+use super::params::{OfJob, Params};
+use super::time::rfc3339;
+use super::types::reason;
+
+/// Jobs of one graph.
+const NODES_MAX: usize = 200;
+
+/// The answer to why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Which job.
+    pub id: String,
+    /// Its state.
+    pub state: StateName,
+    /// Every reason, the most telling first.
+    pub why: Vec<Because>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Because {
+    /// Stable; for programs.
+    pub code: String,
+    /// One sentence, and how to change it; for people.
+    pub detail: String,
+    /// The job that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+}
+
+/// The answer to a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// The job that was asked for, and those that it waits for, nearest first.
+    pub jobs: Vec<GraphJob>,
+    /// Whether there are more than are shown.
+    pub more: bool,
+}
+
+/// One job of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as `JobShown` has them")]
+pub struct GraphJob {
+    pub id: String,
+    pub kind: String,
+    /// None: it is gone.
+    pub state: Option<StateName>,
+    pub depends_on: Vec<GraphEdge>,
+}
+
+/// One edge of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphEdge {
+    /// The job waited for.
+    pub job: String,
+    /// What follows if it does not end well: `cancel` or `run`.
+    pub on_failure: String,
+    /// How it ended, once the edge is settled.
+    pub settled: Option<String>,
+}
+
+/// See the module.
+pub async fn why(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Json<Why>, Problem> {
+    params.finish()?;
+    let view = app.store.snapshot()?;
+    let job = jobs::job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    let why = reasons(&app, view.as_ref(), &job)?;
+    Ok(Json(Why { id: job.id.to_string(), state: job.state.name(), why }))
+}
+
+/// See the module.
+pub async fn graph(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Json<Graph>, Problem> {
+    params.finish()?;
+    let view = app.store.snapshot()?;
+    jobs::job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    let (mut next, mut seen, mut shown) = (VecDeque::from([at]), HashSet::from([at]), Vec::new());
+    while let Some(at) = next.pop_front() {
+        if shown.len() == NODES_MAX {
+            return Ok(Json(Graph { jobs: shown, more: true }));
+        }
+        let job = jobs::job(view.as_ref(), at)?;
+        for edge in job.iter().flat_map(|job| &job.dependencies) {
+            let on = JobRef { job: edge.job, ..at };
+            if seen.insert(on) {
+                next.push_back(on);
+            }
+        }
+        shown.push(graph_job(&app, at, job.as_ref()));
+    }
+    Ok(Json(Graph { jobs: shown, more: false }))
+}
+
+fn graph_job(app: &App, at: JobRef, job: Option<&Job>) -> GraphJob {
+    let edge = |edge: &runner_store::job::Dependency| GraphEdge {
+        job: edge.job.to_string(),
+        on_failure: match edge.on_failure {
+            EdgePolicy::Cancel => "cancel".to_owned(),
+            EdgePolicy::Run => "run".to_owned(),
+        },
+        settled: edge.settled.map(|verdict| verdict.as_str().to_owned()),
+    };
+    GraphJob {
+        id: at.job.to_string(),
+        kind: job.map(|job| app.store.kind_name(job.kind).to_string()).unwrap_or_default(),
+        state: job.map(|job| job.state.name()),
+        depends_on: job.map(|job| job.dependencies.iter().map(edge).collect()).unwrap_or_default(),
+    }
+}
+
+fn reasons(app: &App, view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, StoreError> {
+    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
+    let mut why = Vec::new();
+    match job.state.name() {
+        StateName::Held => {
+            why.push(because("held", "on hold; `release` ends that".to_owned()));
+            why.extend(waits(view, job)?);
+        }
+        StateName::Blocked => why.extend(waits(view, job)?),
+        StateName::Scheduled => {
+            let snoozed = reason(job).map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let detail = format!("scheduled for {}{snoozed}; `start` runs it now", rfc3339(job.run_at));
+            why.push(because("scheduled", detail));
+        }
+        StateName::Retryable => {
+            let error = job.last.as_ref().and_then(|last| last.error.as_deref());
+            let error = error.map(|error| format!(" with: {error}")).unwrap_or_default();
+            let detail = format!(
+                "attempt {} failed{error}; it is tried again at {}; `start` runs it now",
+                job.attempts,
+                rfc3339(job.run_at)
+            );
+            why.push(because("retryable", detail));
+        }
+        StateName::Available => why.extend(available(app, job)),
+        StateName::Running => {
+            let since = job.lease().map(|lease| rfc3339(lease.claimed_at)).unwrap_or_default();
+            why.push(because("running", format!("run {} has it since {since}", job.run)));
+            if job.lease().is_some_and(|lease| lease.cancel.is_some()) {
+                why.push(because("cancel_requested", "it is being cancelled".to_owned()));
+            }
+        }
+        state => {
+            let ended = job.finalized_at().map(rfc3339).unwrap_or_default();
+            let because_of = reason(job).map(|reason| format!(": {reason}")).unwrap_or_default();
+            why.push(because("ended", format!("{state} at {ended}{because_of}")));
+        }
+    }
+    let waits = matches!(job.state.name(), StateName::Available | StateName::Scheduled | StateName::Retryable);
+    if waits && matches!(view.read(&Query::Stored)?, Answer::Stored(stored) if stored.paused) {
+        let detail = "nothing runs since the store was restored; `runner queue resume --all` ends that".to_owned();
+        why.insert(0, because("paused", detail));
+    }
+    Ok(why)
+}
+
+fn available(app: &App, job: &Job) -> Vec<Because> {
+    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
+    let kind = app.store.kind_name(job.kind);
+    let mut why = Vec::new();
+    if app.starter.is_none() {
+        why.push(because("no_node", "no node runs jobs on this store; start one with `runner serve`".to_owned()));
+    } else if let Some(word) = (app.ready)() {
+        why.push(because("not_ready", format!("the node does not take work: it is {word}")));
+    }
+    if app.plugins.lacks(&kind) {
+        let detail = format!("no plugin provides kind {kind}; put one into the plugins' folder");
+        why.push(because("no_plugin", detail));
+    }
+    if job.is_suspect() {
+        let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);
+        why.push(because("suspect", detail));
+    }
+    if why.is_empty() {
+        why.push(because("next", "it may run: it waits for its turn and a free slot".to_owned()));
+    }
+    why
+}
+
+/// A reason for each job that it waits for.
+fn waits(view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, StoreError> {
+    let mut why = Vec::new();
+    for edge in job.dependencies.iter().filter(|edge| edge.settled.is_none()) {
+        let on = jobs::job(view, JobRef { tenant: job.tenant, job: edge.job })?;
+        let (code, detail) = match on.as_ref().map(|on| on.state.name()) {
+            Some(state) if !state.is_final() => ("dependency", format!("waits for job {}, which is {state}", edge.job)),
+            Some(state) => ("settling", format!("job {} is {state}; this job is about to be told", edge.job)),
+            None => ("settling", format!("job {} is gone; this job is about to be told", edge.job)),
+        };
+        why.push(Because { code: code.to_owned(), detail, job: Some(edge.job.to_string()) });
+    }
+    Ok(why)
+}

@@ -1,0 +1,65 @@
+//! Starting exactly one job, now: an operator's wish, which reaches the scheduler beside what it decides itself.
+
+use std::sync::Arc;
+
+use runner_store::error::CallError;
+use runner_store::job::{Job, JobRef, Rejection};
+use tokio::sync::{mpsc, oneshot};
+
+/// Wishes that wait for the scheduler; whoever comes when there are more is refused.
+const WISHES_MAX: usize = 64;
+
+/// Asks a node's scheduler to start a job. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Starter(mpsc::Sender<StartOne>);
+
+/// One wish.
+#[derive(Debug)]
+pub(crate) struct StartOne {
+    pub(crate) job: JobRef,
+    pub(crate) answer: oneshot::Sender<Result<Arc<Job>, NotStarted>>,
+}
+
+/// Why a job was not started. Nothing happened, unless the store says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotStarted {
+    /// The rules say no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The store did not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The process died under this job before, and such jobs start one at a time.
+    #[error(
+        "the process died under this job before, and another such job is about to run: start it when that has ended"
+    )]
+    Suspect,
+    /// As many started jobs wait for a slot as may.
+    #[error("as many jobs as may have been started by hand and wait for a slot; try again when one has ended")]
+    Busy,
+    /// The node starts nothing more.
+    #[error("the node drains and starts nothing more; ask again when it is back")]
+    Draining,
+}
+
+/// The two ends of the way to a scheduler.
+pub(crate) fn channel() -> (Starter, mpsc::Receiver<StartOne>) {
+    let (sender, wishes) = mpsc::channel(WISHES_MAX);
+    (Starter(sender), wishes)
+}
+
+impl Starter {
+    /// Starts a job on this node: claimed when this returns, and first in line for a slot.
+    ///
+    /// # Errors
+    /// Why it was not started.
+    pub async fn start(&self, job: JobRef) -> Result<Arc<Job>, NotStarted> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(StartOne { job, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotStarted::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotStarted::Draining,
+        })?;
+        // A scheduler that is gone has stopped, and with it whatever it had not begun.
+        answered.await.unwrap_or(Err(NotStarted::Draining))
+    }
+}

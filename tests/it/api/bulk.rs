@@ -1,0 +1,76 @@
+//! Verbs on every job that a filter matches.
+
+use serde_json::{Value, json};
+
+use super::Api;
+
+impl Api {
+    /// Sends a bulk verb and waits for its end.
+    async fn bulk(&self, verb: &str, body: &Value) -> Value {
+        let answer = self.post(&format!("/v1/jobs/{verb}"), body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let mut shown = answer.json();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while shown["state"] == "running" {
+            assert!(std::time::Instant::now() < deadline, "{shown}");
+            tokio::task::yield_now().await;
+            shown = self.get(&format!("/v1/operations/{}", shown["operation"].as_str().unwrap())).await.json();
+        }
+        shown
+    }
+}
+
+#[tokio::test]
+async fn a_verb_goes_through_all_that_match() {
+    let api = Api::new();
+    let list: Vec<Value> = (0..2_500)
+        .map(|n| json!({"kind": "a", "queue": if n % 2 == 0 { "even" } else { "odd" }, "hold": n < 100, "tags": {"n": (n % 5).to_string()}}))
+        .collect();
+    api.post("/v1/jobs", &json!(list)).await;
+    let dry = api.post("/v1/jobs/cancel", &json!({"queue": "even", "dry_run": true})).await;
+    assert_eq!((dry.status.as_u16(), dry.json()), (200, json!({"matched": 1_250})));
+    let done = api.bulk("cancel", &json!({"queue": "even", "reason": "enough"})).await;
+    let figures = ["verb", "state", "matched", "looked_at", "changed", "error"].map(|name| &done[name]);
+    assert_eq!(json!(figures), json!(["cancel", "done", 1_250, 1_250, 1_250, null]));
+    assert_eq!(api.get("/v1/jobs/1").await.json()["reason"], "cancelled on request: enough");
+    let released = api.bulk("release", &json!({"state": "held"})).await;
+    assert_eq!((&released["matched"], &released["changed"]), (&json!(50), &json!(50)));
+    let tagged = api.bulk("delete", &json!({"tag": "n=3", "kind": "a"})).await;
+    assert_eq!((&tagged["matched"], &tagged["changed"]), (&json!(500), &json!(500)));
+    assert_eq!(api.get("/v1/jobs?tag=n%3D3").await.json()["jobs"], json!([]));
+    let retried = api.bulk("retry", &json!({"all": true})).await;
+    assert_eq!(
+        (&retried["looked_at"], &retried["changed"]),
+        (&json!(2_000), &json!(1_000)),
+        "the others were available"
+    );
+    let none = api.bulk("cancel", &json!({"queue": "never.seen"})).await;
+    assert_eq!((&none["state"], &none["matched"]), (&json!("done"), &json!(0)));
+}
+
+#[tokio::test]
+async fn what_is_wrong_about_a_bulk_verb_is_named() {
+    let api = Api::new();
+    let check = async |body: Value, field: &str, words: &str| {
+        api.post("/v1/jobs/cancel", &body).await.check_refused(422, "invalid", Some(field), words);
+    };
+    check(json!({}), "all", "must be true where there is no filter").await;
+    check(json!({"all": true, "queue": "q"}), "all", "exclude each other").await;
+    check(json!({"state": "done"}), "state", "is no state").await;
+    check(json!({"tag": "k"}), "tag", "must be KEY=VALUE").await;
+    check(json!({"quue": "q"}), "quue", "did you mean `queue`?").await;
+    check(json!({"queue": "q", "reason": "x".repeat(2_000)}), "reason", "at most 1024 bytes").await;
+    check(json!({"queue": "q", "force": true}), "force", "is no known field").await;
+    api.get("/v1/operations/7").await.check_refused(404, "not_found", None, "no operation with this number");
+    api.get("/v1/operations/x").await.check_refused(404, "not_found", None, "no operation with this number");
+}
+
+#[tokio::test]
+async fn operations_are_remembered_up_to_a_bound() {
+    let api = Api::new();
+    for _ in 0..101 {
+        api.bulk("cancel", &json!({"queue": "q"})).await;
+    }
+    api.get("/v1/operations/1").await.check_refused(404, "not_found", None, "the last 100");
+    assert_eq!(api.get("/v1/operations/101").await.json()["state"], "done");
+}

@@ -1,0 +1,127 @@
+//! The stream of events: what it tells, where it goes on, and when it says no.
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+
+use super::Api;
+
+/// A reader of the stream.
+struct Reader {
+    body: Body,
+    text: String,
+}
+
+impl Api {
+    async fn read(&self, path: &str, last: Option<&str>) -> Reader {
+        let mut request = Request::get(path);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Reader { body: response.into_body(), text: String::new() }
+    }
+}
+
+impl Reader {
+    /// The next event; none: the stream has ended.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
+                let id = event.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
+                self.text = rest.to_owned();
+                let Some(data) = data else { continue };
+                let data: Value = serde_json::from_str(&data).unwrap();
+                assert_eq!(id, data["seq"].as_u64().map(|seq| seq.to_string()));
+                return Some(data);
+            }
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(30), self.body.frame()).await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
+    }
+
+    async fn seqs(mut self) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while let Some(event) = self.next().await {
+            seqs.push(event["seq"].as_u64().unwrap());
+        }
+        seqs
+    }
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_and_a_reader_goes_on_where_it_broke_off() {
+    let api = Api::new();
+    api.enqueue(&json!({"kind": "a", "queue": "q"})).await;
+    let mut reader = api.read("/v1/events", None).await;
+    let mut first = reader.next().await.unwrap();
+    assert_eq!(first["at"].take().as_str().unwrap().len(), 24);
+    let expected = json!({
+        "seq": 1, "at": null, "event": "enqueued", "job": "1", "state": "available", "run": 0, "kind": "a", "queue": "q",
+    });
+    assert_eq!(first, expected);
+    let nothing = json!({});
+    let (told, _) = tokio::join!(reader.next(), api.post("/v1/jobs/1/cancel", &nothing));
+    assert_eq!(told.unwrap()["event"], "cancelled");
+    drop(reader);
+    api.enqueue(&json!({"kind": "b"})).await;
+    // A browser repeats its URL, and says what it has seen.
+    let mut again = api.read("/v1/events?since=0", Some("2")).await;
+    assert_eq!(again.next().await.unwrap()["job"], "2");
+    let mut now = api.read("/v1/events?since=now", None).await;
+    let job = json!({"kind": "c"});
+    let (told, _) = tokio::join!(now.next(), api.post("/v1/jobs", &job));
+    assert_eq!(told.unwrap()["seq"], 4);
+    let seqs = async |query: &str| api.read(&format!("/v1/events?follow=false{query}"), None).await.seqs().await;
+    assert_eq!(seqs("").await, [1, 2, 3, 4]);
+    assert_eq!(seqs("&since=2").await, [3, 4]);
+    assert_eq!(seqs("&since=4").await, Vec::<u64>::new());
+    assert_eq!(seqs("&job=1").await, [1, 2]);
+    assert_eq!(seqs("&kind=b").await, [3]);
+    assert_eq!(seqs("&queue=q&state=cancelled").await, [2]);
+}
+
+#[tokio::test]
+async fn a_long_log_is_told_whole_and_a_reader_that_takes_nothing_holds_little() {
+    let api = Api::new();
+    let list: Vec<Value> = (0..5_000).map(|_| json!({"kind": "a"})).collect();
+    let idle = api.read("/v1/events", None).await;
+    for _ in 0..2 {
+        api.post("/v1/jobs", &json!(list)).await;
+    }
+    let all = api.read("/v1/events?follow=false", None).await.seqs().await;
+    assert!(all.len() == 10_000 && all.is_sorted());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_any_more_is_said_so() {
+    let api = Api::new();
+    for _ in 0..10 {
+        api.enqueue(&json!({"kind": "a"})).await;
+    }
+    let check = async |query: &str, field: &str, words: &str| {
+        api.get(&format!("/v1/events?{query}")).await.check_refused(422, "invalid", Some(field), words);
+    };
+    check("since=x", "since", "or `now`").await;
+    check("since=11", "since", "beyond the newest event, which is 10").await;
+    check("job=x", "job", "the id of a job").await;
+    check("state=done", "state", "is no state").await;
+    check("follow=1", "follow", "true or false").await;
+    check("sinc=1", "sinc", "did you mean `since`?").await;
+    // The log is trimmed to nothing by the next sweep.
+    api.patch("/v1/store/settings", &json!({"log_bytes": 0})).await;
+    api.sweep().await;
+    api.enqueue(&json!({"kind": "a"})).await;
+    let gone = api.get("/v1/events?since=3").await;
+    gone.check_refused(410, "log_trimmed", None, "does not reach back to event 4");
+    assert_eq!(gone.json()["oldest"], 11);
+    assert_eq!(api.read("/v1/events?follow=false", None).await.seqs().await, [11]);
+}
