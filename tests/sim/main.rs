@@ -2,11 +2,12 @@
 //!
 //! `transition` holds the pure rules against a table written from the design. `conformance` runs each semantic as a case
 //! on both engines at once, on virtual time ([`world`]). [`model`] does the same with the random commands of [`workload`],
-//! and an [`auditor`] follows it from outside. `recovery` kills real processes and damages real files. `writer` is what
+//! and an [`auditor`] follows it from outside. `acceptance` is behaviour that other queues have. `recovery` kills real processes and damages real files. `writer` is what
 //! callers see of the one thread that writes.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test, and says where")]
 
+mod acceptance;
 mod auditor;
 mod conformance;
 mod model;
