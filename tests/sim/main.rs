@@ -2,7 +2,8 @@
 //!
 //! `transition` holds the pure rules against a table written from the design. `conformance` runs each semantic as a case
 //! on both engines at once, on virtual time ([`world`]). [`model`] does the same with the random commands of [`workload`],
-//! and an [`auditor`] follows it from outside. `acceptance` is behaviour that other queues have. `recovery` kills real processes and damages real files. `writer` is what
+//! and an [`auditor`] follows it from outside. `acceptance` is behaviour that other queues have. `regressions` is what
+//! went wrong in others. `recovery` kills real processes and damages real files. `writer` is what
 //! callers see of the one thread that writes.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test, and says where")]
@@ -12,6 +13,7 @@ mod auditor;
 mod conformance;
 mod model;
 mod recovery;
+mod regressions;
 mod transition;
 mod workload;
 mod world;

@@ -38,9 +38,7 @@ fn s_03_what_breaks_a_rule_is_refused() {
 #[test]
 fn s_04_jobs_run_by_priority_then_time_then_id() {
     line(|n| {
-        let job = |priority, ms| {
-            work_with(|s| (s.priority, s.run_at) = (Priority(priority), Some(Time(START.0 + ms))))
-        };
+        let job = |priority, ms| work_with(|s| (s.priority, s.run_at) = (Priority(priority), Some(Time(START.0 + ms))));
         n.enqueue_all(vec![job(1, 5), job(0, 9), job(0, 5), job(0, 5), job(-1, 9)]);
         n.advance(10);
         assert_eq!(n.work_off(|_| completed()), [5, 3, 4, 2, 1]);

@@ -18,9 +18,9 @@ mod transactional;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Answer, Command, Lane, Part, Query, Reply, RunRecord, RunRef};
+use runner_store::engine::Engine;
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
-use runner_store::engine::Engine;
 use runner_store::handle::Writer;
 use runner_store::job::{BootId, Job, JobId, JobSpec, Millis, Outcome, Seq, StateName};
 use tempfile::TempDir;
@@ -155,7 +155,9 @@ impl Node {
     }
 
     fn events(&self, id: JobId) -> Vec<&'static str> {
-        let Answer::Events(page) = self.ask(&Query::Events { since: Seq(1), limit: 1_000 }) else { panic!("no events") };
+        let Answer::Events(page) = self.ask(&Query::Events { since: Seq(1), limit: 1_000 }) else {
+            panic!("no events")
+        };
         page.entries.iter().filter(|entry| entry.job.job == id).map(|entry| entry.event.as_str()).collect()
     }
 
@@ -171,5 +173,26 @@ impl Node {
             std::mem::replace(&mut self.writer, writer).join();
         }
         self.call(end_boots(boot, started))
+    }
+}
+
+/// None of the lines that the store decides is forgotten: each has a test that bears its name.
+#[test]
+fn every_line_has_its_test() {
+    const LINES: &str = "
+        l_05 l_06 l_10 l_13 l_19 l_20 l_21 l_24 c_01 c_02 c_03 c_05 c_08 c_09 c_11 c_12
+        g_02 g_03 g_05 g_07 g_10 g_13 g_15 g_17 g_28 g_29 r_03 r_23 r_25
+        s_02 s_03 s_04 s_05 s_06 s_07 s_08 s_09 s_10 s_11 s_12 s_13 s_14 s_15 s_17
+    ";
+    let tests = [
+        include_str!("batches.rs"),
+        include_str!("deferred.rs"),
+        include_str!("graphs.rs"),
+        include_str!("periodic.rs"),
+        include_str!("transactional.rs"),
+    ]
+    .concat();
+    for line in LINES.split_whitespace() {
+        assert!(tests.contains(&format!("\nfn {line}_")), "{line} has no test");
     }
 }

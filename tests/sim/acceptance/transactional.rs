@@ -1,7 +1,9 @@
 //! Lines of a queue in a database.
 
 use runner_store::command::Reply;
-use runner_store::job::{Backoff, BootId, JobSpec, Millis, Outcome, Priority, Reason, Rejection, RetryPolicy, StateName};
+use runner_store::job::{
+    Backoff, BootId, JobSpec, Millis, Outcome, Priority, Reason, Rejection, RetryPolicy, StateName,
+};
 
 use super::*;
 

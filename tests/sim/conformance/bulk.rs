@@ -62,6 +62,20 @@ fn a_step_looks_at_a_thousand_jobs_at_most() {
     });
 }
 
+/// The story: a job counted as waited for although whoever waited for it had gone in the same step, and of a chain of a
+/// thousand jobs each pass over all of them took one.
+#[test]
+fn a_chain_goes_in_one_step() {
+    case(|w| {
+        let mut last = w.enqueue(work());
+        for _ in 0..50 {
+            last = w.enqueue(work_after(&[last]));
+        }
+        let reply = w.call(bulk(all(), BulkVerb::Delete { force: false, cascade: false }));
+        assert_eq!(reply, Reply::Bulk { matched: 51, changed: 51, next: None });
+    });
+}
+
 #[test]
 fn what_cannot_be_done_to_a_job_passes_it_over() {
     case(|w| {
