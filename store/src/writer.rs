@@ -236,6 +236,9 @@ fn write(
     let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
     let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
     chores.learn(&decision);
+    if !decision.changes.is_empty() {
+        shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);

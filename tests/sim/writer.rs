@@ -347,3 +347,27 @@ fn the_writer_sweeps_to_the_end_by_itself() {
     drop(handle);
     writer.join();
 }
+
+/// The wall clock leaps ten years ahead: nothing is removed for it, until an operator says that it is right.
+#[test]
+fn a_clock_that_stepped_removes_nothing_until_somebody_says_that_it_is_right() {
+    let clock = runner_store::clock::Clock::manual(START);
+    let engine = runner_store::engine::memory::Memory::new(clock.clone());
+    let (store, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
+    let call = |command| store.call_blocking(command).unwrap();
+    call(enqueue(vec![work()]));
+    call(cancel(JobId(1)));
+    let sweep = || call(Command::Sweep(runner_store::command::Sweep { after: None, budget: 9 }));
+    let removed = |reply| match reply {
+        Reply::Swept { removed, .. } => removed,
+        other => panic!("{other:?}"),
+    };
+    clock.set(Time(START.0 + 10 * 365 * 24 * 3_600_000));
+    assert_eq!(removed(sweep()), 0);
+    assert_eq!(store.clock_step(), Some(10 * 365 * 24 * 3_600_000));
+    store.accept_clock();
+    assert_eq!(removed(sweep()), 1);
+    assert_eq!(store.clock_step(), None);
+    drop(store);
+    writer.join();
+}

@@ -145,6 +145,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
