@@ -33,13 +33,18 @@ pub(super) fn needs(call: &Claim, needs: &mut Needs) {
 #[derive(Default)]
 struct Heads {
     queues: HashMap<(TenantId, QueueId), BinaryHeap<Reverse<Head>>>,
-    first: BinaryHeap<Reverse<((Priority, Time, JobId), usize, (TenantId, QueueId))>>,
+    first: BinaryHeap<Reverse<Top>>,
 }
+
+/// The order among the heads of queues.
+type Across = (Priority, Time, JobId);
+/// The first head of a queue, with its grant.
+type Top = (Across, usize, (TenantId, QueueId));
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     order: Order,
-    across: (Priority, Time, JobId),
+    across: Across,
     grant: usize,
 }
 
