@@ -173,7 +173,7 @@ fn nothing_runs_on_a_restored_store_until_somebody_has_looked() {
     let _server = place.serve(&[]);
     place.check(&["job", "why", "1"], 0, &["paused: nothing runs since the store was restored"]);
     place.check(&["job", "wait", "1", "--timeout", "50ms"], 12, &["it is available"]);
-    place.check(&["events", "--since", "1"], 2, &["the store was restored", "the oldest that can be read is"]);
+    place.check(&["events", "--since", "0"], 3, &["the store was restored", "the oldest that can be read is"]);
     place.check(&["queue", "list"], 0, &["nothing runs since the store was restored"]);
     place.check(&["queue", "resume", "--all"], 0, &["all queues run"]);
     place.check(&["job", "wait", "1"], 0, &["completed"]);
