@@ -26,9 +26,10 @@ const FREE_PAGES_HOLD: Millis = Millis::secs(30);
 const SPACE_HOLDS: Millis = Millis(500);
 
 /// What the disk's room allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Room {
     /// Everything.
+    #[default]
     Plenty,
     /// No enqueue from outside; runs go on.
     Low,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::command::{Answer, Command, Enqueue, Merged, Name, NameClass, NeedsMerge, Query, Reply};
+use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
 use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) board: Board,
     names: RwLock<Names>,
     pub(crate) clock: ClockState,
+    room: Mutex<Room>,
     failure: Mutex<Option<String>>,
     failed: Notify,
 }
@@ -187,6 +189,21 @@ impl Handle {
         self.shared.number(tenant, NameClass::Kind, name).map(KindId)
     }
 
+    /// Says what the disk has room for, from now on: whoever watches it ([`Disk`](crate::disk::Disk)) tells the writer.
+    pub fn say_room(&self, room: Room) {
+        let before = std::mem::replace(&mut *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner), room);
+        if before != room {
+            tracing::warn!(?room, "the room on the store's disk has changed");
+        }
+        self.shared.board.disk_full(room == Room::Critical);
+    }
+
+    /// What the disk has room for, as was said last; everything, if nobody said.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.shared.room()
+    }
+
     /// By how many milliseconds the wall clock has stepped, while expiry, retention and forgetting wait because of it.
     #[must_use]
     pub fn clock_step(&self) -> Option<i64> {
@@ -245,6 +262,10 @@ impl Handle {
 }
 
 impl Shared {
+    pub(crate) fn room(&self) -> Room {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Learns the names, and posts the counts and the due time as the first notices: whoever adds up all notices from
     /// the first one on knows the counts exactly.
     fn begin(&self, view: &dyn Snapshot) -> Result<(), StoreError> {

@@ -20,8 +20,11 @@ pub struct Notices {
     pub cancelled: Vec<RunRef>,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
-    /// Whether claims wait for an operator.
+    /// Whether nothing is claimed: the store was restored and waits for an operator, or its disk is all but full.
     pub paused: bool,
+    /// The two reasons apart.
+    restored: bool,
+    disk_full: bool,
 }
 
 /// Where the writer leaves its notices, and where callers wait for jobs to end.
@@ -38,9 +41,10 @@ impl Board {
     #[must_use]
     pub fn take(&self) -> Notices {
         let mut notices = lock(&self.notices);
-        let Notices { next_due, paused, .. } = *notices;
-        // These are states, not differences: they stay until a commit changes them.
-        std::mem::replace(&mut *notices, Notices { next_due, paused, ..Notices::default() })
+        let Notices { next_due, paused, restored, disk_full, .. } = *notices;
+        // These are states, not differences: they stay until something changes them.
+        let states = Notices { next_due, paused, restored, disk_full, ..Notices::default() };
+        std::mem::replace(&mut *notices, states)
     }
 
     /// Ends when something has happened since the last [`Board::take`].
@@ -84,15 +88,27 @@ impl Board {
         }
     }
 
+    /// Says whether the disk is all but full, so that nothing is to be claimed.
+    pub(crate) fn disk_full(&self, full: bool) {
+        let mut notices = lock(&self.notices);
+        let changed = std::mem::replace(&mut notices.disk_full, full) != full;
+        notices.paused = notices.restored || full;
+        drop(notices);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
     pub(crate) fn post(&self, persisted: &Persisted, cancelled: Vec<RunRef>) {
         let Persisted { last_seq, counts, next_due, paused } = persisted;
         self.log.send_if_modified(|seq| std::mem::replace(seq, *last_seq) != *last_seq);
         let mut notices = lock(&self.notices);
         add(&mut notices.counts, counts);
-        let states = (notices.next_due, notices.paused) != (*next_due, *paused);
+        let states = (notices.next_due, notices.restored) != (*next_due, *paused);
         let changed = !counts.is_empty() || !cancelled.is_empty() || states;
         notices.cancelled.extend(cancelled);
-        (notices.next_due, notices.paused) = (*next_due, *paused);
+        (notices.next_due, notices.restored) = (*next_due, *paused);
+        notices.paused = notices.restored || notices.disk_full;
         drop(notices);
         // A claim that found nothing is no news: whoever claims at every notice would never rest.
         if changed {

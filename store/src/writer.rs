@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::{Command, Reply, RunRef, Sweep};
 use crate::decide::{self, Conduct, Decision};
+use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
@@ -141,7 +142,8 @@ impl Chores {
         }
         let stepped = self.steps.stepped();
         shared.clock.say(stepped.map(|step| step.by));
-        Conduct { destroy: stepped.is_none(), ..Conduct::default() }
+        let room = shared.room();
+        Conduct { accept: room == Room::Plenty, claim: room != Room::Critical, destroy: stepped.is_none() }
     }
 }
 

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef};
+use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef, Sweep};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, Millis, RunNumber, StateName, Time};
+use runner_store::job::{JobId, JobSpec, Millis, RunNumber, StateName, Time};
 
 use crate::world::*;
 
@@ -265,6 +265,85 @@ fn many_callers_at_once_each_get_their_own_reply() {
     });
     all.sort_unstable();
     assert!(all.into_iter().eq(1..=400));
+    drop(handle);
+    writer.join();
+}
+
+#[test]
+fn a_disk_that_fills_up_takes_no_jobs_and_then_starts_none_while_runs_are_recorded() {
+    use runner_store::disk::Room;
+    let clock = runner_store::clock::Clock::manual(START);
+    let engine = runner_store::engine::memory::Memory::new(clock);
+    let (store, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
+    let call = |command| store.call_blocking(command).unwrap();
+    call(enqueue(vec![work(); 3]));
+    let kind = store.kind_id(TENANT, "work").unwrap();
+    let queue = store.queue_id(TENANT, "default").unwrap();
+    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let take = || claimed(&call(claim(BOOT, 1, &[lane])));
+    let first = take().remove(0);
+    store.say_room(Room::Low);
+    assert_eq!(call(enqueue(vec![work()])), Reply::Rejected(runner_store::job::Rejection::DiskReserve));
+    assert!(!store.board().take().paused, "what is there still runs");
+    let second = take().remove(0);
+    store.say_room(Room::Critical);
+    assert!(store.board().take().paused);
+    assert_eq!(take(), [], "half of the reserve is for what runs");
+    for job in [first, second] {
+        let run = RunRef { at: job.at(), run: job.run };
+        assert_eq!(job_of(&call(finish(run, completed()))).state.name(), StateName::Completed);
+    }
+    store.say_room(Room::Plenty);
+    assert!(!store.board().take().paused, "whoever claims is told");
+    assert_eq!(take().len(), 1);
+    assert_eq!(ids(&call(enqueue(vec![work()]))).len(), 1);
+    drop(store);
+    writer.join();
+}
+
+/// The story: whoever retried or deleted a job right behind its end was told to repeat it in a moment, although the moment
+/// was the writer's to wait.
+#[test]
+fn who_retries_or_deletes_what_is_being_settled_waits_for_it() {
+    let gate = Gate::default();
+    let engine = Gated { memory: Memory::new(Clock::manual(START)), gate: gate.clone() };
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
+    for on in [1, 2].map(JobId) {
+        let dependents = vec![JobSpec { args: Vec::new(), ..work_after(&[on]) }; 2_500];
+        handle.call_blocking(enqueue(dependents)).unwrap();
+    }
+    let [first, second] = [1, 2].map(JobId);
+    let commands = vec![cancel(first), retry(first), cancel(second), delete(second), cancel(JobId(3))];
+    let replies = gate.in_one_batch(&handle, commands);
+    assert_eq!(job_of(&replies[1]).state.name(), StateName::Available);
+    assert_eq!(replies[3], Reply::Deleted);
+    wait_until_settled(&handle);
+    let state = |id| match handle.snapshot().unwrap().read(&Query::Job(at(JobId(id)))).unwrap() {
+        Answer::Job(job) => job.map(|job| job.state.name()),
+        other => panic!("{other:?}"),
+    };
+    assert!((3..=5_002).all(|id| state(id) == Some(StateName::Cancelled)), "everyone was told before");
+    drop(handle);
+    writer.join();
+}
+
+/// While nothing else is asked, too: a sweep goes on by itself until it is through.
+#[test]
+fn the_writer_sweeps_to_the_end_by_itself() {
+    let clock = Clock::manual(START);
+    let (handle, writer) = Handle::start(Box::new(Memory::new(clock.clone()))).unwrap();
+    handle.call_blocking(enqueue(vec![work_with(|s| s.args = Vec::new()); 1_500])).unwrap();
+    for id in 1..=1_500 {
+        handle.call_blocking(cancel(JobId(id))).unwrap();
+    }
+    clock.advance(Millis(40 * 24 * 3_600_000));
+    handle.call_blocking(Command::Sweep(Sweep { after: None, budget: 100 })).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while handle.snapshot().unwrap().read(&Query::Counts).unwrap() != Answer::Counts(Vec::new()) {
+        assert!(std::time::Instant::now() < deadline, "the sweep has stopped");
+        std::thread::yield_now();
+    }
     drop(handle);
     writer.join();
 }

@@ -37,6 +37,7 @@ use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Command, Reply};
 use runner_store::dir::LiveStore;
+use runner_store::disk::Room;
 use tokio::sync::{Semaphore, watch};
 
 use self::bulk::Operations;
@@ -163,7 +164,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn ready(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
     let failed = app.store.failure().map(|_| "store_failed");
-    match failed.or_else(|| (app.ready)()) {
+    let full = || (app.store.room() == Room::Critical).then_some("disk_full");
+    match failed.or_else(full).or_else(|| (app.ready)()) {
         None => "ok\n".into_response(),
         Some(word) => (StatusCode::SERVICE_UNAVAILABLE, format!("{word}\n")).into_response(),
     }

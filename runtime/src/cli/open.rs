@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::dir::{Create, LiveStore, StoreDir};
-use runner_store::disk::{self, Ballast};
+use runner_store::disk::{self, Ballast, Disk};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
@@ -16,6 +17,10 @@ use super::exit::{Code, Failure};
 use super::output::note;
 use crate::wasm::folder::{self, Registry, Report};
 use crate::wasm::{Host, HostSettings};
+
+/// How often the disk is asked for its room: within this time at most a few hundred megabytes are written, less than half
+/// of the reserve.
+const ROOM_EVERY: Duration = Duration::from_millis(500);
 
 /// How much a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -88,6 +93,23 @@ pub(super) fn settle_ballast(data: &Path) {
         Ok(Ballast::Made | Ballast::Kept | Ballast::None) => {}
         Err(error) => tracing::warn!(%error, "the ballast file could not be looked after"),
     }
+}
+
+/// Tells the store what its disk has room for, for as long as the runtime lives. The disk is asked on a thread of its own:
+/// when it is nearly full, that reads the keys of the whole file.
+pub(super) fn watch_room(store: &Handle, live: Option<&LiveStore>) {
+    let Some(live) = live else { return };
+    let disk = Arc::new(Disk::of(live, Clock::System));
+    let store = store.clone();
+    tokio::spawn(async move {
+        loop {
+            let asked = Arc::clone(&disk);
+            if let Ok(room) = tokio::task::spawn_blocking(move || asked.room()).await {
+                store.say_room(room);
+            }
+            tokio::time::sleep(ROOM_EVERY).await;
+        }
+    });
 }
 
 /// Sees to it that the next start checks a store that failed. Answers what to say where that cannot be seen to.

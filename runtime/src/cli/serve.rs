@@ -72,6 +72,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let Open { handle, writer, dir, live } = store;
     let served = runtime.block_on(async {
         let mut signals = Signals::take()?;
+        open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
         let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace };
         let Loaded { host, registry, reports } = loaded;

@@ -112,10 +112,11 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         StoreKind::Data => open::store(&args.data, Create::NewFolder, args.commit)?,
     };
     let runtime = super::runtime()?;
-    let Open { handle, writer, dir, live: _ } = store;
+    let Open { handle, writer, dir, live } = store;
     let result = runtime.block_on(async {
         let mut signals = Signals::take()?;
         refuse_paused(&handle)?;
+        open::watch_room(&handle, live.as_ref());
         let jobs = enqueue(&handle, &list, &loaded, args).await?;
         if pending(&handle, &jobs)?.is_empty() {
             note("all jobs of this list have ended already; --again runs it anew");
