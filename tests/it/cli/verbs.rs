@@ -161,3 +161,20 @@ fn the_jobs_of_a_list_wait_for_earlier_ones() {
     let shown: Value = serde_json::from_str(&shown.out).unwrap();
     assert_eq!(shown["depends_on"], Value::from(vec![ids[3].clone(), ids[1_400].clone(), Value::from("1")]));
 }
+
+#[test]
+fn nothing_runs_on_a_restored_store_until_somebody_has_looked() {
+    let place = Place::with_store();
+    place.check(&["enqueue", "ok"], 0, &["1"]);
+    place.check(&["store", "backup", "backup"], 0, &[]);
+    place.check(&["store", "restore", "backup", "runner-data", "--replace"], 0, &["runner queue resume --all"]);
+    place.write("jobs.ndjson", b"{\"kind\": \"ok\"}\n");
+    place.check(&["run", "jobs.ndjson", "--plugins", "plugins"], 4, &["nothing was enqueued", "queue resume --all"]);
+    let _server = place.serve(&[]);
+    place.check(&["job", "why", "1"], 0, &["paused: nothing runs since the store was restored"]);
+    place.check(&["job", "wait", "1", "--timeout", "50ms"], 12, &["it is available"]);
+    place.check(&["events", "--since", "0"], 3, &["the store was restored", "the oldest that can be read is"]);
+    place.check(&["queue", "list"], 0, &["nothing runs since the store was restored"]);
+    place.check(&["queue", "resume", "--all"], 0, &["all queues run"]);
+    place.check(&["job", "wait", "1"], 0, &["completed"]);
+}
