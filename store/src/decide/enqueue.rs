@@ -77,10 +77,6 @@ struct Plan<'a> {
 }
 
 /// What becomes of one job of a list.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are new, and most of these borrowed: a box would be one more for each"
-)]
 enum Step<'a> {
     New(Wanted<'a>),
     Duplicate(JobId),
