@@ -286,6 +286,12 @@ impl Snapshot for View {
                 let record = tables.uniques.get(&KeyRef::of(*tenant, key));
                 Answer::Unique(record.map(|record| (record.job, record.until)))
             }
+            Query::Dependents(at, limit) => {
+                let first = WaitKey { tenant: at.tenant, on: at.job, wait: Wait::Waiting, id: JobId(0) };
+                let last = WaitKey { wait: Wait::EndedBy, id: JobId(u64::MAX), ..first };
+                let ids = tables.waits.range(first..=last).map(|key| key.id);
+                Answer::Dependents(ids.take((*limit).min(limits::PAGE_ROWS_MAX) as usize).collect())
+            }
             Query::Settings(scope) => {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
             }
