@@ -3,9 +3,9 @@
 //!
 //! | lines | where |
 //! |---|---|
-//! | L-05, L-06, L-10, L-13, L-19…21, L-24 | [`batches`] (buffered enqueues, L-07, and batch handlers, L-08, L-09, are the runtime's) |
+//! | L-05, L-06, L-10, L-13, L-19…21, L-24 | [`batches`] (L-07, buffered enqueues, is the runtime's `buffered`; batch handlers, L-08, L-09, need guests) |
 //! | C-01…03, C-05, C-08, C-09, C-11, C-12 | [`deferred`] |
-//! | G-02, G-03, G-05, G-07, G-10, G-13, G-15, G-17, G-28, G-29 | [`transactional`] (G-04 is the embedder's transaction; G-22, G-24, G-30 need guests) |
+//! | G-02, G-03, G-05, G-07, G-10, G-13, G-15, G-17, G-28, G-29 | [`transactional`] (G-04 stands in `embedded`; G-22, G-24, G-30 need guests) |
 //! | R-03, R-23, R-25 | [`periodic`] (R-07, R-11, R-12 are schedules; R-15…20 are middleware) |
 //! | S-02…04, S-05, S-06, S-07, S-08, S-09, S-10, S-11…13, S-14, S-15, S-17 | [`graphs`] |
 
