@@ -1,0 +1,1 @@
+//! Regressions of other systems by their names, each through the real process.
