@@ -25,7 +25,7 @@ use self::wire::Ask;
 
 const RESTARTS: u64 = 12;
 const SEED: u64 = 1;
-const CLERKS: u64 = 4;
+const CLERKS: u64 = 6;
 /// Answers between a start and its end: at least, and how many more.
 const ANSWERS: (u64, u64) = (20, 380);
 /// Starts after which the whole store is checked before the next one.

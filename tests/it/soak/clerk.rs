@@ -13,11 +13,13 @@ use super::ledger::{Asked, Entry, Ledger, Standing, TAG};
 use super::wire::{Answer, Ask, Cut, Wire};
 
 /// Jobs of one clerk that may be on their way: more would only make the end of the test longer.
-const UNDERWAY_MAX: usize = 60;
+const UNDERWAY_MAX: usize = 150;
 /// Jobs of a list.
 const LIST_MAX: u64 = 12;
 /// Unique keys that all clerks fight for.
 const KEYS: u64 = 6;
+/// How often a clerk goes away before it is answered, and asks again.
+const HANGS_UP_ONE_IN: u64 = 20;
 /// How far back a clerk looks for a job to change.
 const RECENT: u64 = 60;
 
@@ -66,17 +68,17 @@ impl Clerk {
             return self.wait();
         }
         match self.dice.below(100) {
-            0..28 => self.enqueue(1),
-            28..50 => {
+            0..34 => self.enqueue(1),
+            34..60 => {
                 let n = 2 + self.dice.below(LIST_MAX - 1);
                 self.enqueue(n);
             }
-            50..60 => self.cancel(),
-            60..68 => self.retry(),
-            68..76 => self.delete(),
-            76..82 => self.release(),
-            82..90 => self.wait(),
-            90..95 => self.look(),
+            60..67 => self.cancel(),
+            67..73 => self.retry(),
+            73..79 => self.delete(),
+            79..86 => self.release(),
+            86..91 => self.wait(),
+            91..96 => self.look(),
             _ => self.ask_again(),
         }
     }
@@ -99,7 +101,9 @@ impl Clerk {
         let key = keyed.then(|| format!("key {call}"));
         let ask = Ask { body: Some(&body), key: key.clone(), ..Ask::post("/v1/jobs") };
         let answer = if keyed {
-            self.asked("enqueue", &ask)
+            let hung_up = self.dice.below(HANGS_UP_ONE_IN) == 0 && self.wire.hang_up(&ask).is_ok();
+            let answer = self.asked("enqueue", &ask);
+            Answer { cuts: answer.cuts + u32::from(hung_up), ..answer }
         } else {
             match self.wire.once(&ask) {
                 Ok(answer) if answer.status == 201 => answer,
@@ -261,7 +265,8 @@ impl Clerk {
         if self.ledger.entries[at].standing == Standing::Deleted {
             return;
         }
-        let answer = self.asked("wait", &Ask::get(format!("/v1/jobs/{}/wait?timeout=1s", self.ledger.entries[at].id)));
+        let answer =
+            self.asked("wait", &Ask::get(format!("/v1/jobs/{}/wait?timeout=200ms", self.ledger.entries[at].id)));
         assert_eq!(answer.status, 200, "{answer:?}");
         self.ledger.entries[at].shown(&answer.body);
         if !is_final(answer.state()) {

@@ -93,8 +93,14 @@ impl Wire {
         answer.ok_or(Cut::Unknown)
     }
 
-    /// Sends it, and does not look at what comes back.
-    pub(super) fn send(&mut self, ask: &Ask<'_>) -> Result<(), Cut> {
+    /// Sends it, and goes away before the answer.
+    pub(super) fn hang_up(&mut self, ask: &Ask<'_>) -> Result<(), Cut> {
+        self.send(ask)?;
+        self.open = None;
+        Ok(())
+    }
+
+    fn send(&mut self, ask: &Ask<'_>) -> Result<(), Cut> {
         let stream = match self.open.take() {
             Some(stream) => stream,
             None => {
