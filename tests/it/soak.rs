@@ -27,7 +27,7 @@ const RESTARTS: u64 = 12;
 const SEED: u64 = 1;
 const CLERKS: u64 = 6;
 /// Answers between a start and its end: at least, and how many more.
-const ANSWERS: (u64, u64) = (20, 380);
+const ANSWERS: (u64, u64) = (20, 580);
 /// Starts after which the whole store is checked before the next one.
 const CHECK_EVERY: u64 = 6;
 /// How long a drain is watched before it is killed.
