@@ -101,6 +101,10 @@ fn nothing_is_lost_or_doubled_by_kills_at_any_moment() {
         let mut soak = Soak::default();
         let mut dice = Dice(seed);
         for round in 1..=restarts {
+            if shared.stop.load(Ordering::Relaxed) {
+                // A clerk has found something, and says so when it is joined.
+                break;
+            }
             let end = dice.end();
             soak.round(&place, &shared, &mut dice, end);
             if round % CHECK_EVERY == 0 {
@@ -143,7 +147,9 @@ impl Soak {
         } else {
             self.ready.push(process.ready());
             let answers = shared.answers.load(Ordering::Relaxed) + ANSWERS.0 + dice.below(ANSWERS.1);
-            process.until("the clients are answered", || shared.answers.load(Ordering::Relaxed) >= answers);
+            process.until("the clients are answered", || {
+                shared.answers.load(Ordering::Relaxed) >= answers || shared.stop.load(Ordering::Relaxed)
+            });
         }
         match end {
             End::Starting | End::Working => _ = process.kill(),

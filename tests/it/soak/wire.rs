@@ -11,7 +11,7 @@ use serde_json::Value;
 /// A call that is not answered for so long hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// How long a server may be away.
-const AWAY_MAX: Duration = Duration::from_secs(120);
+const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Wire {
