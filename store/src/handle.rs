@@ -1,7 +1,7 @@
 //! What callers of the store hold: send a command, read a snapshot, wait for what happens.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -11,8 +11,9 @@ use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
 use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
-use crate::job::{KindId, QueueId, Rejection, Seq, TenantId};
+use crate::job::{KindId, Millis, QueueId, Rejection, Seq, TenantId};
 use crate::notice::Board;
+use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
 
 /// How often merged args may be overtaken by another change of their holder.
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) board: Board,
     names: RwLock<Names>,
     pub(crate) clock: ClockState,
+    pub(crate) commits: AtomicU64,
+    readers: Arc<Readers>,
     room: Mutex<Room>,
     failure: Mutex<Option<String>>,
     failed: Notify,
@@ -53,6 +56,17 @@ impl ClockState {
     pub(crate) fn say(&self, stepped: Option<i64>) {
         *self.stepped.lock().unwrap_or_else(PoisonError::into_inner) = stepped;
     }
+}
+
+/// See [`Handle::activity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// Batches that were committed.
+    pub commits: u64,
+    /// Views that are open.
+    pub readers: usize,
+    /// For how long the oldest of them has been.
+    pub oldest_reader: Millis,
 }
 
 /// The names that have numbers. Names are only ever added.
@@ -156,7 +170,14 @@ impl Handle {
     /// # Errors
     /// The engine could not begin to read.
     pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.reader.snapshot()
+        Ok(self.shared.readers.count(self.reader.snapshot()?))
+    }
+
+    /// What the store has done since it was opened, and who reads it now.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let (readers, oldest_reader) = self.shared.readers.now();
+        Activity { commits: self.shared.commits.load(Ordering::Relaxed), readers, oldest_reader }
     }
 
     /// Notices of what happened, and waiting for jobs to end.

@@ -23,6 +23,7 @@ pub mod index;
 pub mod job;
 pub mod log;
 pub mod notice;
+mod readers;
 pub mod slots;
 pub mod steps;
 pub mod writer;

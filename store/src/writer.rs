@@ -34,6 +34,9 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 const ROUNDS_MAX: u32 = 3;
 /// Finished jobs that a sweep removes in a batch beside as many as the batch finished: a few milliseconds' work.
 pub const SWEEP_SHARE: u32 = 128;
+/// Steps of settling that are taken after the last caller has gone: 100,000 jobs. The others are told when the store is
+/// opened again.
+const SETTLED_ALONE_MAX: u32 = 100;
 /// Callers who wait for the settling of a job; more are told to repeat.
 const WAITING_MAX: usize = 256;
 
@@ -47,12 +50,18 @@ pub(crate) struct Envelope {
 pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Envelope>, shared: &Arc<Shared>) {
     let mut chores = Chores::default();
     let mut left_over = None;
+    let mut alone = 0;
     loop {
         let first = match left_over.take() {
             Some(first) => Some(first),
             None if chores.pending() => match commands.try_recv() {
                 Ok(first) => Some(first),
                 Err(mpsc::error::TryRecvError::Empty) => None,
+                // Whoever waits for an end is told of it before the store is closed, if that does not take long.
+                Err(mpsc::error::TryRecvError::Disconnected) if chores.settle && alone < SETTLED_ALONE_MAX => {
+                    alone += 1;
+                    None
+                }
                 Err(mpsc::error::TryRecvError::Disconnected) => return,
             },
             None => match commands.blocking_recv() {
@@ -236,6 +245,9 @@ fn write(
     let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
     let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
     chores.learn(&decision);
+    if !decision.changes.is_empty() {
+        shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);

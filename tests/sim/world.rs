@@ -382,7 +382,7 @@ impl World {
 
 /// The writer tells those who waited by itself; until it has, nothing else is compared.
 #[track_caller]
-fn wait_until_settled(handle: &Handle) {
+pub(crate) fn wait_until_settled(handle: &Handle) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !matches!(handle.snapshot().unwrap().read(&Query::Stored), Ok(Answer::Stored(stored)) if stored.settling == 0)
     {

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef};
+use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef, Sweep};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, Millis, RunNumber, StateName, Time};
+use runner_store::job::{JobId, JobSpec, Millis, RunNumber, StateName, Time};
 
 use crate::world::*;
 
@@ -297,6 +297,77 @@ fn a_disk_that_fills_up_takes_no_jobs_and_then_starts_none_while_runs_are_record
     assert!(!store.board().take().paused, "whoever claims is told");
     assert_eq!(take().len(), 1);
     assert_eq!(ids(&call(enqueue(vec![work()]))).len(), 1);
+    drop(store);
+    writer.join();
+}
+
+/// The story: whoever retried or deleted a job right behind its end was told to repeat it in a moment, although the moment
+/// was the writer's to wait.
+#[test]
+fn who_retries_or_deletes_what_is_being_settled_waits_for_it() {
+    let gate = Gate::default();
+    let engine = Gated { memory: Memory::new(Clock::manual(START)), gate: gate.clone() };
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
+    for on in [1, 2].map(JobId) {
+        let dependents = vec![JobSpec { args: Vec::new(), ..work_after(&[on]) }; 2_500];
+        handle.call_blocking(enqueue(dependents)).unwrap();
+    }
+    let [first, second] = [1, 2].map(JobId);
+    let commands = vec![cancel(first), retry(first), cancel(second), delete(second), cancel(JobId(3))];
+    let replies = gate.in_one_batch(&handle, commands);
+    assert_eq!(job_of(&replies[1]).state.name(), StateName::Available);
+    assert_eq!(replies[3], Reply::Deleted);
+    wait_until_settled(&handle);
+    let state = |id| match handle.snapshot().unwrap().read(&Query::Job(at(JobId(id)))).unwrap() {
+        Answer::Job(job) => job.map(|job| job.state.name()),
+        other => panic!("{other:?}"),
+    };
+    assert!((3..=5_002).all(|id| state(id) == Some(StateName::Cancelled)), "everyone was told before");
+    drop(handle);
+    writer.join();
+}
+
+/// While nothing else is asked, too: a sweep goes on by itself until it is through.
+#[test]
+fn the_writer_sweeps_to_the_end_by_itself() {
+    let clock = Clock::manual(START);
+    let (handle, writer) = Handle::start(Box::new(Memory::new(clock.clone()))).unwrap();
+    handle.call_blocking(enqueue(vec![work_with(|s| s.args = Vec::new()); 1_500])).unwrap();
+    for id in 1..=1_500 {
+        handle.call_blocking(cancel(JobId(id))).unwrap();
+    }
+    clock.advance(Millis(40 * 24 * 3_600_000));
+    handle.call_blocking(Command::Sweep(Sweep { after: None, budget: 100 })).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while handle.snapshot().unwrap().read(&Query::Counts).unwrap() != Answer::Counts(Vec::new()) {
+        assert!(std::time::Instant::now() < deadline, "the sweep has stopped");
+        std::thread::yield_now();
+    }
+    drop(handle);
+    writer.join();
+}
+
+/// The wall clock leaps ten years ahead: nothing is removed for it, until an operator says that it is right.
+#[test]
+fn a_clock_that_stepped_removes_nothing_until_somebody_says_that_it_is_right() {
+    let clock = runner_store::clock::Clock::manual(START);
+    let engine = runner_store::engine::memory::Memory::new(clock.clone());
+    let (store, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
+    let call = |command| store.call_blocking(command).unwrap();
+    call(enqueue(vec![work()]));
+    call(cancel(JobId(1)));
+    let sweep = || call(Command::Sweep(runner_store::command::Sweep { after: None, budget: 9 }));
+    let removed = |reply| match reply {
+        Reply::Swept { removed, .. } => removed,
+        other => panic!("{other:?}"),
+    };
+    clock.set(Time(START.0 + 10 * 365 * 24 * 3_600_000));
+    assert_eq!(removed(sweep()), 0);
+    assert_eq!(store.clock_step(), Some(10 * 365 * 24 * 3_600_000));
+    store.accept_clock();
+    assert_eq!(removed(sweep()), 1);
+    assert_eq!(store.clock_step(), None);
     drop(store);
     writer.join();
 }

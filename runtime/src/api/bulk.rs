@@ -166,7 +166,7 @@ async fn post(
         return Ok(Json(Matched { matched }).into_response());
     }
     let started_at = rfc3339(app.clock.now());
-    let bulk = (!wish.nothing).then(|| Bulk { filter: wish.filter, verb: wish.verb });
+    let bulk = (!wish.nothing).then_some(Bulk { filter: wish.filter, verb: wish.verb });
     let operation = app.operations.start(app.store.clone(), verb, matched, started_at, bulk)?;
     Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
 }

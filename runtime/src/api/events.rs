@@ -5,6 +5,7 @@
 //! reader who takes nothing for a while is cut: only a few pages wait for each.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use hyper::body::Frame;
 use runner_store::command::{Answer, Events, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::{EventName, JobId, JobRef, Seq, StateName, TenantId};
+use runner_store::job::{EventName, Job, JobId, JobRef, Seq, StateName, TenantId};
 use runner_store::log::LogEntry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -148,7 +149,7 @@ fn events(view: &dyn Snapshot, since: Seq, limit: u32) -> Result<Events, StoreEr
 
 /// Tells events until the reader is gone or too slow, or all are told and nobody follows.
 async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<Bytes>) {
-    let mut log = app.store.board().log();
+    let (mut log, mut ending) = (app.store.board().log(), app.ending.subscribe());
     let wanted = Arc::new(wanted);
     loop {
         // Marked as seen before it is read: what comes in between wakes at once.
@@ -164,7 +165,7 @@ async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<
             Err(_) => return,
         };
         next = after;
-        if !text.is_empty() && !sent(&pages, text).await {
+        if !text.is_empty() && !sent(&pages, text, TAKEN_WITHIN).await {
             return;
         }
         match end {
@@ -178,8 +179,9 @@ async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<
                         Err(_) => return,
                     },
                     () = pages.closed() => return,
+                    () = async { drop(ending.wait_for(|ending| *ending).await) } => return,
                     () = tokio::time::sleep(ALIVE_EVERY) => {
-                        if !sent(&pages, ":\n\n".to_owned()).await {
+                        if !sent(&pages, ":\n\n".to_owned(), TAKEN_WITHIN).await {
                             return;
                         }
                     }
@@ -190,8 +192,8 @@ async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<
 }
 
 /// Whether the reader took it in time.
-async fn sent(pages: &mpsc::Sender<Bytes>, text: String) -> bool {
-    matches!(tokio::time::timeout(TAKEN_WITHIN, pages.send(Bytes::from(text))).await, Ok(Ok(())))
+async fn sent(pages: &mpsc::Sender<Bytes>, text: String, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, pages.send(Bytes::from(text))).await, Ok(Ok(())))
 }
 
 /// A page of events as text.
@@ -246,13 +248,16 @@ fn shown(
     if !of_state || wanted.job.is_some_and(|job| job != entry.job.job) {
         return Ok(None);
     }
-    if !names.contains_key(&entry.job) {
-        let job = jobs::job(view, entry.job)?;
-        let found =
-            job.map(|job| (app.store.kind_name(job.kind).to_string(), app.store.queue_name(job.queue).to_string()));
-        names.insert(entry.job, found);
+    let (kind, queue) = match names.entry(entry.job) {
+        Entry::Occupied(known) => known.get().clone(),
+        Entry::Vacant(new) => {
+            let job = jobs::job(view, entry.job)?;
+            let words =
+                |job: Job| (app.store.kind_name(job.kind).to_string(), app.store.queue_name(job.queue).to_string());
+            new.insert(job.map(words)).clone()
+        }
     }
-    let (kind, queue) = names.get(&entry.job).cloned().flatten().unzip();
+    .unzip();
     let other = |wanted: &Option<String>, is: &Option<String>| wanted.is_some() && wanted != is;
     if other(&wanted.kind, &kind) || other(&wanted.queue, &queue) {
         return Ok(None);
@@ -281,5 +286,19 @@ impl hyper::body::Body for Told {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_cut() {
+        let (pages, mut taken) = mpsc::channel(1);
+        assert!(sent(&pages, "a".to_owned(), Duration::from_secs(60)).await);
+        assert!(!sent(&pages, "b".to_owned(), Duration::ZERO).await, "nothing was taken, and there is no room");
+        taken.recv().await;
+        assert!(sent(&pages, "c".to_owned(), Duration::from_secs(60)).await);
     }
 }

@@ -38,7 +38,7 @@ use runner_store::clock::Clock;
 use runner_store::command::{Command, Reply};
 use runner_store::dir::LiveStore;
 use runner_store::disk::Room;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use self::bulk::Operations;
 use self::error::Problem;
@@ -63,6 +63,8 @@ pub struct App {
     starter: Option<Starter>,
     buffered: Buffered,
     operations: Operations,
+    /// Set once answers that have no end of their own are to end.
+    ending: watch::Sender<bool>,
     /// Held while settings are read, changed and written, so that no two changes overwrite each other.
     settings: tokio::sync::Mutex<()>,
     clock: Clock,
@@ -97,9 +99,15 @@ impl App {
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
+            ending: watch::Sender::new(false),
             settings: tokio::sync::Mutex::new(()),
             clock: Clock::System,
         })
+    }
+
+    /// Ends answers that have no end of their own, so that a server can stop in good order.
+    pub fn end_streams(&self) {
+        self.ending.send_replace(true);
     }
 
     /// Accepts what is buffered, takes no more of that, and ends what is done in the background. To be called when no
@@ -145,6 +153,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

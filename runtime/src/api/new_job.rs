@@ -331,4 +331,24 @@ mod tests {
         check_refused(r#"{"kind": "a", "args_base64": "*"}"#, "args_base64", 29, "is not base64");
         check_refused("[1]", "", 0, "must be an object");
     }
+
+    #[test]
+    fn a_handler_says_in_its_options_what_a_caller_says() {
+        let read = reader(&Arc::default());
+        let enqueue = |options: &str| read("a".to_owned(), br#"{"u": 7}"#.to_vec(), options);
+        let options =
+            r#"{"depends_on": ["5", {"job": "6", "on_failure": "run"}], "unique": {"fields": ["u"]}, "hold": true}"#;
+        let spec = enqueue(options).unwrap();
+        assert_eq!((spec.depends_on.len(), spec.hold), (2, true));
+        assert!(spec.unique.is_some_and(|unique| unique.key.starts_with("sha256:")));
+        for (options, words) in [
+            (r#"{"depends_on": [{"position": 0}]}"#, "names jobs by their ids"),
+            (r#"{"unique": {"key": "k", "on_conflict": "merge"}}"#, "no plugin of kind a exports merge"),
+            (r#"{"unique": {"key": ""}}"#, "unique.key: must be 1 to 256 bytes"),
+            (r#"{"ack": "buffered"}"#, "ack: is no known field"),
+        ] {
+            let why = enqueue(options).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
+use runner_store::Handle;
+use runner_store::command::Command;
 use runner_store::dir::{BackedUp, LiveStore, Stats};
 use runner_store::disk::Room;
 use runner_store::error::StoreError;
@@ -61,6 +63,14 @@ pub struct StatsShown {
     pub free_bytes: u64,
     /// Bytes that pages in use have left.
     pub fragmented_bytes: u64,
+    /// Batches that were committed since the store was opened.
+    pub commits: u64,
+    /// Views of the store that are open now.
+    pub readers: u64,
+    /// For how many milliseconds the oldest of them has been: it keeps old pages in the file.
+    pub oldest_reader_ms: u64,
+    /// By how many milliseconds the wall clock has stepped, while expiry, retention and forgetting wait because of it.
+    pub clock_step_ms: Option<i64>,
     /// The oldest number that the log still has.
     pub oldest_event: Option<u64>,
     /// The newest.
@@ -112,8 +122,9 @@ pub struct BackupShown {
     pub others: Vec<String>,
 }
 
-impl From<Stats> for StatsShown {
-    fn from(stats: Stats) -> Self {
+impl StatsShown {
+    fn new(stats: &Stats, store: &Handle) -> Self {
+        let activity = store.activity();
         let room = match stats.room {
             Room::Plenty => "plenty",
             Room::Low => "low",
@@ -133,6 +144,10 @@ impl From<Stats> for StatsShown {
             live_bytes: stats.file.live_bytes(),
             free_bytes: stats.free_bytes,
             fragmented_bytes: stats.file.fragmented_bytes(),
+            commits: activity.commits,
+            readers: activity.readers as u64,
+            oldest_reader_ms: activity.oldest_reader.0,
+            clock_step_ms: store.clock_step(),
             oldest_event: stats.file.oldest_event.map(|seq| seq.0),
             newest_event: stats.file.newest_event.map(|seq| seq.0),
             disk: DiskShown {
@@ -158,7 +173,17 @@ pub async fn stats(State(app): State<Arc<App>>, params: Params) -> Result<Json<S
     params.finish()?;
     let live = app.files.live()?;
     let _turn = turn(&app.files.stats)?;
-    Ok(Json(in_background(move || live.stats()).await??.into()))
+    let stats = in_background(move || live.stats()).await??;
+    Ok(Json(StatsShown::new(&stats, &app.store)))
+}
+
+/// `POST /v1/store/accept-clock`: the wall clock is right; what waited since it stepped goes on.
+pub async fn accept_clock(State(app): State<Arc<App>>, params: Params) -> Result<StatusCode, Problem> {
+    params.finish()?;
+    app.store.accept_clock();
+    // The writer looks at it with its next batch, which this is.
+    app.call(Command::Due).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /v1/store/backup` with `{"path": "/…"}`: answers when the backup is complete, checked and durable. Ends early, and

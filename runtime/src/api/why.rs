@@ -1,5 +1,5 @@
 //! Why a job does not run, runs, or has ended, as far as the store and the node know: `GET /v1/jobs/{id}/why`; and what
-//! it waits for, and what that waits for: `GET /v1/jobs/{id}/graph`.
+//! it waits for and what waits for it, and so on: `GET /v1/jobs/{id}/graph`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use axum::extract::State;
 use runner_store::command::{Answer, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::{EdgePolicy, Job, JobRef, StateName};
+use runner_store::job::{EdgePolicy, Job, JobId, JobRef, StateName};
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -48,7 +48,7 @@ pub struct Because {
 /// The answer to a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
-    /// The job that was asked for, and those that it waits for, nearest first.
+    /// The job that was asked for, those that it waits for, and those that wait for it, nearest first.
     pub jobs: Vec<GraphJob>,
     /// Whether there are more than are shown.
     pub more: bool,
@@ -96,15 +96,24 @@ pub async fn graph(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
             return Ok(Json(Graph { jobs: shown, more: true }));
         }
         let job = jobs::job(view.as_ref(), at)?;
-        for edge in job.iter().flat_map(|job| &job.dependencies) {
-            let on = JobRef { job: edge.job, ..at };
-            if seen.insert(on) {
-                next.push_back(on);
+        let on = job.iter().flat_map(|job| &job.dependencies).map(|edge| edge.job);
+        for job in on.chain(dependents(view.as_ref(), at)?) {
+            let other = JobRef { job, ..at };
+            if seen.insert(other) {
+                next.push_back(other);
             }
         }
         shown.push(graph_job(&app, at, job.as_ref()));
     }
     Ok(Json(Graph { jobs: shown, more: false }))
+}
+
+/// Those that wait for a job or name it, and have not ended, or were cancelled because of it.
+fn dependents(view: &dyn Snapshot, at: JobRef) -> Result<Vec<JobId>, StoreError> {
+    match view.read(&Query::Dependents(at, NODES_MAX as u32 + 1))? {
+        Answer::Dependents(ids) => Ok(ids),
+        _ => unreachable!("dependents are answered with dependents"),
+    }
 }
 
 fn graph_job(app: &App, at: JobRef, job: Option<&Job>) -> GraphJob {

@@ -130,7 +130,7 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let code = match (problem.status, problem.code.as_str()) {
             (_, "outcome_unknown" | "store_failed" | "stopped") => Code::StoreFailed,
-            (404, _) => Code::NotFound,
+            (404 | 410, _) => Code::NotFound,
             (409, _) => Code::Conflict,
             (401 | 403, _) => Code::NotAllowed,
             (429, _) => Code::Failed,

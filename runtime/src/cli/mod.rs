@@ -4,6 +4,7 @@
 //! `serve` are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
 
 pub mod client;
+mod doctor;
 mod enqueue;
 mod events;
 pub mod exit;
@@ -61,6 +62,7 @@ enum Noun {
     /// Make, check and measure a store
     #[command(subcommand)]
     Store(store::Verb),
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line of this process.
@@ -90,6 +92,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
+        Noun::Doctor(args) => doctor::main(args),
     }
 }
 

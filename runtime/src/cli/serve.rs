@@ -106,6 +106,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 _ = tokio::time::timeout(FAILED_STOP_WITHIN, node.stopped()).await;
             }
         }
+        app.end_streams();
         server.stop().await;
         app.stop().await;
         ended

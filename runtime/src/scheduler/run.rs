@@ -271,3 +271,30 @@ fn say(job: &Job, kind: &str, report: &RunReport) {
         None => tracing::debug!(job, run, kind, outcome, wall = ?report.wall, "run ended"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use runner_store::job::{JobRef, JobSpec, RunNumber, States, TenantId, Unique};
+
+    use super::*;
+
+    /// Until plugins merge args, nothing that was staged may be lost for want of a merge.
+    #[test]
+    fn what_cannot_be_merged_becomes_a_job_of_its_own() {
+        let staged = |id, on_conflict| {
+            let unique = Unique { key: "k".to_owned(), states: States::default(), period: None, on_conflict };
+            StagedJob { id: JobId(id), spec: JobSpec { unique: Some(unique), ..JobSpec::new("a", "{}") } }
+        };
+        let run = RunRef { at: JobRef { tenant: TenantId::DEFAULT, job: JobId(1) }, run: RunNumber(1) };
+        let outcome = Outcome::Completed { output: Vec::new() };
+        let bare = unmeasured(run, outcome, RunSettings::default(), (Time(1), Time(2)));
+        let staged = vec![staged(2, OnConflict::Keep), staged(3, OnConflict::Merge)];
+        let finish = Command::Finish(Box::new(Finish { staged, ..bare }));
+        assert!(may_merge(&finish));
+        let again = unmerged(finish, [1].into_iter());
+        assert!(!may_merge(&again));
+        let Command::Finish(finish) = again else { unreachable!() };
+        let unique: Vec<bool> = finish.staged.iter().map(|staged| staged.spec.unique.is_some()).collect();
+        assert_eq!(unique, [true, false]);
+    }
+}

@@ -32,6 +32,8 @@ pub enum Query {
     Key(TenantId, String),
     /// Which job a unique key belongs to.
     Unique(TenantId, String),
+    /// The first jobs, up to this many, that depend on a job and have not ended, or were cancelled because of it.
+    Dependents(JobRef, u32),
     /// What holds for the store, a tenant or a queue: what was set, or the defaults.
     Settings(Scope),
     /// Figures of the store as a whole.
@@ -72,6 +74,7 @@ pub enum Answer {
     NextDue(Option<Time>),
     Key(Option<(Time, Vec<Enqueued>)>),
     Unique(Option<(JobId, Option<Time>)>),
+    Dependents(Vec<JobId>),
     Settings(Settings),
     Stored(Stored),
 }

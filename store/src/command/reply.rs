@@ -8,7 +8,7 @@ use super::Settings;
 use crate::index::EndKey;
 use crate::job::{Job, JobId, Rejection, StateName};
 
-/// The answer to a [`Command`].
+/// The answer to a [`Command`](super::Command).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// The jobs of the list, in its order.

@@ -32,19 +32,23 @@ pub(super) fn needs(call: &Claim, needs: &mut Needs) {
 /// that comes first by priority, then `run_at`, then id.
 #[derive(Default)]
 struct Heads {
-    queues: HashMap<(TenantId, QueueId), BinaryHeap<Reverse<Head>>>,
-    first: BinaryHeap<Reverse<((Priority, Time, JobId), usize, (TenantId, QueueId))>>,
+    queues: HashMap<QueueOf, BinaryHeap<Reverse<Head>>>,
+    first: BinaryHeap<Reverse<(Across, usize, QueueOf)>>,
 }
+
+type QueueOf = (TenantId, QueueId);
+/// The order among queues, whatever their own orders are.
+type Across = (Priority, Time, JobId);
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     order: Order,
-    across: (Priority, Time, JobId),
+    across: Across,
     grant: usize,
 }
 
 impl Heads {
-    fn push(&mut self, queue: (TenantId, QueueId), head: Head) {
+    fn push(&mut self, queue: QueueOf, head: Head) {
         let heads = self.queues.entry(queue).or_default();
         heads.push(Reverse(head));
         // What was on top of the queue before is found stale when its turn comes.

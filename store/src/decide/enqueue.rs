@@ -3,7 +3,6 @@
 //! A list is planned before anything of it happens: what it depends on, what becomes of each job whose unique key is
 //! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::command::{
@@ -79,11 +78,23 @@ struct Plan<'a> {
 
 /// What becomes of one job of a list.
 enum Step<'a> {
-    New(Cow<'a, JobSpec>),
+    New(Wanted<'a>),
     Duplicate(JobId),
     /// Of another job of the list.
     Same(usize),
     Change(JobId, Box<Edit>),
+}
+
+/// A new job: as it was asked for, or as a later job of the list with the same unique key would have it instead.
+struct Wanted<'a> {
+    spec: &'a JobSpec,
+    instead: Option<Box<JobSpec>>,
+}
+
+impl Wanted<'_> {
+    fn spec(&self) -> &JobSpec {
+        self.instead.as_deref().unwrap_or(self.spec)
+    }
 }
 
 impl KeyRef {
@@ -184,7 +195,7 @@ impl Batch<'_> {
             steps.push(match self.fate(call.tenant, position, spec, &call.merged)? {
                 Fate::New => {
                     taken.extend(key.map(|key| (key, i)));
-                    Step::New(Cow::Borrowed(spec))
+                    Step::New(Wanted { spec, instead: None })
                 }
                 Fate::Duplicate(job) => Step::Duplicate(job),
                 Fate::Change(job, edit) => Step::Change(job, edit),
@@ -207,7 +218,8 @@ impl Batch<'_> {
         let mut queues: BTreeMap<&str, u64> = BTreeMap::new();
         for step in &plan.steps {
             match step {
-                Step::New(spec) => {
+                Step::New(wanted) => {
+                    let spec = wanted.spec();
                     bytes += spec.args.len() as u64;
                     new += 1;
                     *queues.entry(&spec.queue).or_default() += 1;
@@ -258,7 +270,8 @@ impl Batch<'_> {
         for i in &plan.order {
             let at = JobRef { tenant, job: ids[*i] };
             match &plan.steps[*i] {
-                Step::New(spec) => {
+                Step::New(wanted) => {
+                    let spec = wanted.spec();
                     let resolve = |on: On| match on {
                         On::Job(job) => job,
                         On::Position(position) => ids[position as usize],
@@ -409,9 +422,9 @@ fn join<'b>(steps: &mut [Step<'b>], earlier: usize, later: &'b JobSpec) -> Resul
                 _ => later.delay,
             };
             let run_at = if delay.is_some() { None } else { later.run_at };
-            let (depends_on, hold) = (first.depends_on.clone(), first.hold);
-            let (queue, kind, unique) = (first.queue.clone(), first.kind.clone(), first.unique.clone());
-            *first = Cow::Owned(JobSpec { depends_on, hold, queue, kind, unique, delay, run_at, ..later.clone() });
+            let JobSpec { depends_on, hold, queue, kind, unique, .. } = first.spec.clone();
+            let changed = JobSpec { depends_on, hold, queue, kind, unique, delay, run_at, ..later.clone() };
+            first.instead = Some(Box::new(changed));
         }
     }
     Ok(Step::Same(earlier))

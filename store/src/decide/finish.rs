@@ -140,9 +140,8 @@ impl Batch<'_> {
                 if !output.is_empty() {
                     self.changes.push(Change::Payload(at, Part::Output, Some(output.clone())));
                 }
-                if call.run.run.0 > 1 {
-                    self.changes.push(Change::Payload(at, Part::Checkpoint, None));
-                }
+                // Whether there is one, only the file knows: a first run may have left one while it went on.
+                self.changes.push(Change::Payload(at, Part::Checkpoint, None));
             }
             _ => {
                 if let Some(bytes) = &call.checkpoint {

@@ -320,10 +320,29 @@ impl<'a> Batch<'a> {
             return Some(Wait::Waiting);
         }
         match self.set.waits.get(&at) {
-            Some(Wait::Waiting) => Some(Wait::Waiting),
+            Some(Wait::Waiting) if self.still_waited_for(at) => Some(Wait::Waiting),
+            // Whether they, or others, still name it was not read.
+            Some(Wait::Waiting) => Some(Wait::Named),
             _ if self.newly_named.contains(&at) => Some(Wait::Named),
             other => other.copied(),
         }
+    }
+
+    /// Whether one of those that waited for a job before this batch still does.
+    fn still_waited_for(&self, on: JobRef) -> bool {
+        if matches!(self.spreads.get(&on), Some(None)) {
+            // This batch has told the last of them.
+            return false;
+        }
+        let Some((first, all)) = self.set.waiters.get(&on) else { return true };
+        let waits = |id: &JobId| match self.jobs.get(&JobRef { job: *id, ..on }) {
+            None => true,
+            Some(changed) => changed.as_ref().is_some_and(|touched| {
+                let waits = matches!(touched.job.state, State::Held | State::Blocked);
+                waits && touched.job.dependencies.iter().any(|edge| edge.job == on.job && edge.settled.is_none())
+            }),
+        };
+        !all || first.iter().any(waits)
     }
 
     fn tenant_settings(&self, tenant: TenantId) -> TenantSettings {

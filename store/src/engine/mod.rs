@@ -59,6 +59,9 @@ pub trait Snapshot {
 
 /// Tenants and states whose finished jobs one sweep looks at.
 pub(crate) const SWEEP_GROUPS_MAX: usize = 64;
+/// Jobs that wait for one, as far as they are read with it: so many may end in one batch before it counts as waited for
+/// although it is not any more.
+pub(crate) const WAITERS_READ: usize = 16;
 /// What an event takes in the log beside its record: its key, and its share of the pages.
 pub(crate) const EVENT_BYTES_BESIDE: usize = 16;
 
@@ -132,6 +135,8 @@ pub struct WorkingSet {
     pub paused: bool,
     /// Of the rows that were read: those that jobs wait for, or name without waiting. The first word is the stronger one.
     pub waits: HashMap<JobRef, Wait>,
+    /// Of those that jobs wait for: the first that do, up to [`WAITERS_READ`]; and whether these are all.
+    pub waiters: HashMap<JobRef, (Vec<JobId>, bool)>,
     /// Of the rows that were read: those whose dependents are being told how they ended.
     pub settling: BTreeMap<JobRef, Spread>,
     /// The jobs that wait for a job, in order, as far as they were asked for; and whether these are all.
@@ -174,6 +179,7 @@ impl WorkingSet {
     pub fn add_rows(&mut self, later: Self) {
         self.jobs.extend(later.jobs);
         self.waits.extend(later.waits);
+        self.waiters.extend(later.waiters);
         self.settling.extend(later.settling);
         self.uniques.extend(later.uniques);
     }

@@ -132,7 +132,7 @@ async fn why_says_what_a_job_waits_for() {
 }
 
 #[tokio::test]
-async fn a_graph_shows_what_a_job_waits_for_and_what_that_waits_for() {
+async fn a_graph_shows_what_a_job_waits_for_and_what_waits_for_it() {
     let api = Api::new();
     let list = json!([
         {"kind": "a"}, {"kind": "b", "depends_on": [{"position": 0, "on_failure": "run"}]},
@@ -147,6 +147,9 @@ async fn a_graph_shows_what_a_job_waits_for_and_what_that_waits_for() {
         {"id": "1", "kind": "a", "state": "available", "depends_on": []},
     ]});
     assert_eq!(graph, expected);
+    let from_below = api.get("/v1/jobs/1/graph").await.json();
+    let ids: Vec<&str> = from_below["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["1", "2", "3"], "those that wait for it are shown, too");
     let chain: Vec<Value> = (0..300)
         .map(|n| if n == 0 { json!({"kind": "x"}) } else { json!({"kind": "x", "depends_on": [{"position": n - 1}]}) })
         .collect();

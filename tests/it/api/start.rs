@@ -94,3 +94,20 @@ async fn where_no_node_runs_nothing_can_be_started() {
     let id = api.enqueue(&json!({"kind": "a"})).await;
     api.post(&format!("/v1/jobs/{id}/start"), &json!({})).await.check_refused(409, "no_node", None, "`runner serve`");
 }
+
+/// Retention rode only in the batches of others: a store that had nothing to do kept what was to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_sweeps_its_store_also_while_nothing_happens() {
+    let api = Api::new();
+    api.patch("/v1/store/settings", &json!({"keep_cancelled": "0s"})).await;
+    let id = api.enqueue(&json!({"kind": "a"})).await;
+    api.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.status, 200);
+    let mut log = api.store.board().log();
+    let seq = *log.borrow_and_update();
+    let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
+    let node = Node::start(api.store.clone(), None, host, Arc::default(), NodeSettings::default()).await.unwrap();
+    log.wait_for(|now| *now > seq).await.unwrap();
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.status, 404);
+    stop(node).await;
+}

@@ -1,6 +1,6 @@
 //! Who waits for whom, and what each end of a dependency does to those that wait.
 
-use runner_store::command::{Command, Enqueue, Enqueued, Reply};
+use runner_store::command::{Answer, Command, Enqueue, Enqueued, Query, Reply};
 use runner_store::job::{
     DependsOn, EdgePolicy, Invalid, JobId, JobSpec, Millis, On, Outcome, Reason, Rejection, StateName, TenantId,
     Verdict, limits,
@@ -314,5 +314,19 @@ fn dependencies_reach_the_same_tenant_only() {
         assert!(matches!(w.call(Command::Enqueue(theirs)), Reply::Enqueued(_)));
         let reply = w.call(enqueue(vec![work_after(&[first])]));
         assert!(matches!(reply, Reply::Rejected(Rejection::Invalid(_))), "{reply:?}");
+    });
+}
+
+#[test]
+fn those_that_depend_on_a_job_can_be_asked_for() {
+    case(|w| {
+        let a = w.enqueue(work());
+        let others: Vec<JobId> = (0..5).map(|_| w.enqueue(work_after(&[a]))).collect();
+        w.call(cancel(others[1]));
+        let ask = |w: &World, limit| w.ask(&Query::Dependents(at(a), limit));
+        let waiting = vec![others[0], others[2], others[3], others[4]];
+        assert_eq!(ask(w, 9), Answer::Dependents(waiting.clone()));
+        assert_eq!(ask(w, 2), Answer::Dependents(waiting[..2].to_vec()));
+        assert_eq!(ask(w, 0), Answer::Dependents(Vec::new()));
     });
 }

@@ -1,13 +1,19 @@
 //! Every semantic of the store as a case, on both engines, on virtual time.
 
 mod boots;
+mod bulk;
 mod claim;
+mod clock;
 mod dependencies;
 mod enqueue;
 mod holding;
 mod keys;
 mod limits;
+mod log;
+mod orders;
 mod queries;
+mod quotas;
+mod retention;
 mod runs;
 mod settling;
 mod staged;

@@ -2,17 +2,17 @@
 //! the content of any store that was given a part of it says exactly which batches it has, whole.
 
 use runner_store::clock::Clock;
-use runner_store::command::Command;
+use runner_store::command::{Command, Enqueue};
 use runner_store::engine::Dump;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::error::StoreError;
-use runner_store::job::{JobSpec, Time};
+use runner_store::job::{JobSpec, TenantId, Time};
 use runner_store::writer::step;
 
 use super::disk::{Disk, Image};
 use crate::model::step_clock;
 use crate::workload::Workload;
-use crate::world::{START, enqueue};
+use crate::world::START;
 
 /// Jobs whose args are more than a new file has room for.
 const LARGE_JOBS: usize = 12;
@@ -40,7 +40,9 @@ impl Script {
             let mut commands = random(n, now, workload);
             enlarge(&mut commands, workload);
             if grows && n + 5 == batches {
-                commands.push(enqueue(vec![JobSpec::new("a", vec![b'x'; LARGE_BYTES]); LARGE_JOBS]));
+                let large = vec![JobSpec::new("a", vec![b'x'; LARGE_BYTES]); LARGE_JOBS];
+                // Of a tenant whom no command gives a limit.
+                commands.push(Command::Enqueue(Enqueue::new(TenantId(99), large)));
             }
             commands
         });

@@ -4,7 +4,7 @@ use runner_store::command::{
     Bulk, BulkVerb, Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Measured, Settings,
     StagedJob, StoreSettings, Sweep,
 };
-use runner_store::job::{Edit, JobRef, Millis, Outcome, Priority, RetryPolicy, RunSettings, StateName, Time};
+use runner_store::job::{Edit, JobId, JobRef, Millis, Outcome, Priority, RetryPolicy, RunSettings, StateName, Time};
 
 use super::Workload;
 
@@ -113,12 +113,13 @@ impl Workload {
         }
     }
 
-    /// Under ids that were reserved, most often.
+    /// Under ids that were reserved, most often; now and then under one that never was.
     fn staged(&mut self, of: JobRef) -> Vec<StagedJob> {
         let n = self.dice.below(3);
         let mut staged = Vec::new();
         for position in 0..n {
-            let id = if self.dice.one_in(20) { Some(self.a_job().job) } else { self.reserved.pop() };
+            let never = JobId(self.next_job + 3 + position);
+            let id = if self.dice.one_in(20) { Some(never) } else { self.reserved.pop() };
             let spec = self.spec(of.tenant, position);
             staged.extend(id.map(|id| StagedJob { id, spec }));
         }

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Which {
     #[arg(long, conflicts_with_all = ["ids", "state", "queue", "kind", "tag"])]
     all: bool,
     /// Do it to all that match; without it, only their number is printed
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long)]
     yes: bool,
     #[command(flatten)]
     pub(super) common: Common,

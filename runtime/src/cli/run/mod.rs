@@ -115,6 +115,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let Open { handle, writer, dir, live } = store;
     let result = runtime.block_on(async {
         let mut signals = Signals::take()?;
+        refuse_paused(&handle)?;
         open::watch_room(&handle, live.as_ref());
         let jobs = enqueue(&handle, &list, &loaded, args).await?;
         if pending(&handle, &jobs)?.is_empty() {
@@ -165,6 +166,18 @@ fn refuse_unknown_kinds(list: &List, loaded: &Loaded, args: &Args) -> Result<(),
     };
     let complaints: Vec<Complaint> = list.lines().iter().filter_map(unknown).collect();
     if complaints.is_empty() { Ok(()) } else { Err(list.refused(&complaints)) }
+}
+
+/// A store that was restored runs nothing until somebody has looked: a list would wait for ever.
+fn refuse_paused(handle: &Handle) -> Result<(), Failure> {
+    match handle.snapshot()?.read(&Query::Stored)? {
+        Answer::Stored(stored) if stored.paused => {
+            let message = "nothing runs on this store since it was restored, and nothing was enqueued; when what it has \
+                           should run: `runner queue resume --all`";
+            Err(Failure::new(Code::Conflict, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Enqueues the list in parts, each under a key of its own: what was accepted before is not accepted again.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use runner_store::job::Millis;
 use serde_json::json;
 
 use super::super::client::{Client, Target};
@@ -46,23 +47,34 @@ fn summary(stats: &StatsShown) -> String {
     let number = |event: Option<u64>| event.map_or_else(|| "none".to_owned(), |event| event.to_string());
     let (oldest, newest) = (number(stats.oldest_event), number(stats.newest_event));
     let disk = &stats.disk;
-    format!(
-        "store {}: schema {}, epoch {}{paused}\n\
+    let clock = stats.clock_step_ms.map_or_else(String::new, |by| {
+        format!(
+            "clock_step: the wall clock stepped by {by} ms; expiry, retention and forgetting wait for an hour of agreement, \
+             or for `runner doctor --accept-clock`\n"
+        )
+    });
+    clock
+        + &format!(
+            "store {}: schema {}, epoch {}{paused}\n\
          file {}: {} live, {} fragmented, {} free\n\
          log: oldest event {oldest}, newest {newest}\n\
+         since it was opened: {} commits; open views: {}, the oldest for {}\n\
          disk {}: {} free, {} kept in reserve, room: {}\n",
-        stats.id,
-        stats.schema,
-        stats.epoch,
-        bytes(stats.file_bytes),
-        bytes(stats.live_bytes),
-        bytes(stats.fragmented_bytes),
-        bytes(stats.free_bytes),
-        bytes(disk.total_bytes),
-        bytes(disk.free_bytes),
-        bytes(disk.reserve_bytes),
-        disk.room,
-    )
+            stats.id,
+            stats.schema,
+            stats.epoch,
+            bytes(stats.file_bytes),
+            bytes(stats.live_bytes),
+            bytes(stats.fragmented_bytes),
+            bytes(stats.free_bytes),
+            stats.commits,
+            stats.readers,
+            Millis(stats.oldest_reader_ms),
+            bytes(disk.total_bytes),
+            bytes(disk.free_bytes),
+            bytes(disk.reserve_bytes),
+            disk.room,
+        )
 }
 
 /// The files of a store and their sizes, by name.

@@ -9,7 +9,7 @@ use crate::command::{
     Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
     limits,
 };
-use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, Wait, WorkingSet};
+use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
@@ -74,6 +74,9 @@ impl Tables {
         let first = WaitKey { tenant: at.tenant, on: at.job, wait: Wait::Waiting, id: JobId(0) };
         if let Some(key) = self.waits.range(first..).next().filter(|key| key.tenant == at.tenant && key.on == at.job) {
             set.waits.insert(at, key.wait);
+            if key.wait == Wait::Waiting {
+                set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ));
+            }
         }
         if let Some(spread) = self.spreads.get(&at) {
             set.settling.insert(at, *spread);
@@ -282,6 +285,12 @@ impl Snapshot for View {
             Query::Unique(tenant, key) => {
                 let record = tables.uniques.get(&KeyRef::of(*tenant, key));
                 Answer::Unique(record.map(|record| (record.job, record.until)))
+            }
+            Query::Dependents(at, limit) => {
+                let first = WaitKey { tenant: at.tenant, on: at.job, wait: Wait::Waiting, id: JobId(0) };
+                let last = WaitKey { wait: Wait::EndedBy, id: JobId(u64::MAX), ..first };
+                let ids = tables.waits.range(first..=last).map(|key| key.id);
+                Answer::Dependents(ids.take((*limit).min(limits::PAGE_ROWS_MAX) as usize).collect())
             }
             Query::Settings(scope) => {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))

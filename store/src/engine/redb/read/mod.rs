@@ -14,7 +14,7 @@ pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
-use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
+use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet};
 use crate::error::StoreError;
 use crate::index::WaitKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
@@ -136,7 +136,11 @@ impl<'a> Rows<'a> {
             let last = WaitKey { wait: Wait::EndedBy, id: JobId(u64::MAX), ..first };
             let range = waits.range::<&[u8; 21]>(&tables::wait(&first)..=&tables::wait(&last));
             if let Some(entry) = range.map_err(engine_error)?.next() {
-                set.waits.insert(at, tables::wait_of(entry.map_err(engine_error)?.0.value()).wait);
+                let wait = tables::wait_of(entry.map_err(engine_error)?.0.value()).wait;
+                set.waits.insert(at, wait);
+                if wait == Wait::Waiting {
+                    set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ)?);
+                }
             }
         }
         if let Some(spreads) = &self.spreads

@@ -7,9 +7,10 @@ use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
 use crate::engine::redb::{damaged, engine_error, guarded, meta, tables};
-use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord};
+use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
-use crate::job::Seq;
+use crate::index::WaitKey;
+use crate::job::{JobId, JobRef, Seq};
 
 /// A consistent view.
 pub(in crate::engine::redb) struct View(pub(in crate::engine::redb) ReadTransaction);
@@ -62,6 +63,7 @@ impl View {
                 let record = record.map_err(|error| damaged("uniques", &key, error))?;
                 Answer::Unique(record.map(|record| (record.job, record.until)))
             }
+            Query::Dependents(at, limit) => Answer::Dependents(self.dependents(*at, *limit)?),
             Query::Settings(scope) => {
                 let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
                 Answer::Settings(super::setting(&settings, scope)?.unwrap_or_else(|| scope.defaults()))
@@ -96,6 +98,15 @@ impl View {
                 Ok((name, u32::from_be_bytes(*key.value())))
             })
             .collect()
+    }
+
+    fn dependents(&self, at: JobRef, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        let waits = self.0.open_table(tables::WAITS).map_err(engine_error)?;
+        let first = WaitKey { tenant: at.tenant, on: at.job, wait: Wait::Waiting, id: JobId(0) };
+        let last = WaitKey { wait: Wait::EndedBy, id: JobId(u64::MAX), ..first };
+        let range = waits.range::<&[u8; 21]>(&tables::wait(&first)..=&tables::wait(&last)).map_err(engine_error)?;
+        let limit = limit.min(limits::PAGE_ROWS_MAX) as usize;
+        range.take(limit).map(|entry| Ok(tables::wait_of(entry.map_err(engine_error)?.0.value()).id)).collect()
     }
 
     fn stored(&self) -> Result<Stored, StoreError> {
