@@ -14,6 +14,8 @@ use super::wire::{Answer, Ask, Cut, Wire};
 
 /// Jobs of one clerk that may be on their way: more would only make the end of the test longer.
 const UNDERWAY_MAX: usize = 150;
+/// Jobs of one clerk on hold: what waits for them would fill all that may be on its way.
+const HELD_MAX: usize = 4;
 /// Jobs of a list.
 const LIST_MAX: u64 = 12;
 /// Unique keys that all clerks fight for.
@@ -40,7 +42,7 @@ pub(super) struct Clerk {
     ledger: Ledger,
     /// Positions of entries that have not been seen to end.
     underway: VecDeque<usize>,
-    held: Vec<usize>,
+    held: VecDeque<usize>,
     calls: u64,
     /// The last call with a key, and what was answered.
     last: Option<(String, Value, Vec<u64>)>,
@@ -48,7 +50,7 @@ pub(super) struct Clerk {
 
 impl Clerk {
     pub(super) fn new(name: u64, dice: Dice, wire: Wire, shared: Arc<Shared>) -> Self {
-        let (underway, held) = (VecDeque::new(), Vec::new());
+        let (underway, held) = (VecDeque::new(), VecDeque::new());
         Self { name, dice, wire, shared, ledger: Ledger::default(), underway, held, calls: 0, last: None }
     }
 
@@ -64,6 +66,9 @@ impl Clerk {
     }
 
     fn act(&mut self) {
+        if self.held.len() > HELD_MAX {
+            return self.release();
+        }
         if self.underway.len() > UNDERWAY_MAX {
             return self.wait();
         }
@@ -137,7 +142,7 @@ impl Clerk {
         }
         let at = self.ledger.entries.len();
         if asked.body["hold"] == true {
-            self.held.push(at);
+            self.held.push_back(at);
         } else {
             self.underway.push_back(at);
         }
@@ -249,7 +254,7 @@ impl Clerk {
     }
 
     fn release(&mut self) {
-        let Some(at) = self.held.pop() else { return };
+        let Some(at) = self.held.pop_front() else { return };
         if self.ledger.entries[at].standing == Standing::Deleted {
             return;
         }
