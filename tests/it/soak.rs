@@ -53,8 +53,8 @@ enum End {
 struct Soak {
     ready: Vec<Duration>,
     ends: Vec<End>,
-    /// Runs that kills found entered.
-    entered: BTreeSet<RunKey>,
+    /// Of each kill, the runs whose handlers it found entered.
+    kills: Vec<BTreeSet<RunKey>>,
 }
 
 impl Dice {
@@ -120,7 +120,7 @@ fn nothing_is_lost_or_doubled_by_kills_at_any_moment() {
         last.stop();
         (soak, Ledger::merge(ledgers))
     });
-    let found = audit::audit(&place, &ledger, &soak.entered);
+    let found = audit::audit(&place, &ledger, &soak.kills);
     soak.tell(&ledger, &found, began.elapsed());
     let log = place.log();
     let bad: Vec<&str> = log.lines().filter(|line| line.contains("panicked") || line.contains("\"ERROR\"")).collect();
@@ -161,7 +161,7 @@ impl Soak {
             }
             End::Stopped => process.stop(),
         }
-        self.entered.extend(place.entered());
+        self.kills.push(place.entered());
         self.ends.push(end);
     }
 

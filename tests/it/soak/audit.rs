@@ -37,8 +37,8 @@ struct Kept {
 
 struct Audit<'a> {
     ledger: &'a Ledger,
-    /// Runs whose handlers were entered when the process was killed.
-    entered: &'a BTreeSet<RunKey>,
+    /// Of each kill, the runs whose handlers it found entered.
+    kills: &'a [BTreeSet<RunKey>],
     kept: BTreeMap<u64, Kept>,
     history: History,
     found: Verdict,
@@ -54,13 +54,13 @@ impl Verdict {
 }
 
 /// See the module. No process has the store any more.
-pub(super) fn audit(place: &Place, ledger: &Ledger, entered: &BTreeSet<RunKey>) -> Verdict {
+pub(super) fn audit(place: &Place, ledger: &Ledger, kills: &[BTreeSet<RunKey>]) -> Verdict {
     let engine = place.open();
     let report = engine.check().unwrap();
     let view = engine.reader().snapshot().unwrap();
     let kept = all_jobs(view.as_ref()).into_iter().map(|job| (job.id.0, keep(view.as_ref(), job))).collect();
     let history = History::read(view.as_ref(), &kept);
-    let mut audit = Audit { ledger, entered, kept, history, found: Verdict::default() };
+    let mut audit = Audit { ledger, kills, kept, history, found: Verdict::default() };
     audit.found.wrong.extend(report.findings.clone());
     audit.ensure(report.folded == report.jobs, || format!("{} of {} jobs fold", report.folded, report.jobs));
     audit.promises();
@@ -69,6 +69,7 @@ pub(super) fn audit(place: &Place, ledger: &Ledger, entered: &BTreeSet<RunKey>) 
     audit.unique_keys();
     audit.children();
     audit.entered_runs();
+    audit.suspects();
     let Audit { mut found, kept, history, .. } = audit;
     found.wrong.extend(history.wrong);
     found.jobs = kept.len();
@@ -210,9 +211,10 @@ impl Audit<'_> {
     /// A run crashed if, and only if, a kill found its handler entered; what was only claimed was interrupted.
     fn entered_runs(&mut self) {
         let mut crashed = 0;
+        let all: BTreeSet<RunKey> = self.kills.iter().flatten().copied().collect();
         for (id, kept) in &self.kept {
             for run in &kept.runs {
-                let entered = self.entered.contains(&(*id, run.run.0));
+                let entered = all.contains(&(*id, run.run.0));
                 crashed += usize::from(run.outcome == OutcomeName::Crashed);
                 self.found.interrupted_runs += usize::from(run.outcome == OutcomeName::Interrupted);
                 if entered != (run.outcome == OutcomeName::Crashed) {
@@ -222,6 +224,28 @@ impl Audit<'_> {
             }
         }
         self.found.crashed_runs = crashed;
+    }
+
+    /// Of jobs with a crash behind them one runs at a time, so that the next crash has one culprit.
+    fn suspects(&mut self) {
+        for entered in self.kills {
+            let suspects: Vec<&RunKey> = entered.iter().filter(|(id, run)| self.is_suspect(*id, *run)).collect();
+            if suspects.len() > 1 {
+                self.found.wrong.push(format!("suspects that ran together: {suspects:?}"));
+            }
+        }
+    }
+
+    /// Whether a crash stands behind this run; not known of jobs that were retried, or are gone.
+    fn is_suspect(&self, id: u64, run: u32) -> bool {
+        let Some(kept) = self.kept.get(&id).filter(|_| self.history.of(id).is_some_and(|life| life.retries == 0))
+        else {
+            return false;
+        };
+        let mut before = kept.runs.iter().rev().filter(|record| record.run.0 < run);
+        before
+            .find(|record| record.outcome != OutcomeName::Interrupted)
+            .is_some_and(|r| r.outcome == OutcomeName::Crashed)
     }
 }
 
