@@ -9,4 +9,5 @@ mod lists;
 mod node;
 mod recovery;
 mod sandbox;
+mod soak;
 mod tidy;
