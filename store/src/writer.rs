@@ -30,7 +30,7 @@ pub const QUEUED_COMMANDS_MAX: usize = 8_192;
 /// than it saves.
 const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often a batch is decided, each time with more of the lanes that ran short: what it then lacks, the next batch finds.
+/// How often a batch is decided, each time with more of what it lacked before: what it then lacks, the next batch finds.
 const ROUNDS_MAX: u32 = 3;
 /// Finished jobs that a sweep removes in a batch beside as many as the batch finished: a few milliseconds' work.
 pub const SWEEP_SHARE: u32 = 128;
@@ -283,10 +283,9 @@ pub fn step_in(
     let conduct = conduct(set.now, set.uptime);
     let mut decision = decide::decide(commands, &set, conduct);
     for _ in 1..ROUNDS_MAX {
-        if decision.short.is_empty() {
+        if !decide::read_on(&mut needs, &decision) {
             break;
         }
-        decide::read_on(&mut needs, &decision.short);
         set = prefetch(engine, &needs)?;
         decision = decide::decide(commands, &set, conduct);
     }

@@ -79,6 +79,8 @@ impl Batch<'_> {
             return Err(Rejection::State(dependency.state.name()));
         }
         let (dependents, all) = self.set.ended_by.get(&at).cloned().unwrap_or_default();
+        // Whoever has not been told yet of the end of one of them would hear of it when that runs again.
+        dependents.iter().try_for_each(|id| self.not_settling(JobRef { tenant: at.tenant, job: *id }))?;
         let mut revived = Vec::new();
         for id in dependents {
             let dependent = JobRef { tenant: at.tenant, job: id };

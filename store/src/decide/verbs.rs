@@ -69,7 +69,7 @@ impl Batch<'_> {
         self.verb(at, &Event::Deleted { force })
     }
 
-    fn not_settling(&self, at: JobRef) -> Result<(), Rejection> {
+    pub(super) fn not_settling(&self, at: JobRef) -> Result<(), Rejection> {
         let settling = match self.spreads.get(&at) {
             Some(spread) => spread.is_some(),
             None => self.set.settling.contains_key(&at),

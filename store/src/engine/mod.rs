@@ -86,6 +86,8 @@ pub struct Needs {
     pub expired_keys: u32,
     /// Who holds these unique keys, and their rows; with the holder's args where that says so.
     pub uniques: BTreeMap<KeyRef, bool>,
+    /// Args of these jobs.
+    pub args: BTreeSet<JobRef>,
     /// What holds for these; of a tenant and of a queue that has had jobs also its totals.
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
@@ -149,7 +151,7 @@ pub struct WorkingSet {
     pub uniques: HashMap<KeyRef, UniqueRecord>,
     /// Unique keys whose period is over.
     pub expired_uniques: Vec<(KeyRef, Time)>,
-    /// Args of holders.
+    /// Args of holders, as far as they were asked for; of one without args they are empty.
     pub args: HashMap<JobRef, Vec<u8>>,
     /// What was set.
     pub settings: HashMap<Scope, Settings>,

@@ -143,10 +143,16 @@ impl Tables {
             set.uniques.insert(*key, *record);
             let holder = JobRef { tenant: key.tenant, job: record.job };
             self.put(holder, set);
-            if *with_args && let Some(args) = self.payloads.get(&(holder, crate::command::Part::Args)) {
-                set.args.insert(holder, args.clone());
+            if *with_args {
+                self.put_args(holder, set);
             }
         }
+        needs.args.iter().for_each(|at| self.put_args(*at, set));
+    }
+
+    fn put_args(&self, at: JobRef, set: &mut WorkingSet) {
+        let args = self.payloads.get(&(at, crate::command::Part::Args));
+        set.args.insert(at, args.cloned().unwrap_or_default());
     }
 
     /// The jobs that depend so on `at`, up to `max`; and whether these are all.

@@ -331,18 +331,23 @@ fn keys(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<
     Ok(())
 }
 
-/// Who holds the unique keys that were asked for.
+/// Who holds the unique keys that were asked for, and the args that were.
 fn uniques(from: &WriteTransaction, needs: &Needs, rows: &Rows<'_>, set: &mut WorkingSet) -> Result<(), StoreError> {
-    for (key, with_args) in &needs.uniques {
+    let mut with_args: Vec<JobRef> = needs.args.iter().copied().collect();
+    for (key, args) in &needs.uniques {
         let Some(record) = rows.unique(*key)? else { continue };
         set.uniques.insert(*key, record);
         let holder = JobRef { tenant: key.tenant, job: record.job };
         rows.put(holder, set)?;
-        if *with_args {
-            let payloads = from.open_table(tables::PAYLOADS).map_err(engine_error)?;
-            let args = payloads.get(&tables::payload(holder, Part::Args)).map_err(engine_error)?;
-            set.args.extend(args.map(|args| (holder, args.value().to_vec())));
-        }
+        with_args.extend(args.then_some(holder));
+    }
+    if with_args.is_empty() {
+        return Ok(());
+    }
+    let payloads = from.open_table(tables::PAYLOADS).map_err(engine_error)?;
+    for at in with_args {
+        let args = payloads.get(&tables::payload(at, Part::Args)).map_err(engine_error)?;
+        set.args.insert(at, args.map_or_else(Vec::new, |args| args.value().to_vec()));
     }
     Ok(())
 }
