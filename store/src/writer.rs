@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Reply, RunRef, Sweep};
+use crate::command::{Command, Merged, Reply, RunRef, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::{EventName, JobRef, Millis, Rejection, State, Time};
+use crate::job::{EventName, JobRef, Millis, Outcome, Rejection, State, StateName, Time};
 use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
@@ -177,20 +177,42 @@ fn gather(
     (batch, None)
 }
 
+/// What a command weighs: the jobs that it may touch, and the bytes that it may write.
 fn measure(command: &Command) -> (usize, usize) {
+    let merged = |merged: &[Merged]| merged.iter().map(|merged| merged.args.len()).sum::<usize>();
     match command {
-        Command::Enqueue(call) => (call.jobs.len(), call.jobs.iter().map(|spec| spec.args.len()).sum()),
+        Command::Enqueue(call) => {
+            let args: usize = call.jobs.iter().map(|spec| spec.args.len()).sum();
+            (call.jobs.len(), args + merged(&call.merged))
+        }
         Command::Finish(call) => {
             let output = match &call.outcome {
-                crate::job::Outcome::Completed { output } => output.len(),
+                Outcome::Completed { output } => output.len(),
                 _ => 0,
             };
             let staged: usize = call.staged.iter().map(|staged| staged.spec.args.len()).sum();
             let checkpoint = call.checkpoint.as_ref().map_or(0, Vec::len);
-            (1 + call.staged.len(), output + staged + checkpoint)
+            (1 + call.staged.len(), output + staged + checkpoint + merged(&call.merged))
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
-        _ => (1, 0),
+        Command::Checkpoint { bytes, .. } => (1, bytes.len()),
+        Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
+        Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
+        Command::Revive(_) => (limits::SETTLED_JOBS_MAX as usize, 0),
+        Command::EndBoots(_) => (limits::ENDED_RUNS_MAX as usize, 0),
+        Command::Sweep(call) => (call.budget.min(limits::SWEPT_MAX) as usize, 0),
+        // Each touches one job, or the whole batch has but one of them.
+        Command::HandBack(_)
+        | Command::Due
+        | Command::Cancel { .. }
+        | Command::Release(_)
+        | Command::Retry { .. }
+        | Command::Delete { .. }
+        | Command::Start { .. }
+        | Command::Settle
+        | Command::Set(_)
+        | Command::Resume
+        | Command::ReserveIds { .. } => (1, 0),
     }
 }
 
@@ -253,9 +275,9 @@ fn write(
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
     shared.board.post(&persisted, ended);
+    // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
-        Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
-        Change::Job { before: Some(job), after: None, .. } => Some((job.at(), None)),
+        Change::Event(entry) if entry.state.is_none_or(StateName::is_final) => Some((entry.job, entry.state)),
         _ => None,
     }));
     Ok(decision.replies)

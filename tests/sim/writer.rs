@@ -6,13 +6,15 @@ use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef, Sweep};
+use runner_store::command::{
+    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Query, Reply, RunRef, Settings, Sweep, TenantSettings,
+};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, JobSpec, Millis, RunNumber, StateName, Time};
+use runner_store::job::{Edit, JobId, JobSpec, Millis, RunNumber, StateName, Time};
 
 use crate::world::*;
 
@@ -224,6 +226,60 @@ fn who_waits_for_a_job_learns_how_it_ended_or_that_it_is_gone() {
     assert!(deleted.blocking_recv().is_err());
     drop(handle);
     writer.join();
+}
+
+/// A tenant kept nothing: its jobs went with their finish, and whoever waited for them learned that they were gone, never
+/// how they had ended.
+#[test]
+fn who_waits_for_a_job_that_is_not_kept_learns_how_it_ended() {
+    let (handle, writer) = start();
+    let keep = Keep { completed: Millis(0), ..Keep::default() };
+    let settings = Settings::Tenant(TENANT, TenantSettings { keep, ..TenantSettings::default() });
+    handle.call_blocking(Command::Set(Box::new(settings))).unwrap();
+    handle.call_blocking(enqueue(vec![work()])).unwrap();
+    let ended = handle.board().wait_for(at(JobId(1)));
+    handle.call_blocking(Command::Start { job: at(JobId(1)), holder: BOOT }).unwrap();
+    handle.call_blocking(finish(RunRef { at: at(JobId(1)), run: RunNumber(1) }, completed())).unwrap();
+    assert_eq!(ended.blocking_recv(), Ok(StateName::Completed));
+    let view = handle.snapshot().unwrap();
+    assert_eq!(view.read(&Query::Job(at(JobId(1)))).unwrap(), Answer::Job(None));
+    drop((view, handle));
+    writer.join();
+}
+
+/// The bounds of a batch knew the bytes and the jobs of enqueues and finishes only: a thousand edits of a mebibyte each, or
+/// two thousand verbs on a thousand jobs each, were one transaction, and everyone waited for it.
+#[test]
+fn what_many_jobs_or_bytes_stand_behind_does_not_all_go_into_one_batch() {
+    let bulk = || {
+        let filter =
+            JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
+        Command::Bulk(Box::new(Bulk { filter, verb: BulkVerb::Release }))
+    };
+    let args = || edit(JobId(1), Edit { args: Some(vec![b'x'; 1 << 20]), ..Edit::default() });
+    let checkpoint = || {
+        let run = RunRef { at: at(JobId(1)), run: RunNumber(1) };
+        Command::Checkpoint { run, bytes: vec![b'x'; 1 << 18] }
+    };
+    let revive = || Command::Revive(at(JobId(1)));
+    let few = || edit(JobId(1), Edit::default());
+    let check = |commands: Vec<Command>, expected: usize| {
+        let gate = Gate::default();
+        let memory = Memory::new(Clock::manual(START));
+        let (handle, writer) = Handle::start(Box::new(Gated { memory, gate: gate.clone() })).unwrap();
+        handle.call_blocking(enqueue(vec![work()])).unwrap();
+        let before = gate.batches.load(Ordering::SeqCst);
+        gate.in_one_batch(&handle, commands);
+        // The one before them is not theirs.
+        assert_eq!(gate.batches.load(Ordering::SeqCst) - before - 1, expected);
+        drop(handle);
+        writer.join();
+    };
+    check((0..100).map(|_| few()).collect(), 1);
+    check((0..16).map(|_| args()).collect(), 2);
+    check((0..64).map(|_| checkpoint()).collect(), 2);
+    check((0..4).map(|_| bulk()).collect(), 2);
+    check((0..4).map(|_| revive()).collect(), 2);
 }
 
 #[test]
