@@ -160,7 +160,7 @@ pub struct WorkingSet {
     /// Totals of the tenants and queues that were asked for.
     pub totals: HashMap<TotalKey, u64>,
     /// The pages that were asked for.
-    pub pages: Vec<Vec<JobRef>>,
+    pub pages: Vec<Page>,
     /// Jobs whose time to begin is over, first expiry first.
     pub expiring: Vec<JobRef>,
     /// Finished jobs of some tenants, by tenant and state, of each the first ones, but not their rows; and the settings and
@@ -215,6 +215,16 @@ pub struct UniqueRecord {
     pub job: JobId,
     /// Until when it is held whatever became of the job.
     pub until: Option<Time>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Its jobs, newest first.
+    pub jobs: Vec<JobRef>,
+    /// It ends before this job; none: there are no others. As only so many rows are looked at for a page, there may be
+    /// others although it is not full.
+    pub next: Option<JobId>,
 }
 
 /// The first jobs of a lane.

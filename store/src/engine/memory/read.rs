@@ -9,7 +9,7 @@ use crate::command::{
     Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
     limits,
 };
-use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{Heads, KeyRef, Needs, Page, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
@@ -38,8 +38,8 @@ impl Tables {
         wanted.extend(&set.due);
         self.find_dead(needs, &mut set);
         wanted.extend(&set.dead);
-        set.pages = needs.pages.iter().map(|query| self.jobs(query).iter().map(|job| job.at()).collect()).collect();
-        wanted.extend(set.pages.iter().flatten());
+        set.pages = needs.pages.iter().map(|query| self.page(query)).collect();
+        wanted.extend(set.pages.iter().flat_map(|page| &page.jobs));
         wanted.into_iter().for_each(|at| self.put(at, &mut set));
         set.runs = needs.runs.iter().map(|at| (*at, self.runs(*at))).collect();
         for name in &needs.names {
@@ -245,6 +245,12 @@ impl Tables {
     fn runs(&self, at: JobRef) -> Vec<RunRecord> {
         let range = self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX)));
         range.map(|(_, record)| record.clone()).collect()
+    }
+
+    fn page(&self, query: &JobsQuery) -> Page {
+        let jobs: Vec<JobRef> = self.jobs(query).iter().map(|job| job.at()).collect();
+        let full = jobs.len() == query.limit.min(limits::PAGE_ROWS_MAX) as usize;
+        Page { next: jobs.last().filter(|_| full).map(|at| at.job), jobs }
     }
 
     fn jobs(&self, query: &JobsQuery) -> Vec<Arc<Job>> {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use self::list::Lists;
+use self::list::{Found, Lists};
 pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
-use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Page, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet};
 use crate::error::StoreError;
 use crate::index::WaitKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
@@ -447,11 +447,12 @@ fn pages(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result
             counts: from.open_table(tables::COUNTS).map_err(engine_error)?,
         };
         for query in &needs.pages {
-            set.pages.push(lists.page(query)?.iter().map(Job::at).collect());
+            let Found { jobs, next } = lists.page(query)?;
+            set.pages.push(Page { jobs: jobs.iter().map(Job::at).collect(), next });
         }
     }
     let rows = Rows::open(from)?;
-    for at in set.pages.clone().into_iter().flatten() {
+    for at in set.pages.clone().into_iter().flat_map(|page| page.jobs) {
         rows.put(at, set)?;
     }
     Ok(())
