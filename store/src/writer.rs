@@ -198,7 +198,7 @@ fn measure(command: &Command) -> (usize, usize) {
         Command::Checkpoint { bytes, .. } => (1, bytes.len()),
         Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
         Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
-        Command::Revive(_) => (limits::SETTLED_JOBS_MAX as usize, 0),
+        Command::Revive { .. } => (limits::SETTLED_JOBS_MAX as usize, 0),
         Command::EndBoots(_) => (limits::ENDED_RUNS_MAX as usize, 0),
         Command::Sweep(call) => (call.budget.min(limits::SWEPT_MAX) as usize, 0),
         // Each touches one job, or the whole batch has but one of them.

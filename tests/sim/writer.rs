@@ -261,7 +261,7 @@ fn what_many_jobs_or_bytes_stand_behind_does_not_all_go_into_one_batch() {
         let run = RunRef { at: at(JobId(1)), run: RunNumber(1) };
         Command::Checkpoint { run, bytes: vec![b'x'; 1 << 18] }
     };
-    let revive = || Command::Revive(at(JobId(1)));
+    let revive = || revive(JobId(1));
     let few = || edit(JobId(1), Edit::default());
     let check = |commands: Vec<Command>, expected: usize| {
         let gate = Gate::default();

@@ -83,9 +83,9 @@ pub fn needs(commands: &[Command]) -> Needs {
             | Command::Edit { job, .. }
             | Command::Start { job, .. }
             | Command::Delete { job, .. } => _ = needs.jobs.insert(*job),
-            Command::Revive(job) => {
+            Command::Revive { job, after } => {
                 needs.jobs.insert(*job);
-                needs.ended_by.insert(*job, limits::SETTLED_JOBS_MAX);
+                needs.ended_by.insert((*job, *after), limits::SETTLED_JOBS_MAX);
                 needs.orders = true;
             }
             Command::Bulk(call) => {
@@ -215,7 +215,7 @@ impl<'a> Batch<'a> {
             Command::Cancel { job, reason } => self.cancel(*job, reason.as_deref()),
             Command::Release(job) => self.verb(*job, &Event::Released),
             Command::Retry { job, fresh } => self.retry(*job, *fresh),
-            Command::Revive(job) => self.revive(*job),
+            Command::Revive { job, after } => self.revive(*job, *after),
             Command::Edit { job, edit } => self.edit(*job, edit),
             Command::Delete { job, force, cascade } => self.delete(*job, *force, *cascade),
             Command::Bulk(call) => Ok(self.bulk(call)),

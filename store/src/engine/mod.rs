@@ -92,8 +92,8 @@ pub struct Needs {
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
     pub settling: u32,
-    /// Jobs that were cancelled because of this one, up to so many, and their rows and dependencies.
-    pub ended_by: BTreeMap<JobRef, u32>,
+    /// Jobs that were cancelled because of this one, behind that one, up to so many, and their rows and dependencies.
+    pub ended_by: BTreeMap<(JobRef, Option<JobId>), u32>,
     /// Pages of lists, and their rows.
     pub pages: Vec<JobsQuery>,
     /// What may be swept.
@@ -108,6 +108,11 @@ impl Needs {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The first id behind this one; none: the first of all.
+pub(crate) fn behind(after: Option<JobId>) -> u64 {
+    after.map_or(0, |after| after.0.saturating_add(1))
 }
 
 /// What an engine read for a batch.
@@ -146,7 +151,7 @@ pub struct WorkingSet {
     /// Whether everything that is being settled was read.
     pub settling_all: bool,
     /// Jobs that were cancelled because of a job; whether these are all.
-    pub ended_by: HashMap<JobRef, (Vec<JobId>, bool)>,
+    pub ended_by: HashMap<(JobRef, Option<JobId>), (Vec<JobId>, bool)>,
     /// Who holds unique keys: those that were asked for, and those of the rows that were read.
     pub uniques: HashMap<KeyRef, UniqueRecord>,
     /// Unique keys whose period is over.

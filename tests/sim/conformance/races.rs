@@ -1,7 +1,7 @@
 //! What a command of a batch makes of what the commands before it left, where that is not what was read.
 
 use runner_store::command::{Command, Enqueue, Merged, Part, Reply};
-use runner_store::job::{Invalid, JobSpec, Millis, OnConflict, Rejection, StateName, States, Unique, limits};
+use runner_store::job::{Invalid, JobId, JobSpec, Millis, OnConflict, Rejection, StateName, States, Unique, limits};
 
 use crate::world::*;
 
@@ -99,19 +99,43 @@ fn what_is_being_told_of_an_end_is_revived_after_it() {
         w.batch(&[Command::Settle]);
         assert_eq!(w.state(second), StateName::Cancelled);
         assert_eq!(w.state(third[1_499]), StateName::Blocked);
-        let replies = w.batch(&[retry(first), Command::Revive(at(first))]);
+        let replies = w.batch(&[retry(first), revive(first)]);
         assert_eq!(replies[1], Reply::Rejected(Rejection::Settling));
         assert_eq!(w.state(second), StateName::Cancelled);
         w.settle();
-        w.call(Command::Revive(at(first)));
-        let mut revived = 0;
-        loop {
-            let Reply::Revived { jobs, more } = w.call(Command::Revive(at(second))) else { panic!("not revived") };
-            revived += jobs.len();
-            if !more {
-                break;
-            }
+        w.call(revive(first));
+        let revived = revive_all(w, second);
+        assert_eq!(revived, third);
+    });
+}
+
+/// Every step of a revival, from where the one before ended.
+fn revive_all(w: &mut World, job: JobId) -> Vec<JobId> {
+    let (mut revived, mut after) = (Vec::new(), None);
+    loop {
+        let Reply::Revived { jobs, next } = w.call(Command::Revive { job: at(job), after }) else {
+            panic!("not revived")
+        };
+        revived.extend(jobs);
+        after = next;
+        if after.is_none() {
+            return revived;
         }
-        assert_eq!(revived, 1_500);
+    }
+}
+
+/// A thousand jobs that could not run again, as others held their keys by now, stood before one that could.
+#[test]
+fn what_cannot_be_revived_does_not_keep_back_what_can() {
+    case(|w| {
+        let hub = w.enqueue(work());
+        let keyed = |i: usize| JobSpec { depends_on: after(&[hub]), ..unique(&format!("k{i}"), OnConflict::Keep) };
+        let ids = w.enqueue_all((0..1_000).map(keyed).collect());
+        let last = w.enqueue(work_after(&[hub]));
+        w.call(cancel(hub));
+        w.enqueue_all((0..1_000).map(|i| unique(&format!("k{i}"), OnConflict::Keep)).collect());
+        w.call(retry(hub));
+        assert_eq!(revive_all(w, hub), [last]);
+        assert_eq!(w.state(ids[0]), StateName::Cancelled);
     });
 }

@@ -9,7 +9,7 @@ use crate::command::{
     Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
     limits,
 };
-use crate::engine::{Heads, KeyRef, Needs, Page, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{Heads, KeyRef, Needs, Page, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
@@ -75,7 +75,7 @@ impl Tables {
         if let Some(key) = self.waits.range(first..).next().filter(|key| key.tenant == at.tenant && key.on == at.job) {
             set.waits.insert(at, key.wait);
             if key.wait == Wait::Waiting {
-                set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ));
+                set.waiters.insert(at, self.dependents(at, Wait::Waiting, None, WAITERS_READ));
             }
         }
         if let Some(spread) = self.spreads.get(&at) {
@@ -155,10 +155,10 @@ impl Tables {
         set.args.insert(at, args.cloned().unwrap_or_default());
     }
 
-    /// The jobs that depend so on `at`, up to `max`; and whether these are all.
-    fn dependents(&self, at: JobRef, wait: Wait, max: usize) -> (Vec<JobId>, bool) {
+    /// The jobs behind `after` that depend so on `at`, up to `max`; and whether these are all.
+    fn dependents(&self, at: JobRef, wait: Wait, after: Option<JobId>, max: usize) -> (Vec<JobId>, bool) {
         let key = |id| WaitKey { tenant: at.tenant, on: at.job, wait, id: JobId(id) };
-        let mut ids = self.waits.range(key(0)..=key(u64::MAX)).map(|key| key.id);
+        let mut ids = self.waits.range(key(behind(after))..=key(u64::MAX)).map(|key| key.id);
         let first: Vec<JobId> = ids.by_ref().take(max).collect();
         (first, ids.next().is_none())
     }
@@ -181,7 +181,7 @@ impl Tables {
                 if left == 0 || set.waiting.contains_key(&at) {
                     continue;
                 }
-                let (ids, all) = self.dependents(at, Wait::Waiting, left);
+                let (ids, all) = self.dependents(at, Wait::Waiting, None, left);
                 left -= ids.len();
                 for id in &ids {
                     let dependent = JobRef { tenant: at.tenant, job: *id };
@@ -196,15 +196,15 @@ impl Tables {
     }
 
     fn find_ended_by(&self, needs: &Needs, set: &mut WorkingSet) {
-        for (at, max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *max as usize);
+        for ((at, after), max) in &needs.ended_by {
+            let (ids, all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize);
             for id in &ids {
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set);
                 let edges = self.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
                 edges.iter().for_each(|edge| self.put(JobRef { tenant: at.tenant, job: edge.job }, set));
             }
-            set.ended_by.insert(*at, (ids, all));
+            set.ended_by.insert((*at, *after), (ids, all));
         }
     }
 

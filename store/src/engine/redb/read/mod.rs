@@ -14,7 +14,9 @@ pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
-use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Page, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{
+    Heads, KeyRecord, KeyRef, Needs, Page, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet, behind,
+};
 use crate::error::StoreError;
 use crate::index::WaitKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
@@ -139,7 +141,7 @@ impl<'a> Rows<'a> {
                 let wait = tables::wait_of(entry.map_err(engine_error)?.0.value()).wait;
                 set.waits.insert(at, wait);
                 if wait == Wait::Waiting {
-                    set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ)?);
+                    set.waiters.insert(at, self.dependents(at, Wait::Waiting, None, WAITERS_READ)?);
                 }
             }
         }
@@ -169,12 +171,19 @@ impl<'a> Rows<'a> {
         codec::decode(value.value()).map(Some).map_err(|error| damaged("uniques", &key, error))
     }
 
-    /// The jobs that depend so on `at`, up to `max`; and whether these are all.
-    fn dependents(&self, at: JobRef, wait: Wait, max: usize) -> Result<(Vec<JobId>, bool), StoreError> {
+    /// The jobs behind `after` that depend so on `at`, up to `max`; and whether these are all.
+    fn dependents(
+        &self,
+        at: JobRef,
+        wait: Wait,
+        after: Option<JobId>,
+        max: usize,
+    ) -> Result<(Vec<JobId>, bool), StoreError> {
         let Some(waits) = &self.waits else { return Ok((Vec::new(), true)) };
         let key = |id| tables::wait(&WaitKey { tenant: at.tenant, on: at.job, wait, id: JobId(id) });
         let mut ids = Vec::new();
-        for entry in waits.range::<&[u8; 21]>(&key(0)..=&key(u64::MAX)).map_err(engine_error)? {
+        let range = waits.range::<&[u8; 21]>(&key(behind(after))..=&key(u64::MAX));
+        for entry in range.map_err(engine_error)? {
             if ids.len() == max {
                 return Ok((ids, false));
             }
@@ -203,7 +212,7 @@ impl<'a> Rows<'a> {
                 if left == 0 || set.waiting.contains_key(&at) {
                     continue;
                 }
-                let (ids, all) = self.dependents(at, Wait::Waiting, left)?;
+                let (ids, all) = self.dependents(at, Wait::Waiting, None, left)?;
                 left -= ids.len();
                 for id in &ids {
                     let dependent = JobRef { tenant: at.tenant, job: *id };
@@ -219,8 +228,8 @@ impl<'a> Rows<'a> {
     }
 
     fn ended_by(&self, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
-        for (at, max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *max as usize)?;
+        for ((at, after), max) in &needs.ended_by {
+            let (ids, all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize)?;
             for id in &ids {
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set)?;
@@ -229,7 +238,7 @@ impl<'a> Rows<'a> {
                     self.put(JobRef { tenant: at.tenant, job: edge.job }, set)?;
                 }
             }
-            set.ended_by.insert(*at, (ids, all));
+            set.ended_by.insert((*at, *after), (ids, all));
         }
         Ok(())
     }
