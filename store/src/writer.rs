@@ -34,6 +34,8 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 const ROUNDS_MAX: u32 = 3;
 /// Finished jobs that a sweep removes in a batch beside as many as the batch finished: a few milliseconds' work.
 pub const SWEEP_SHARE: u32 = 128;
+/// Events that a sweep trims for each job that it may remove: about what a job's life leaves.
+const SWEPT_EVENTS_PER_JOB: usize = 4;
 /// Steps of settling that are taken after the last caller has gone: 100,000 jobs. The others are told when the store is
 /// opened again.
 const SETTLED_ALONE_MAX: u32 = 100;
@@ -112,17 +114,26 @@ impl Chores {
 
     /// The batch's commands, with the chores around them; and how many come before the callers'.
     fn around(&mut self, callers: Vec<Command>) -> (Vec<Command>, usize) {
-        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let share = self.sweep_share(&callers);
         let mut commands = Vec::with_capacity(callers.len() + 2);
         commands.extend(self.settle.then_some(Command::Settle));
         let before = commands.len();
         let swept = callers.iter().any(|command| matches!(command, Command::Sweep(_)));
         commands.extend(callers);
         if let Some(sweep) = self.sweep.take_if(|_| !swept) {
-            let budget = SWEEP_SHARE.saturating_add(u32::try_from(finished).unwrap_or(u32::MAX));
-            commands.push(Command::Sweep(Sweep { budget, ..sweep }));
+            commands.push(Command::Sweep(Sweep { budget: share, ..sweep }));
         }
         (commands, before)
+    }
+
+    /// What a sweep may remove beside these commands: as many jobs as they finish, and of the log, of which it takes four
+    /// times as many events, as much as they write. Else what it trims would grow for as long as they come.
+    fn sweep_share(&self, callers: &[Command]) -> u32 {
+        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let touched: usize = callers.iter().map(|command| measure(command).0).sum();
+        let told = if self.settle { limits::SETTLED_JOBS_MAX as usize } else { 0 };
+        let share = finished.max((touched + told).div_ceil(SWEPT_EVENTS_PER_JOB));
+        SWEEP_SHARE.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
     }
 
     /// What the batch leaves to be done.

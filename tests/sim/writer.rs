@@ -7,14 +7,15 @@ use std::task::{Context, Poll, Waker};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Query, Reply, RunRef, Settings, Sweep, TenantSettings,
+    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Query, Reply, RunRef, Settings, StoreSettings, Sweep,
+    TenantSettings,
 };
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
-use runner_store::job::{Edit, JobId, JobSpec, Millis, RunNumber, StateName, Time};
+use runner_store::job::{Edit, JobId, JobSpec, Millis, Priority, RunNumber, StateName, Time};
 
 use crate::world::*;
 
@@ -67,6 +68,8 @@ struct Gated {
 struct Gate {
     shut: Arc<Mutex<()>>,
     batches: Arc<AtomicUsize>,
+    /// The largest step of a sweep that was asked for.
+    swept: Arc<AtomicUsize>,
 }
 
 impl Gate {
@@ -93,6 +96,8 @@ impl Gate {
 impl Engine for Gated {
     fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
         self.gate.batches.fetch_add(1, Ordering::SeqCst);
+        let budget = needs.sweep.map_or(0, |sweep| sweep.budget);
+        self.gate.swept.fetch_max(budget as usize, Ordering::SeqCst);
         drop(self.gate.shut.lock().unwrap());
         self.memory.prefetch(needs)
     }
@@ -280,6 +285,26 @@ fn what_many_jobs_or_bytes_stand_behind_does_not_all_go_into_one_batch() {
     check((0..64).map(|_| checkpoint()).collect(), 2);
     check((0..4).map(|_| bulk()).collect(), 2);
     check((0..4).map(|_| revive()).collect(), 2);
+}
+
+/// A log that was larger than it may be was trimmed by five hundred events beside each batch, and each batch of edits wrote
+/// two thousand: it grew for as long as they came.
+#[test]
+fn a_sweep_trims_as_many_events_as_its_batch_writes() {
+    let gate = Gate::default();
+    let memory = Memory::new(Clock::manual(START));
+    let (handle, writer) = Handle::start(Box::new(Gated { memory, gate: gate.clone() })).unwrap();
+    let settings = Settings::Store(StoreSettings { log_bytes: 1, ..StoreSettings::default() });
+    handle.call_blocking(Command::Set(Box::new(settings))).unwrap();
+    handle.call_blocking(enqueue(vec![work(); 20])).unwrap();
+    let edit = || edit(JobId(1), Edit { priority: Some(Priority(1)), ..Edit::default() });
+    let sweep = Command::Sweep(Sweep { after: None, budget: 1 });
+    // The caller's own step leaves the rest to the writer, which takes the next one with the batch behind it.
+    gate.in_one_batch(&handle, [vec![sweep], (0..4_000).map(|_| edit()).collect()].concat());
+    let (events, trimmed) = (1_900, gate.swept.load(Ordering::SeqCst) * 4);
+    assert!(trimmed >= events, "{trimmed} events in a step");
+    drop(handle);
+    writer.join();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use runner_store::clock::Clock;
 use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply, Sweep};
 use runner_store::engine::memory::Memory;
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, Millis, Rejection, StateName, Time};
+use runner_store::job::{JobId, Millis, Rejection, Seq, StateName, Time};
 
 use crate::world::*;
 
@@ -131,5 +131,22 @@ fn a_step_ahead_forgets_no_call() {
     assert_eq!(node.call(call(2)), Reply::Rejected(Rejection::KeyReused));
     node.handle.accept_clock();
     assert_eq!(ids(&node.call(call(2))), [JobId(2)], "its day is over, says the operator");
+    node.end();
+}
+
+/// A clock was ahead for a while. What was logged then kept all that came behind it in the log until that time had come.
+#[test]
+fn events_of_a_clock_that_was_ahead_keep_nothing_back() {
+    let node = Node::start();
+    for now in [START, Time(START.0 + 10 * 365 * DAY), START] {
+        node.clock.set(now);
+        node.call(enqueue(vec![work()]));
+    }
+    node.clock.advance(Millis(7 * DAY));
+    node.call(enqueue(vec![work()]));
+    node.call(Command::Sweep(Sweep { after: None, budget: 10 }));
+    let query = Query::Events { since: Seq(0), limit: 10 };
+    let Answer::Events(events) = node.handle.snapshot().unwrap().read(&query).unwrap() else { panic!("no events") };
+    assert_eq!(events.oldest, Seq(4), "{:?}", events.entries);
     node.end();
 }
