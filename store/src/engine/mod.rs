@@ -62,6 +62,9 @@ pub(crate) const SWEEP_GROUPS_MAX: usize = 64;
 /// Jobs that wait for one, as far as they are read with it: so many may end in one batch before it counts as waited for
 /// although it is not any more.
 pub(crate) const WAITERS_READ: usize = 16;
+/// Rows that a step of a revival reads: each of its jobs may name a hundred others, and whether they have ended is to be
+/// known.
+pub(crate) const REVIVED_ROWS_MAX: usize = 4_096;
 /// What an event takes in the log beside its record: its key, and its share of the pages.
 pub(crate) const EVENT_BYTES_BESIDE: usize = 16;
 

@@ -139,3 +139,20 @@ fn what_cannot_be_revived_does_not_keep_back_what_can() {
         assert_eq!(w.state(ids[0]), StateName::Cancelled);
     });
 }
+
+/// A step of a revival was bounded by its jobs, and each of them may name a hundred others, which are read as well.
+#[test]
+fn a_revival_of_jobs_that_name_many_others_takes_more_steps() {
+    case(|w| {
+        let hubs = w.enqueue_all(vec![work(); 100]);
+        let ids = w.enqueue_all(vec![JobSpec { args: Vec::new(), ..work_after(&hubs) }; 100]);
+        w.call(cancel(hubs[0]));
+        w.call(retry(hubs[0]));
+        let Reply::Revived { jobs, next } = w.call(revive(hubs[0])) else { panic!("not revived") };
+        assert_eq!((jobs.as_slice(), next), (&ids[..41], Some(ids[40])));
+        let Reply::Revived { jobs, next } = w.call(Command::Revive { job: at(hubs[0]), after: next }) else {
+            panic!("not revived")
+        };
+        assert_eq!((jobs.as_slice(), next), (&ids[41..82], Some(ids[81])));
+    });
+}

@@ -9,7 +9,9 @@ use crate::command::{
     Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
     limits,
 };
-use crate::engine::{Heads, KeyRef, Needs, Page, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind};
+use crate::engine::{
+    Heads, KeyRef, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind,
+};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
@@ -197,11 +199,19 @@ impl Tables {
 
     fn find_ended_by(&self, needs: &Needs, set: &mut WorkingSet) {
         for ((at, after), max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize);
-            for id in &ids {
+            let (mut ids, mut all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize);
+            let mut rows = 0;
+            for i in 0..ids.len() {
+                if rows >= REVIVED_ROWS_MAX {
+                    ids.truncate(i);
+                    all = false;
+                    break;
+                }
+                let id = &ids[i];
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set);
                 let edges = self.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
+                rows += 1 + edges.len();
                 edges.iter().for_each(|edge| self.put(JobRef { tenant: at.tenant, job: edge.job }, set));
             }
             set.ended_by.insert((*at, *after), (ids, all));

@@ -15,7 +15,8 @@ use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
-    Heads, KeyRecord, KeyRef, Needs, Page, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet, behind,
+    Heads, KeyRecord, KeyRef, Needs, Page, REVIVED_ROWS_MAX, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet,
+    behind,
 };
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -229,11 +230,19 @@ impl<'a> Rows<'a> {
 
     fn ended_by(&self, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
         for ((at, after), max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize)?;
-            for id in &ids {
+            let (mut ids, mut all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize)?;
+            let mut rows = 0;
+            for i in 0..ids.len() {
+                if rows >= REVIVED_ROWS_MAX {
+                    ids.truncate(i);
+                    all = false;
+                    break;
+                }
+                let id = &ids[i];
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set)?;
                 let edges = set.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
+                rows += 1 + edges.len();
                 for edge in edges {
                     self.put(JobRef { tenant: at.tenant, job: edge.job }, set)?;
                 }
