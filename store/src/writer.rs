@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Reply, RunRef, Sweep};
+use crate::command::{Command, Merged, Reply, RunRef, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::{EventName, JobRef, Millis, Rejection, State, Time};
+use crate::job::{EventName, JobRef, Millis, Outcome, Rejection, State, StateName, Time};
 use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
@@ -30,10 +30,12 @@ pub const QUEUED_COMMANDS_MAX: usize = 8_192;
 /// than it saves.
 const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often a batch is decided, each time with more of the lanes that ran short: what it then lacks, the next batch finds.
+/// How often a batch is decided, each time with more of what it lacked before: what it then lacks, the next batch finds.
 const ROUNDS_MAX: u32 = 3;
 /// Finished jobs that a sweep removes in a batch beside as many as the batch finished: a few milliseconds' work.
 pub const SWEEP_SHARE: u32 = 128;
+/// Events that a sweep trims for each job that it may remove: about what a job's life leaves.
+const SWEPT_EVENTS_PER_JOB: usize = 4;
 /// Steps of settling that are taken after the last caller has gone: 100,000 jobs. The others are told when the store is
 /// opened again.
 const SETTLED_ALONE_MAX: u32 = 100;
@@ -112,17 +114,26 @@ impl Chores {
 
     /// The batch's commands, with the chores around them; and how many come before the callers'.
     fn around(&mut self, callers: Vec<Command>) -> (Vec<Command>, usize) {
-        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let share = self.sweep_share(&callers);
         let mut commands = Vec::with_capacity(callers.len() + 2);
         commands.extend(self.settle.then_some(Command::Settle));
         let before = commands.len();
         let swept = callers.iter().any(|command| matches!(command, Command::Sweep(_)));
         commands.extend(callers);
         if let Some(sweep) = self.sweep.take_if(|_| !swept) {
-            let budget = SWEEP_SHARE.saturating_add(u32::try_from(finished).unwrap_or(u32::MAX));
-            commands.push(Command::Sweep(Sweep { budget, ..sweep }));
+            commands.push(Command::Sweep(Sweep { budget: share, ..sweep }));
         }
         (commands, before)
+    }
+
+    /// What a sweep may remove beside these commands: as many jobs as they finish, and of the log, of which it takes four
+    /// times as many events, as much as they write. Else what it trims would grow for as long as they come.
+    fn sweep_share(&self, callers: &[Command]) -> u32 {
+        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let touched: usize = callers.iter().map(|command| measure(command).0).sum();
+        let told = if self.settle { limits::SETTLED_JOBS_MAX as usize } else { 0 };
+        let share = finished.max((touched + told).div_ceil(SWEPT_EVENTS_PER_JOB));
+        SWEEP_SHARE.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
     }
 
     /// What the batch leaves to be done.
@@ -177,20 +188,42 @@ fn gather(
     (batch, None)
 }
 
+/// What a command weighs: the jobs that it may touch, and the bytes that it may write.
 fn measure(command: &Command) -> (usize, usize) {
+    let merged = |merged: &[Merged]| merged.iter().map(|merged| merged.args.len()).sum::<usize>();
     match command {
-        Command::Enqueue(call) => (call.jobs.len(), call.jobs.iter().map(|spec| spec.args.len()).sum()),
+        Command::Enqueue(call) => {
+            let args: usize = call.jobs.iter().map(|spec| spec.args.len()).sum();
+            (call.jobs.len(), args + merged(&call.merged))
+        }
         Command::Finish(call) => {
             let output = match &call.outcome {
-                crate::job::Outcome::Completed { output } => output.len(),
+                Outcome::Completed { output } => output.len(),
                 _ => 0,
             };
             let staged: usize = call.staged.iter().map(|staged| staged.spec.args.len()).sum();
             let checkpoint = call.checkpoint.as_ref().map_or(0, Vec::len);
-            (1 + call.staged.len(), output + staged + checkpoint)
+            (1 + call.staged.len(), output + staged + checkpoint + merged(&call.merged))
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
-        _ => (1, 0),
+        Command::Checkpoint { bytes, .. } => (1, bytes.len()),
+        Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
+        Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
+        Command::Revive { .. } => (limits::SETTLED_JOBS_MAX as usize, 0),
+        Command::EndBoots(_) => (limits::ENDED_RUNS_MAX as usize, 0),
+        Command::Sweep(call) => (call.budget.min(limits::SWEPT_MAX) as usize, 0),
+        // Each touches one job, or the whole batch has but one of them.
+        Command::HandBack(_)
+        | Command::Due
+        | Command::Cancel { .. }
+        | Command::Release(_)
+        | Command::Retry { .. }
+        | Command::Delete { .. }
+        | Command::Start { .. }
+        | Command::Settle
+        | Command::Set(_)
+        | Command::Resume
+        | Command::ReserveIds { .. } => (1, 0),
     }
 }
 
@@ -253,9 +286,9 @@ fn write(
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
     shared.board.post(&persisted, ended);
+    // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
-        Change::Job { after: Some(job), .. } if job.state.name().is_final() => Some((job.at(), Some(job.state.name()))),
-        Change::Job { before: Some(job), after: None, .. } => Some((job.at(), None)),
+        Change::Event(entry) if entry.state.is_none_or(StateName::is_final) => Some((entry.job, entry.state)),
         _ => None,
     }));
     Ok(decision.replies)
@@ -283,10 +316,9 @@ pub fn step_in(
     let conduct = conduct(set.now, set.uptime);
     let mut decision = decide::decide(commands, &set, conduct);
     for _ in 1..ROUNDS_MAX {
-        if decision.short.is_empty() {
+        if !decide::read_on(&mut needs, &decision) {
             break;
         }
-        decide::read_on(&mut needs, &decision.short);
         set = prefetch(engine, &needs)?;
         decision = decide::decide(commands, &set, conduct);
     }

@@ -6,13 +6,16 @@ use std::task::{Context, Poll, Waker};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, CountKey, Query, Reply, RunRef, Sweep};
+use runner_store::command::{
+    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Query, Reply, RunRef, Settings, StoreSettings, Sweep,
+    TenantSettings,
+};
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, Snapshot, WorkingSet};
 use runner_store::error::{CallError, StoreError};
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, JobSpec, Millis, RunNumber, StateName, Time};
+use runner_store::job::{Edit, JobId, JobSpec, Millis, Priority, RunNumber, StateName, Time};
 
 use crate::world::*;
 
@@ -65,6 +68,8 @@ struct Gated {
 struct Gate {
     shut: Arc<Mutex<()>>,
     batches: Arc<AtomicUsize>,
+    /// The largest step of a sweep that was asked for.
+    swept: Arc<AtomicUsize>,
 }
 
 impl Gate {
@@ -91,6 +96,8 @@ impl Gate {
 impl Engine for Gated {
     fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
         self.gate.batches.fetch_add(1, Ordering::SeqCst);
+        let budget = needs.sweep.map_or(0, |sweep| sweep.budget);
+        self.gate.swept.fetch_max(budget as usize, Ordering::SeqCst);
         drop(self.gate.shut.lock().unwrap());
         self.memory.prefetch(needs)
     }
@@ -222,6 +229,80 @@ fn who_waits_for_a_job_learns_how_it_ended_or_that_it_is_gone() {
     handle.call_blocking(Command::Delete { job: at(JobId(2)), force: false, cascade: false }).unwrap();
     assert_eq!(ended.blocking_recv(), Ok(StateName::Cancelled));
     assert!(deleted.blocking_recv().is_err());
+    drop(handle);
+    writer.join();
+}
+
+/// A tenant kept nothing: its jobs went with their finish, and whoever waited for them learned that they were gone, never
+/// how they had ended.
+#[test]
+fn who_waits_for_a_job_that_is_not_kept_learns_how_it_ended() {
+    let (handle, writer) = start();
+    let keep = Keep { completed: Millis(0), ..Keep::default() };
+    let settings = Settings::Tenant(TENANT, TenantSettings { keep, ..TenantSettings::default() });
+    handle.call_blocking(Command::Set(Box::new(settings))).unwrap();
+    handle.call_blocking(enqueue(vec![work()])).unwrap();
+    let ended = handle.board().wait_for(at(JobId(1)));
+    handle.call_blocking(Command::Start { job: at(JobId(1)), holder: BOOT }).unwrap();
+    handle.call_blocking(finish(RunRef { at: at(JobId(1)), run: RunNumber(1) }, completed())).unwrap();
+    assert_eq!(ended.blocking_recv(), Ok(StateName::Completed));
+    let view = handle.snapshot().unwrap();
+    assert_eq!(view.read(&Query::Job(at(JobId(1)))).unwrap(), Answer::Job(None));
+    drop((view, handle));
+    writer.join();
+}
+
+/// The bounds of a batch knew the bytes and the jobs of enqueues and finishes only: a thousand edits of a mebibyte each, or
+/// two thousand verbs on a thousand jobs each, were one transaction, and everyone waited for it.
+#[test]
+fn what_many_jobs_or_bytes_stand_behind_does_not_all_go_into_one_batch() {
+    let bulk = || {
+        let filter =
+            JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
+        Command::Bulk(Box::new(Bulk { filter, verb: BulkVerb::Release }))
+    };
+    let args = || edit(JobId(1), Edit { args: Some(vec![b'x'; 1 << 20]), ..Edit::default() });
+    let checkpoint = || {
+        let run = RunRef { at: at(JobId(1)), run: RunNumber(1) };
+        Command::Checkpoint { run, bytes: vec![b'x'; 1 << 18] }
+    };
+    let revive = || revive(JobId(1));
+    let few = || edit(JobId(1), Edit::default());
+    let check = |commands: Vec<Command>, expected: usize| {
+        let gate = Gate::default();
+        let memory = Memory::new(Clock::manual(START));
+        let (handle, writer) = Handle::start(Box::new(Gated { memory, gate: gate.clone() })).unwrap();
+        handle.call_blocking(enqueue(vec![work()])).unwrap();
+        let before = gate.batches.load(Ordering::SeqCst);
+        gate.in_one_batch(&handle, commands);
+        // The one before them is not theirs.
+        assert_eq!(gate.batches.load(Ordering::SeqCst) - before - 1, expected);
+        drop(handle);
+        writer.join();
+    };
+    check((0..100).map(|_| few()).collect(), 1);
+    check((0..16).map(|_| args()).collect(), 2);
+    check((0..64).map(|_| checkpoint()).collect(), 2);
+    check((0..4).map(|_| bulk()).collect(), 2);
+    check((0..4).map(|_| revive()).collect(), 2);
+}
+
+/// A log that was larger than it may be was trimmed by five hundred events beside each batch, and each batch of edits wrote
+/// two thousand: it grew for as long as they came.
+#[test]
+fn a_sweep_trims_as_many_events_as_its_batch_writes() {
+    let gate = Gate::default();
+    let memory = Memory::new(Clock::manual(START));
+    let (handle, writer) = Handle::start(Box::new(Gated { memory, gate: gate.clone() })).unwrap();
+    let settings = Settings::Store(StoreSettings { log_bytes: 1, ..StoreSettings::default() });
+    handle.call_blocking(Command::Set(Box::new(settings))).unwrap();
+    handle.call_blocking(enqueue(vec![work(); 20])).unwrap();
+    let edit = || edit(JobId(1), Edit { priority: Some(Priority(1)), ..Edit::default() });
+    let sweep = Command::Sweep(Sweep { after: None, budget: 1 });
+    // The caller's own step leaves the rest to the writer, which takes the next one with the batch behind it.
+    gate.in_one_batch(&handle, [vec![sweep], (0..4_000).map(|_| edit()).collect()].concat());
+    let (events, trimmed) = (1_900, gate.swept.load(Ordering::SeqCst) * 4);
+    assert!(trimmed >= events, "{trimmed} events in a step");
     drop(handle);
     writer.join();
 }

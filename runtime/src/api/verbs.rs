@@ -85,12 +85,14 @@ pub async fn retry(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: Pa
 async fn revive(app: &App, at: JobRef) -> Result<u64, Problem> {
     let (mut next, mut revived) = (VecDeque::from([at]), 0);
     while let Some(at) = next.pop_front() {
+        let mut after = None;
         loop {
-            match app.call(Command::Revive(at)).await? {
-                Reply::Revived { jobs, more } => {
+            match app.call(Command::Revive { job: at, after }).await? {
+                Reply::Revived { jobs, next: behind } => {
                     revived += jobs.len() as u64;
                     next.extend(jobs.into_iter().map(|job| JobRef { job, ..at }));
-                    if !more {
+                    after = behind;
+                    if after.is_none() {
                         break;
                     }
                 }

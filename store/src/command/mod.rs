@@ -75,9 +75,14 @@ pub enum Command {
         /// Without what an earlier run left to resume from.
         fresh: bool,
     },
-    /// Run again those that were cancelled because of a job, up to [`limits::SETTLED_JOBS_MAX`], and those that were
-    /// cancelled because of them with their own calls; repeat for each that changed.
-    Revive(JobRef),
+    /// Run again those that were cancelled because of a job, in steps of up to [`limits::SETTLED_JOBS_MAX`], and those that
+    /// were cancelled because of them with their own calls.
+    Revive {
+        /// Which.
+        job: JobRef,
+        /// Go on behind this one; none: from the first.
+        after: Option<JobId>,
+    },
     /// Change a job that neither runs nor has ended.
     Edit {
         /// Which.

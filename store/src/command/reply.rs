@@ -54,8 +54,8 @@ pub enum Reply {
     Revived {
         /// Which.
         jobs: Vec<JobId>,
-        /// Whether another step is needed.
-        more: bool,
+        /// Go on behind this one; none: that was all.
+        next: Option<JobId>,
     },
     /// One step of a verb on many jobs.
     Bulk {

@@ -123,7 +123,7 @@ impl Batch<'_> {
         }
         let plan = match self.plan(call)? {
             Ok(plan) => plan,
-            Err(merges) => return Ok(Reply::NeedsMerge(merges)),
+            Err(merges) => return Ok(self.ask_to_merge(call.tenant, merges)),
         };
         self.room_for(call.tenant, &plan)?;
         let answer = self.carry_out(call.tenant, &plan);
@@ -143,7 +143,8 @@ impl Batch<'_> {
     /// The answer to an earlier call with this key.
     fn repeated(&self, at: KeyRef, request: [u8; 32]) -> Result<Option<Reply>, Rejection> {
         let Some(record) = self.keys.get(&at).or_else(|| self.set.keys.get(&at)) else { return Ok(None) };
-        if record.until <= self.now {
+        // While the clock is not to be trusted, what is still there has not run out.
+        if record.until <= self.now && self.conduct.destroy {
             return Ok(None);
         }
         if record.request != request && !cfg!(planted = "key_answers_foreign_request") {
@@ -167,10 +168,11 @@ impl Batch<'_> {
                 }
             }
         }
-        let order = in_order(jobs.iter(), |on| match on {
+        let place = |on: On| match on {
             On::Position(position) => Some(position as usize),
             On::Job(_) => None,
-        })?;
+        };
+        let mut order = in_order(jobs.iter(), place)?;
         let mut steps: Vec<Step<'b>> = Vec::with_capacity(jobs.len());
         let mut taken: HashMap<KeyRef, usize> = HashMap::new();
         let mut seen: HashMap<KeyRef, usize> = HashMap::new();
@@ -205,6 +207,14 @@ impl Batch<'_> {
                     Step::Duplicate(holder)
                 }
             });
+        }
+        let one = |place: usize| match steps[place] {
+            Step::Same(earlier) => earlier,
+            _ => place,
+        };
+        if steps.iter().any(|step| matches!(step, Step::Same(_))) {
+            // Whoever waits for one that joined another waits for that: it comes first, and may close a circle.
+            order = in_order(jobs.iter(), |on| place(on).map(one))?;
         }
         Ok(if merges.is_empty() { Ok(Plan { order, steps }) } else { Err(merges) })
     }

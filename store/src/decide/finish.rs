@@ -33,7 +33,7 @@ impl Batch<'_> {
         if effects && lease.is_some() {
             let merges = self.merges_of(call);
             if !merges.is_empty() {
-                return Ok(Reply::NeedsMerge(merges));
+                return Ok(self.ask_to_merge(at.tenant, merges));
             }
         }
         let outcome = call.outcome.without_output();

@@ -37,6 +37,8 @@ pub struct Decision {
     /// Lanes of which too few heads were read: what was read was taken away by the batch itself or had expired. With
     /// more of them (see [`read_on`]) the claims may get more.
     pub short: BTreeSet<Lane>,
+    /// Jobs whose args are to be merged and were not read, as they took their unique keys in this batch.
+    pub unread: BTreeSet<JobRef>,
 }
 
 /// What a batch may do, as the world is.
@@ -81,9 +83,9 @@ pub fn needs(commands: &[Command]) -> Needs {
             | Command::Edit { job, .. }
             | Command::Start { job, .. }
             | Command::Delete { job, .. } => _ = needs.jobs.insert(*job),
-            Command::Revive(job) => {
+            Command::Revive { job, after } => {
                 needs.jobs.insert(*job);
-                needs.ended_by.insert(*job, limits::SETTLED_JOBS_MAX);
+                needs.ended_by.insert((*job, *after), limits::SETTLED_JOBS_MAX);
                 needs.orders = true;
             }
             Command::Bulk(call) => {
@@ -99,12 +101,14 @@ pub fn needs(commands: &[Command]) -> Needs {
     needs
 }
 
-/// Asks for more heads of the lanes of which too few were read.
-pub fn read_on(needs: &mut Needs, short: &BTreeSet<Lane>) {
-    for lane in short {
+/// Asks for what a decision lacked: more heads of the lanes of which too few were read, and args. Whether it lacked any.
+pub fn read_on(needs: &mut Needs, decision: &Decision) -> bool {
+    needs.args.extend(&decision.unread);
+    for lane in &decision.short {
         let wanted = needs.lanes.entry(*lane).or_default();
         *wanted = wanted.saturating_add(limits::CLAIM_RUNS_MAX).saturating_mul(2);
     }
+    !decision.short.is_empty() || !decision.unread.is_empty()
 }
 
 /// Decides `commands`, in their order, on what was read for them.
@@ -121,8 +125,8 @@ pub fn decide(commands: &[Command], set: &WorkingSet, conduct: Conduct) -> Decis
             _ => batch.run(command),
         })
         .collect();
-    let short = std::mem::take(&mut batch.short);
-    Decision { replies, changes: batch.into_changes(), short }
+    let (short, unread) = (std::mem::take(&mut batch.short), std::mem::take(&mut batch.unread));
+    Decision { replies, changes: batch.into_changes(), short, unread }
 }
 
 /// A batch while it is decided: what was read, and over it what has changed so far.
@@ -137,6 +141,7 @@ struct Batch<'a> {
     /// How many of the jobs that were read of a lane are behind us.
     passed: HashMap<Lane, usize>,
     short: BTreeSet<Lane>,
+    unread: BTreeSet<JobRef>,
     names: HashMap<Name, u32>,
     /// The names of the job before: most lists have one kind and one queue.
     recent: Option<Recent>,
@@ -177,6 +182,7 @@ impl<'a> Batch<'a> {
             fresh: BTreeMap::new(),
             passed: HashMap::new(),
             short: BTreeSet::new(),
+            unread: BTreeSet::new(),
             names: HashMap::new(),
             recent: None,
             keys: HashMap::new(),
@@ -209,7 +215,7 @@ impl<'a> Batch<'a> {
             Command::Cancel { job, reason } => self.cancel(*job, reason.as_deref()),
             Command::Release(job) => self.verb(*job, &Event::Released),
             Command::Retry { job, fresh } => self.retry(*job, *fresh),
-            Command::Revive(job) => self.revive(*job),
+            Command::Revive { job, after } => self.revive(*job, *after),
             Command::Edit { job, edit } => self.edit(*job, edit),
             Command::Delete { job, force, cascade } => self.delete(*job, *force, *cascade),
             Command::Bulk(call) => Ok(self.bulk(call)),

@@ -73,12 +73,16 @@ impl Batch<'_> {
     }
 
     /// One step: runs again those that were cancelled because of a job which may still end well.
-    pub(super) fn revive(&mut self, at: JobRef) -> Result<Reply, Rejection> {
+    pub(super) fn revive(&mut self, at: JobRef, after: Option<JobId>) -> Result<Reply, Rejection> {
         let dependency = self.job(at).ok_or(Rejection::Unknown)?;
         if let Some(Verdict::Discarded | Verdict::Cancelled) = dependency.verdict() {
             return Err(Rejection::State(dependency.state.name()));
         }
-        let (dependents, all) = self.set.ended_by.get(&at).cloned().unwrap_or_default();
+        let (dependents, all) = self.set.ended_by.get(&(at, after)).cloned().unwrap_or_default();
+        // Whoever has not been told yet of the end of one of them would hear of it when that runs again.
+        dependents.iter().try_for_each(|id| self.not_settling(JobRef { tenant: at.tenant, job: *id }))?;
+        // Behind the last one, whether or not it runs again: what cannot must not keep back what can.
+        let next = dependents.last().copied().filter(|_| !all);
         let mut revived = Vec::new();
         for id in dependents {
             let dependent = JobRef { tenant: at.tenant, job: id };
@@ -86,8 +90,7 @@ impl Batch<'_> {
                 revived.push(id);
             }
         }
-        let more = !all && !revived.is_empty();
-        Ok(Reply::Revived { jobs: revived, more })
+        Ok(Reply::Revived { jobs: revived, next })
     }
 
     fn revive_one(&mut self, at: JobRef, dependency: JobId) -> Result<(), Rejection> {

@@ -130,11 +130,13 @@ impl Batch<'_> {
             _ => StoreSettings::default(),
         };
         let (oldest, mut bytes) = (&self.set.oldest.0, self.set.oldest.1);
+        let is_old = |at: Time| self.conduct.destroy && at.after(settings.log_age) <= self.now;
+        // Up to the last old one: a clock that was ahead for a while has dated some before it too late.
+        let old = oldest.iter().take(budget).rposition(|(_, at, _)| is_old(*at)).map_or(0, |last| last + 1);
         let mut trimmed = 0;
         let mut before = None;
-        for (seq, at, size) in oldest.iter().take(budget) {
-            let old = self.conduct.destroy && at.after(settings.log_age) <= self.now;
-            if !old && bytes <= settings.log_bytes {
+        for (i, (seq, _, size)) in oldest.iter().take(budget).enumerate() {
+            if i >= old && bytes <= settings.log_bytes {
                 break;
             }
             bytes = bytes.saturating_sub(u64::from(*size));

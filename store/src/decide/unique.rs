@@ -1,6 +1,6 @@
 //! Unique keys: who holds them, and what an enqueue does that finds its key held.
 
-use crate::command::{Merged, NeedsMerge};
+use crate::command::{Merged, NeedsMerge, Reply};
 use crate::engine::{Change, KeyRef, UniqueRecord};
 use crate::job::{Edit, Job, JobId, JobRef, JobSpec, Millis, OnConflict, Rejection, State, TenantId, limits};
 
@@ -57,7 +57,7 @@ impl Batch<'_> {
                 let run_at = self.now.after(delay).min(job.enqueued_at.after(max));
                 Fate::Change(holder, Box::new(Edit { run_at: Some(run_at), ..replacing(spec) }))
             }
-            OnConflict::Merge => self.merge(at, position, merged),
+            OnConflict::Merge => self.merge(at, position, merged)?,
             OnConflict::Replace | OnConflict::Keep | OnConflict::Reject => {
                 let run_at = spec.delay.map(|delay| self.now.after(delay)).or(spec.run_at).unwrap_or(self.now);
                 Fate::Change(holder, Box::new(Edit { run_at: Some(run_at), ..replacing(spec) }))
@@ -65,14 +65,25 @@ impl Batch<'_> {
         })
     }
 
-    fn merge(&self, holder: JobRef, position: u32, merged: &[Merged]) -> Fate {
+    fn merge(&self, holder: JobRef, position: u32, merged: &[Merged]) -> Result<Fate, Rejection> {
         let version = self.row(holder).map_or(0, |row| row.digest());
         let made = merged.iter().find(|m| m.position == position && m.holder == holder.job && m.version == version);
         if let Some(made) = made {
-            return Fate::Change(holder.job, Box::new(Edit { args: Some(made.args.clone()), ..Edit::default() }));
+            let edit = Edit { args: Some(made.args.clone()), ..Edit::default() };
+            edit.check()?;
+            return Ok(Fate::Change(holder.job, Box::new(edit)));
         }
-        let args = self.args.get(&holder).or_else(|| self.set.args.get(&holder)).cloned().unwrap_or_default();
-        Fate::Merge(NeedsMerge { position, holder: holder.job, version, args })
+        // Of args that were not read no version is right: what was made of them is never taken.
+        let args = self.args.get(&holder).or_else(|| self.set.args.get(&holder)).cloned();
+        let (version, args) = args.map_or_else(Default::default, |args| (version, args));
+        Ok(Fate::Merge(NeedsMerge { position, holder: holder.job, version, args }))
+    }
+
+    /// The answer that args are to be merged first. Those of a job that took its key in this batch are read before that.
+    pub(super) fn ask_to_merge(&mut self, tenant: TenantId, merges: Vec<NeedsMerge>) -> Reply {
+        let holders = merges.iter().map(|merge| JobRef { tenant, job: merge.holder });
+        self.unread.extend(holders.filter(|at| !self.args.contains_key(at) && !self.set.args.contains_key(at)));
+        Reply::NeedsMerge(merges)
     }
 
     /// The job that holds a key: by its state, or because a period is not over.

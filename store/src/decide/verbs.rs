@@ -69,7 +69,7 @@ impl Batch<'_> {
         self.verb(at, &Event::Deleted { force })
     }
 
-    fn not_settling(&self, at: JobRef) -> Result<(), Rejection> {
+    pub(super) fn not_settling(&self, at: JobRef) -> Result<(), Rejection> {
         let settling = match self.spreads.get(&at) {
             Some(spread) => spread.is_some(),
             None => self.set.settling.contains_key(&at),
@@ -135,7 +135,7 @@ impl Batch<'_> {
         let page = self.set.pages.get(self.pages).cloned().unwrap_or_default();
         self.pages += 1;
         let mut changed = 0;
-        for at in &page {
+        for at in &page.jobs {
             let done = match &call.verb {
                 BulkVerb::Cancel { reason } => self.cancel(*at, reason.as_deref()),
                 BulkVerb::Retry => self.retry(*at, false),
@@ -144,9 +144,7 @@ impl Batch<'_> {
             };
             changed += u32::from(matches!(done, Ok(Reply::Deleted | Reply::Job { changed: true, .. })));
         }
-        let full = page.len() >= self::page(call).limit as usize && !page.is_empty();
-        let next = page.last().filter(|_| full).map(|at| at.job);
-        Reply::Bulk { matched: u32::try_from(page.len()).unwrap_or(u32::MAX), changed, next }
+        Reply::Bulk { matched: u32::try_from(page.jobs.len()).unwrap_or(u32::MAX), changed, next: page.next }
     }
 
     pub(super) fn set(&mut self, settings: &Settings) -> Result<Reply, Rejection> {

@@ -62,6 +62,9 @@ pub(crate) const SWEEP_GROUPS_MAX: usize = 64;
 /// Jobs that wait for one, as far as they are read with it: so many may end in one batch before it counts as waited for
 /// although it is not any more.
 pub(crate) const WAITERS_READ: usize = 16;
+/// Rows that a step of a revival reads: each of its jobs may name a hundred others, and whether they have ended is to be
+/// known.
+pub(crate) const REVIVED_ROWS_MAX: usize = 4_096;
 /// What an event takes in the log beside its record: its key, and its share of the pages.
 pub(crate) const EVENT_BYTES_BESIDE: usize = 16;
 
@@ -86,12 +89,14 @@ pub struct Needs {
     pub expired_keys: u32,
     /// Who holds these unique keys, and their rows; with the holder's args where that says so.
     pub uniques: BTreeMap<KeyRef, bool>,
+    /// Args of these jobs.
+    pub args: BTreeSet<JobRef>,
     /// What holds for these; of a tenant and of a queue that has had jobs also its totals.
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
     pub settling: u32,
-    /// Jobs that were cancelled because of this one, up to so many, and their rows and dependencies.
-    pub ended_by: BTreeMap<JobRef, u32>,
+    /// Jobs that were cancelled because of this one, behind that one, up to so many, and their rows and dependencies.
+    pub ended_by: BTreeMap<(JobRef, Option<JobId>), u32>,
     /// Pages of lists, and their rows.
     pub pages: Vec<JobsQuery>,
     /// What may be swept.
@@ -106,6 +111,11 @@ impl Needs {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The first id behind this one; none: the first of all.
+pub(crate) fn behind(after: Option<JobId>) -> u64 {
+    after.map_or(0, |after| after.0.saturating_add(1))
 }
 
 /// What an engine read for a batch.
@@ -144,12 +154,12 @@ pub struct WorkingSet {
     /// Whether everything that is being settled was read.
     pub settling_all: bool,
     /// Jobs that were cancelled because of a job; whether these are all.
-    pub ended_by: HashMap<JobRef, (Vec<JobId>, bool)>,
+    pub ended_by: HashMap<(JobRef, Option<JobId>), (Vec<JobId>, bool)>,
     /// Who holds unique keys: those that were asked for, and those of the rows that were read.
     pub uniques: HashMap<KeyRef, UniqueRecord>,
     /// Unique keys whose period is over.
     pub expired_uniques: Vec<(KeyRef, Time)>,
-    /// Args of holders.
+    /// Args of holders, as far as they were asked for; of one without args they are empty.
     pub args: HashMap<JobRef, Vec<u8>>,
     /// What was set.
     pub settings: HashMap<Scope, Settings>,
@@ -158,7 +168,7 @@ pub struct WorkingSet {
     /// Totals of the tenants and queues that were asked for.
     pub totals: HashMap<TotalKey, u64>,
     /// The pages that were asked for.
-    pub pages: Vec<Vec<JobRef>>,
+    pub pages: Vec<Page>,
     /// Jobs whose time to begin is over, first expiry first.
     pub expiring: Vec<JobRef>,
     /// Finished jobs of some tenants, by tenant and state, of each the first ones, but not their rows; and the settings and
@@ -213,6 +223,16 @@ pub struct UniqueRecord {
     pub job: JobId,
     /// Until when it is held whatever became of the job.
     pub until: Option<Time>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Its jobs, newest first.
+    pub jobs: Vec<JobRef>,
+    /// It ends before this job; none: there are no others. As only so many rows are looked at for a page, there may be
+    /// others although it is not full.
+    pub next: Option<JobId>,
 }
 
 /// The first jobs of a lane.

@@ -1,7 +1,10 @@
 //! Verbs on many jobs, in bounded steps; and the tags by which they are found.
 
+use runner_store::clock::Clock;
 use runner_store::command::{Bulk, BulkVerb, Command, JobsQuery, Reply};
+use runner_store::engine::redb::{Commit, Redb};
 use runner_store::job::{Edit, JobId, JobSpec, OnConflict, StateName, TenantId};
+use runner_store::writer::step;
 
 use crate::world::*;
 
@@ -180,4 +183,24 @@ fn jobs_are_found_by_a_tag_as_it_is_now() {
         assert_eq!(w.list(JobsQuery { tenant: TenantId(2), ..with("b", "1") }), [0; 0]);
         assert_eq!(w.state(JobId(3)), StateName::Available);
     });
+}
+
+/// A step looks at so many rows of a file at most. Where the ones that matched lay behind them, it said that there were no
+/// others.
+#[test]
+fn a_step_that_finds_nothing_among_the_rows_it_looked_at_says_where_to_go_on() {
+    let dir = quick_dir();
+    let clock = Clock::manual(START);
+    let mut engine = Redb::create(&dir.path().join("jobs.redb"), clock, Commit::OnePhase).unwrap();
+    let mut call = |command: Command| step(&mut engine, &[command]).unwrap().0.replies.remove(0);
+    let spec = |hold| JobSpec { args: Vec::new(), hold, ..tagged("a", "b") };
+    call(enqueue(vec![spec(true)]));
+    for _ in 0..2 {
+        call(enqueue(vec![spec(false); 10_000]));
+    }
+    let filter = JobsQuery { tag: Some(("a".to_owned(), "b".to_owned())), ..in_state(StateName::Held) };
+    let reply = call(bulk(filter.clone(), BulkVerb::Release));
+    let Reply::Bulk { matched: 0, changed: 0, next: Some(before) } = reply else { panic!("{reply:?}") };
+    let reply = call(bulk(JobsQuery { before: Some(before), ..filter }, BulkVerb::Release));
+    assert_eq!(reply, Reply::Bulk { matched: 1, changed: 1, next: None });
 }

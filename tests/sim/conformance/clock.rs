@@ -2,10 +2,10 @@
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, Query, Reply, Sweep};
+use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply, Sweep};
 use runner_store::engine::memory::Memory;
 use runner_store::handle::Writer;
-use runner_store::job::{JobId, Millis, StateName, Time};
+use runner_store::job::{JobId, Millis, Rejection, Seq, StateName, Time};
 
 use crate::world::*;
 
@@ -116,5 +116,37 @@ fn five_minutes_are_a_correction() {
     node.clock.advance(Millis(31 * DAY));
     node.clock.set(Time(START.0 + 31 * DAY + 300_000));
     assert!(node.destroys());
+    node.end();
+}
+
+/// A clock that stepped ahead by two days had every remembered call run out at once: what was repeated then happened twice.
+#[test]
+fn a_step_ahead_forgets_no_call() {
+    let node = Node::start();
+    let key = |request| Some(IdempotencyKey { key: "k".to_owned(), request: [request; 32] });
+    let call = |request| Command::Enqueue(Enqueue { key: key(request), ..Enqueue::new(TENANT, vec![work()]) });
+    let first = ids(&node.call(call(1)));
+    node.clock.set(Time(START.0 + 2 * DAY));
+    assert_eq!(ids(&node.call(call(1))), first);
+    assert_eq!(node.call(call(2)), Reply::Rejected(Rejection::KeyReused));
+    node.handle.accept_clock();
+    assert_eq!(ids(&node.call(call(2))), [JobId(2)], "its day is over, says the operator");
+    node.end();
+}
+
+/// A clock was ahead for a while. What was logged then kept all that came behind it in the log until that time had come.
+#[test]
+fn events_of_a_clock_that_was_ahead_keep_nothing_back() {
+    let node = Node::start();
+    for now in [START, Time(START.0 + 10 * 365 * DAY), START] {
+        node.clock.set(now);
+        node.call(enqueue(vec![work()]));
+    }
+    node.clock.advance(Millis(7 * DAY));
+    node.call(enqueue(vec![work()]));
+    node.call(Command::Sweep(Sweep { after: None, budget: 10 }));
+    let query = Query::Events { since: Seq(0), limit: 10 };
+    let Answer::Events(events) = node.handle.snapshot().unwrap().read(&query).unwrap() else { panic!("no events") };
+    assert_eq!(events.oldest, Seq(4), "{:?}", events.entries);
     node.end();
 }

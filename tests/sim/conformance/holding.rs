@@ -126,7 +126,7 @@ fn a_revived_job_takes_its_key_again_or_stays_as_it_is() {
             }
             w.call(retry(on));
             let expected = if taken { vec![] } else { vec![job] };
-            assert_eq!(w.call(Command::Revive(at(on))), Reply::Revived { jobs: expected, more: false });
+            assert_eq!(w.call(revive(on)), Reply::Revived { jobs: expected, next: None });
             assert_eq!(w.holder("k"), Some(if taken { 3 } else { 2 }));
         });
     }

@@ -13,6 +13,7 @@ mod log;
 mod orders;
 mod queries;
 mod quotas;
+mod races;
 mod retention;
 mod runs;
 mod settling;

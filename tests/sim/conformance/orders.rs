@@ -74,7 +74,7 @@ fn a_job_that_runs_again_stands_by_the_order_of_its_queue_now() {
                 }
                 "revive" => {
                     w.call(retry(on));
-                    w.call(Command::Revive(at(on)));
+                    w.call(revive(on));
                     w.call(Command::Start { job: at(on), holder: BOOT });
                     w.finish(on, completed());
                 }

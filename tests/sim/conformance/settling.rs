@@ -305,18 +305,21 @@ fn those_that_were_cancelled_with_it_run_again_with_it() {
         let own = w.enqueue(work_after(&[ids[0]]));
         w.call(cancel(own));
         w.call(cancel(ids[0]));
-        let revive = |w: &mut World, id| w.call(Command::Revive(at(id)));
-        assert_eq!(revive(w, ids[0]), Reply::Rejected(Rejection::State(StateName::Cancelled)), "it cannot end well");
+        assert_eq!(
+            w.call(revive(ids[0])),
+            Reply::Rejected(Rejection::State(StateName::Cancelled)),
+            "it cannot end well"
+        );
         w.call(retry(ids[0]));
-        assert_eq!(revive(w, ids[0]), Reply::Revived { jobs: vec![ids[1], ids[3]], more: false });
-        assert_eq!(revive(w, ids[1]), Reply::Revived { jobs: vec![ids[2]], more: false });
-        assert_eq!(revive(w, ids[1]), Reply::Revived { jobs: vec![], more: false });
+        assert_eq!(w.call(revive(ids[0])), Reply::Revived { jobs: vec![ids[1], ids[3]], next: None });
+        assert_eq!(w.call(revive(ids[1])), Reply::Revived { jobs: vec![ids[2]], next: None });
+        assert_eq!(w.call(revive(ids[1])), Reply::Revived { jobs: vec![], next: None });
         assert_eq!(count(w, &ids[1..], StateName::Blocked), 3, "they wait anew");
         assert_eq!(w.state(own), StateName::Cancelled, "someone cancelled this one, not its dependency");
         w.run_once(ids[0], completed());
         let states: Vec<&str> = ids.iter().map(|id| w.state(*id).as_str()).collect();
         assert_eq!(states, ["completed", "available", "blocked", "available"]);
-        assert_eq!(revive(w, JobId(999)), Reply::Rejected(Rejection::Unknown));
+        assert_eq!(w.call(revive(JobId(999))), Reply::Rejected(Rejection::Unknown));
     });
 }
 
@@ -329,7 +332,7 @@ fn a_revived_job_waits_for_everything_that_has_not_ended() {
         // The others go on while it is cancelled: one ends well, one has not ended.
         w.run_once(on[1], completed());
         w.call(retry(on[0]));
-        w.call(Command::Revive(at(on[0])));
+        w.call(revive(on[0]));
         let settled: Vec<_> = w.job(job).dependencies.iter().map(|edge| edge.settled).collect();
         assert_eq!(settled, [None, Some(Verdict::Completed), None]);
         for id in [on[0], on[2]] {
@@ -349,12 +352,13 @@ fn reviving_thousands_goes_in_steps() {
         let ids = w.enqueue_all(vec![JobSpec { args: Vec::new(), ..work_after(&[hub]) }; 2_500]);
         w.call(cancel(hub));
         w.call(retry(hub));
-        let mut steps = Vec::new();
+        let (mut steps, mut after) = (Vec::new(), None);
         loop {
-            let reply = w.batch(&[Command::Revive(at(hub))]).remove(0);
-            let Reply::Revived { jobs, more } = reply else { panic!("{reply:?}") };
+            let reply = w.batch(&[Command::Revive { job: at(hub), after }]).remove(0);
+            let Reply::Revived { jobs, next } = reply else { panic!("{reply:?}") };
             steps.push(jobs.len());
-            if !more {
+            after = next;
+            if after.is_none() {
                 break;
             }
         }

@@ -45,7 +45,7 @@ impl Workload {
             184..187 => self.a_bulk(),
             187..190 => Command::Start { job: self.a_job(), holder: self.a_boot() },
             190..193 => Command::Checkpoint { run: self.a_run(), bytes: vec![b'c'; self.dice.below(20) as usize] },
-            193..196 => Command::Revive(self.a_job()),
+            193..196 => Command::Revive { job: self.a_job(), after: None },
             196..199 => Command::Set(Box::new(self.settings())),
             _ => Command::Resume,
         }
@@ -61,7 +61,7 @@ impl Workload {
             11..13 => Command::Cancel { job: self.near(job), reason: None },
             13..15 => Command::Retry { job: self.near(job), fresh: false },
             15 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
-            16 => Command::Revive(job),
+            16 => Command::Revive { job, after: None },
             _ => Command::Settle,
         }
     }

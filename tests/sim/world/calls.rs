@@ -154,3 +154,7 @@ pub(crate) fn changed(reply: &Reply) -> bool {
         other => panic!("not a job: {other:?}"),
     }
 }
+
+pub(crate) fn revive(id: JobId) -> Command {
+    Command::Revive { job: at(id), after: None }
+}

@@ -9,7 +9,9 @@ use crate::command::{
     Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
     limits,
 };
-use crate::engine::{Heads, KeyRef, Needs, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{
+    Heads, KeyRef, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind,
+};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
@@ -38,8 +40,8 @@ impl Tables {
         wanted.extend(&set.due);
         self.find_dead(needs, &mut set);
         wanted.extend(&set.dead);
-        set.pages = needs.pages.iter().map(|query| self.jobs(query).iter().map(|job| job.at()).collect()).collect();
-        wanted.extend(set.pages.iter().flatten());
+        set.pages = needs.pages.iter().map(|query| self.page(query)).collect();
+        wanted.extend(set.pages.iter().flat_map(|page| &page.jobs));
         wanted.into_iter().for_each(|at| self.put(at, &mut set));
         set.runs = needs.runs.iter().map(|at| (*at, self.runs(*at))).collect();
         for name in &needs.names {
@@ -75,7 +77,7 @@ impl Tables {
         if let Some(key) = self.waits.range(first..).next().filter(|key| key.tenant == at.tenant && key.on == at.job) {
             set.waits.insert(at, key.wait);
             if key.wait == Wait::Waiting {
-                set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ));
+                set.waiters.insert(at, self.dependents(at, Wait::Waiting, None, WAITERS_READ));
             }
         }
         if let Some(spread) = self.spreads.get(&at) {
@@ -143,16 +145,22 @@ impl Tables {
             set.uniques.insert(*key, *record);
             let holder = JobRef { tenant: key.tenant, job: record.job };
             self.put(holder, set);
-            if *with_args && let Some(args) = self.payloads.get(&(holder, crate::command::Part::Args)) {
-                set.args.insert(holder, args.clone());
+            if *with_args {
+                self.put_args(holder, set);
             }
         }
+        needs.args.iter().for_each(|at| self.put_args(*at, set));
     }
 
-    /// The jobs that depend so on `at`, up to `max`; and whether these are all.
-    fn dependents(&self, at: JobRef, wait: Wait, max: usize) -> (Vec<JobId>, bool) {
+    fn put_args(&self, at: JobRef, set: &mut WorkingSet) {
+        let args = self.payloads.get(&(at, crate::command::Part::Args));
+        set.args.insert(at, args.cloned().unwrap_or_default());
+    }
+
+    /// The jobs behind `after` that depend so on `at`, up to `max`; and whether these are all.
+    fn dependents(&self, at: JobRef, wait: Wait, after: Option<JobId>, max: usize) -> (Vec<JobId>, bool) {
         let key = |id| WaitKey { tenant: at.tenant, on: at.job, wait, id: JobId(id) };
-        let mut ids = self.waits.range(key(0)..=key(u64::MAX)).map(|key| key.id);
+        let mut ids = self.waits.range(key(behind(after))..=key(u64::MAX)).map(|key| key.id);
         let first: Vec<JobId> = ids.by_ref().take(max).collect();
         (first, ids.next().is_none())
     }
@@ -175,7 +183,7 @@ impl Tables {
                 if left == 0 || set.waiting.contains_key(&at) {
                     continue;
                 }
-                let (ids, all) = self.dependents(at, Wait::Waiting, left);
+                let (ids, all) = self.dependents(at, Wait::Waiting, None, left);
                 left -= ids.len();
                 for id in &ids {
                     let dependent = JobRef { tenant: at.tenant, job: *id };
@@ -190,15 +198,23 @@ impl Tables {
     }
 
     fn find_ended_by(&self, needs: &Needs, set: &mut WorkingSet) {
-        for (at, max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *max as usize);
-            for id in &ids {
+        for ((at, after), max) in &needs.ended_by {
+            let (mut ids, mut all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize);
+            let mut rows = 0;
+            for i in 0..ids.len() {
+                if rows >= REVIVED_ROWS_MAX {
+                    ids.truncate(i);
+                    all = false;
+                    break;
+                }
+                let id = &ids[i];
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set);
                 let edges = self.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
+                rows += 1 + edges.len();
                 edges.iter().for_each(|edge| self.put(JobRef { tenant: at.tenant, job: edge.job }, set));
             }
-            set.ended_by.insert(*at, (ids, all));
+            set.ended_by.insert((*at, *after), (ids, all));
         }
     }
 
@@ -239,6 +255,12 @@ impl Tables {
     fn runs(&self, at: JobRef) -> Vec<RunRecord> {
         let range = self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX)));
         range.map(|(_, record)| record.clone()).collect()
+    }
+
+    fn page(&self, query: &JobsQuery) -> Page {
+        let jobs: Vec<JobRef> = self.jobs(query).iter().map(|job| job.at()).collect();
+        let full = jobs.len() == query.limit.min(limits::PAGE_ROWS_MAX) as usize;
+        Page { next: jobs.last().filter(|_| full).map(|at| at.job), jobs }
     }
 
     fn jobs(&self, query: &JobsQuery) -> Vec<Arc<Job>> {

@@ -231,6 +231,12 @@ pub(super) fn count(key: &CountKey) -> [u8; 14] {
     Packer::new().put(lane_head(key.lane)).put([key.state as u8]).done()
 }
 
+/// The first and the last key that the counts of a tenant can have.
+pub(super) fn counts_of(tenant: TenantId) -> ([u8; 14], [u8; 14]) {
+    let tenant = tenant.0.to_be_bytes();
+    (Packer::new().put(tenant).put([0; 10]).done(), Packer::new().put(tenant).put([0xff; 10]).done())
+}
+
 pub(super) fn count_of(key: &[u8; 14]) -> CountKey {
     let mut key = Unpacker(key);
     let lane =

@@ -17,6 +17,13 @@ const MERGED_LISTS_MAX: usize = 256;
 /// Rows that are looked at for one page, where rows are walked.
 const WALKED_ROWS_MAX: usize = 20_000;
 
+/// A page, and before which row it goes on; none: there are no others.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) jobs: Vec<Job>,
+    pub(super) next: Option<JobId>,
+}
+
 /// What a page is made from, in a read or in a write transaction.
 pub(super) struct Lists<J, L, T, C> {
     pub(super) jobs: J,
@@ -34,20 +41,21 @@ where
 {
     /// The counts say which lists there are; their ends are merged by id. Where there are too many, rows are walked;
     /// where a tag is asked for, the rows that have it.
-    pub(super) fn page(&self, query: &JobsQuery) -> Result<Vec<Job>, StoreError> {
+    pub(super) fn page(&self, query: &JobsQuery) -> Result<Found, StoreError> {
         let limit = query.limit.min(limits::PAGE_ROWS_MAX) as usize;
         let before = query.before.unwrap_or(JobId(u64::MAX));
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
         if let Some((key, value)) = &query.tag {
             return self.tagged(query, (key, value), before, limit);
         }
         let mut lists = Vec::new();
-        for entry in self.counts.iter().map_err(engine_error)? {
+        let (first, last) = tables::counts_of(query.tenant);
+        for entry in self.counts.range::<&[u8; 14]>(&first..=&last).map_err(engine_error)? {
             let CountKey { lane, state } = tables::count_of(entry.map_err(engine_error)?.0.value());
             let list = ListKey { tenant: lane.tenant, state, queue: lane.queue, kind: lane.kind, id: before };
-            if list.tenant == query.tenant && matches(query, &list) {
+            if matches(query, &list) {
                 lists.push(list);
             }
         }
@@ -59,7 +67,8 @@ where
         }
         let ids = self.newest(&lists, limit)?;
         let found = ids.into_iter().map(|id| job(&self.jobs, JobRef { tenant: query.tenant, job: id }));
-        found.filter_map(Result::transpose).collect()
+        let jobs: Vec<Job> = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(Found { next: jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id), jobs })
     }
 
     /// The newest ids of several lists: their ends are merged, so that no more is read than is answered.
@@ -93,40 +102,45 @@ where
         (key, value): (&str, &str),
         before: JobId,
         limit: usize,
-    ) -> Result<Vec<Job>, StoreError> {
+    ) -> Result<Found, StoreError> {
         let at = |job| tables::tag(&TagKey::new(JobRef { tenant: query.tenant, job }, key, value));
         let mut page = Vec::new();
+        let mut looked_at = 0;
         let range = self.tags.range::<&[u8; 20]>(&at(JobId(0))..&at(before)).map_err(engine_error)?;
-        for entry in range.rev().take(WALKED_ROWS_MAX) {
+        for entry in range.rev() {
             let id = tables::tag_of(entry.map_err(engine_error)?.0.value()).id;
+            looked_at += 1;
             let Some(job) = job(&self.jobs, JobRef { tenant: query.tenant, job: id })? else { continue };
             let tagged = job.tags.iter().any(|(k, v)| k == key && v == value);
             if tagged && matches(query, &crate::index::keys(&job).list) {
                 page.push(job);
             }
-            if page.len() == limit {
-                break;
+            if page.len() == limit || looked_at == WALKED_ROWS_MAX {
+                return Ok(Found { jobs: page, next: Some(id) });
             }
         }
-        Ok(page)
+        Ok(Found { jobs: page, next: None })
     }
 
-    fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
+    fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<Found, StoreError> {
         let first = tables::job(JobRef { tenant: query.tenant, job: JobId(0) });
         let last = tables::job(JobRef { tenant: query.tenant, job: before });
         let mut page = Vec::new();
+        let mut looked_at = 0;
         let range = self.jobs.range::<&[u8; 12]>(&first..&last).map_err(engine_error)?;
-        for entry in range.rev().take(WALKED_ROWS_MAX) {
+        for entry in range.rev() {
             let (key, row) = entry.map_err(engine_error)?;
             let job = codec::job(row.value()).map_err(|error| damaged("jobs", key.value(), error))?;
+            let id = job.id;
+            looked_at += 1;
             if matches(query, &crate::index::keys(&job).list) {
                 page.push(job);
             }
-            if page.len() == limit {
-                break;
+            if page.len() == limit || looked_at == WALKED_ROWS_MAX {
+                return Ok(Found { jobs: page, next: Some(id) });
             }
         }
-        Ok(page)
+        Ok(Found { jobs: page, next: None })
     }
 }
 

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use self::list::Lists;
+use self::list::{Found, Lists};
 pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
 use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
-use crate::engine::{Heads, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet};
+use crate::engine::{
+    Heads, KeyRecord, KeyRef, Needs, Page, REVIVED_ROWS_MAX, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet,
+    behind,
+};
 use crate::error::StoreError;
 use crate::index::WaitKey;
 use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
@@ -139,7 +142,7 @@ impl<'a> Rows<'a> {
                 let wait = tables::wait_of(entry.map_err(engine_error)?.0.value()).wait;
                 set.waits.insert(at, wait);
                 if wait == Wait::Waiting {
-                    set.waiters.insert(at, self.dependents(at, Wait::Waiting, WAITERS_READ)?);
+                    set.waiters.insert(at, self.dependents(at, Wait::Waiting, None, WAITERS_READ)?);
                 }
             }
         }
@@ -169,12 +172,19 @@ impl<'a> Rows<'a> {
         codec::decode(value.value()).map(Some).map_err(|error| damaged("uniques", &key, error))
     }
 
-    /// The jobs that depend so on `at`, up to `max`; and whether these are all.
-    fn dependents(&self, at: JobRef, wait: Wait, max: usize) -> Result<(Vec<JobId>, bool), StoreError> {
+    /// The jobs behind `after` that depend so on `at`, up to `max`; and whether these are all.
+    fn dependents(
+        &self,
+        at: JobRef,
+        wait: Wait,
+        after: Option<JobId>,
+        max: usize,
+    ) -> Result<(Vec<JobId>, bool), StoreError> {
         let Some(waits) = &self.waits else { return Ok((Vec::new(), true)) };
         let key = |id| tables::wait(&WaitKey { tenant: at.tenant, on: at.job, wait, id: JobId(id) });
         let mut ids = Vec::new();
-        for entry in waits.range::<&[u8; 21]>(&key(0)..=&key(u64::MAX)).map_err(engine_error)? {
+        let range = waits.range::<&[u8; 21]>(&key(behind(after))..=&key(u64::MAX));
+        for entry in range.map_err(engine_error)? {
             if ids.len() == max {
                 return Ok((ids, false));
             }
@@ -203,7 +213,7 @@ impl<'a> Rows<'a> {
                 if left == 0 || set.waiting.contains_key(&at) {
                     continue;
                 }
-                let (ids, all) = self.dependents(at, Wait::Waiting, left)?;
+                let (ids, all) = self.dependents(at, Wait::Waiting, None, left)?;
                 left -= ids.len();
                 for id in &ids {
                     let dependent = JobRef { tenant: at.tenant, job: *id };
@@ -219,17 +229,25 @@ impl<'a> Rows<'a> {
     }
 
     fn ended_by(&self, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
-        for (at, max) in &needs.ended_by {
-            let (ids, all) = self.dependents(*at, Wait::EndedBy, *max as usize)?;
-            for id in &ids {
+        for ((at, after), max) in &needs.ended_by {
+            let (mut ids, mut all) = self.dependents(*at, Wait::EndedBy, *after, *max as usize)?;
+            let mut rows = 0;
+            for i in 0..ids.len() {
+                if rows >= REVIVED_ROWS_MAX {
+                    ids.truncate(i);
+                    all = false;
+                    break;
+                }
+                let id = &ids[i];
                 let dependent = JobRef { tenant: at.tenant, job: *id };
                 self.put(dependent, set)?;
                 let edges = set.jobs.get(&dependent).map(|job| job.dependencies.clone()).unwrap_or_default();
+                rows += 1 + edges.len();
                 for edge in edges {
                     self.put(JobRef { tenant: at.tenant, job: edge.job }, set)?;
                 }
             }
-            set.ended_by.insert(*at, (ids, all));
+            set.ended_by.insert((*at, *after), (ids, all));
         }
         Ok(())
     }
@@ -331,18 +349,23 @@ fn keys(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<
     Ok(())
 }
 
-/// Who holds the unique keys that were asked for.
+/// Who holds the unique keys that were asked for, and the args that were.
 fn uniques(from: &WriteTransaction, needs: &Needs, rows: &Rows<'_>, set: &mut WorkingSet) -> Result<(), StoreError> {
-    for (key, with_args) in &needs.uniques {
+    let mut with_args: Vec<JobRef> = needs.args.iter().copied().collect();
+    for (key, args) in &needs.uniques {
         let Some(record) = rows.unique(*key)? else { continue };
         set.uniques.insert(*key, record);
         let holder = JobRef { tenant: key.tenant, job: record.job };
         rows.put(holder, set)?;
-        if *with_args {
-            let payloads = from.open_table(tables::PAYLOADS).map_err(engine_error)?;
-            let args = payloads.get(&tables::payload(holder, Part::Args)).map_err(engine_error)?;
-            set.args.extend(args.map(|args| (holder, args.value().to_vec())));
-        }
+        with_args.extend(args.then_some(holder));
+    }
+    if with_args.is_empty() {
+        return Ok(());
+    }
+    let payloads = from.open_table(tables::PAYLOADS).map_err(engine_error)?;
+    for at in with_args {
+        let args = payloads.get(&tables::payload(at, Part::Args)).map_err(engine_error)?;
+        set.args.insert(at, args.map_or_else(Vec::new, |args| args.value().to_vec()));
     }
     Ok(())
 }
@@ -442,11 +465,12 @@ fn pages(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result
             counts: from.open_table(tables::COUNTS).map_err(engine_error)?,
         };
         for query in &needs.pages {
-            set.pages.push(lists.page(query)?.iter().map(Job::at).collect());
+            let Found { jobs, next } = lists.page(query)?;
+            set.pages.push(Page { jobs: jobs.iter().map(Job::at).collect(), next });
         }
     }
     let rows = Rows::open(from)?;
-    for at in set.pages.clone().into_iter().flatten() {
+    for at in set.pages.clone().into_iter().flat_map(|page| page.jobs) {
         rows.put(at, set)?;
     }
     Ok(())
