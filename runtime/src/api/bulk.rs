@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::Handle;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::App;
 use super::body;
 use super::error::Problem;
-use super::params::{self, Params};
+use super::params::{self, Named, Params};
 use super::read::{Object, Value};
 use super::time::rfc3339;
 use super::verbs::check_reason;
@@ -139,7 +139,7 @@ pub async fn delete(
 /// `GET /v1/operations/{n}`.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(number): Path<String>,
+    Named(number): Named,
     params: Params,
 ) -> Result<Json<OperationShown>, Problem> {
     params.finish()?;

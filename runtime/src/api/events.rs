@@ -37,6 +37,9 @@ use super::time::rfc3339;
 const PAGE_EVENTS: u32 = 500;
 /// Pages that wait for one reader.
 const PAGES_MAX: usize = 4;
+/// Pages that are read at once, for all readers together. Every commit wakes every follower: without a bound a thousand of
+/// them, each with a view and a thread of its own, left the store no time to commit anything.
+pub const VIEWS_MAX: usize = 2;
 /// How long a reader may take nothing before it is cut.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How often a reader is told that there is nothing to tell: so both sides notice when the other is gone.
@@ -155,7 +158,10 @@ async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<
         // Marked as seen before it is read: what comes in between wakes at once.
         log.borrow_and_update();
         let (for_reader, filter) = (Arc::clone(&app), Arc::clone(&wanted));
+        // In turn: whoever waits longer finds more, and reads it in one page.
+        let Ok(turn) = app.event_views.acquire().await else { return };
         let read = tokio::task::spawn_blocking(move || page(&for_reader, next, &filter)).await;
+        drop(turn);
         let Page { text, after, end } = match read {
             Ok(Ok(page)) => page,
             Ok(Err(error)) => {

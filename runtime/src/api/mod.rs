@@ -63,6 +63,8 @@ pub struct App {
     starter: Option<Starter>,
     buffered: Buffered,
     operations: Operations,
+    /// Taken while events are read for one reader.
+    event_views: Semaphore,
     /// Set once answers that have no end of their own are to end.
     ending: watch::Sender<bool>,
     /// Held while settings are read, changed and written, so that no two changes overwrite each other.
@@ -99,6 +101,7 @@ impl App {
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
+            event_views: Semaphore::new(events::VIEWS_MAX),
             ending: watch::Sender::new(false),
             settings: tokio::sync::Mutex::new(()),
             clock: Clock::System,

@@ -1,6 +1,7 @@
 //! The parameters of a URL, each known or refused by name.
 
 use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use runner_store::job::{JobId, JobRef, StateName, TenantId};
 
@@ -93,6 +94,18 @@ impl<S: Send + Sync> FromRequestParts<S> for OfJob {
         // A leading + or 0 would be a second name for the same job.
         let number = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
         Ok(Self(JobRef { tenant: TenantId::DEFAULT, job: JobId(number) }))
+    }
+}
+
+/// The name or number that a path ends with.
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let not_text = |_| Problem::new(StatusCode::NOT_FOUND, "not_found", "what the path names is no UTF-8 text");
+        Path::<String>::from_request_parts(parts, state).await.map(|Path(name)| Self(name)).map_err(not_text)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::{Answer, Command, NameClass, Query, QueueSettings, Reply, Scope, Settings, Stored};
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::App;
 use super::body;
 use super::error::Problem;
-use super::params::Params;
+use super::params::{Named, Params};
 use super::read::Object;
 
 /// All queues.
@@ -66,7 +66,7 @@ pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Qu
 /// `GET /v1/queues/{q}`.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     params: Params,
 ) -> Result<Json<QueueShown>, Problem> {
     params.finish()?;
@@ -76,7 +76,7 @@ pub async fn show(
 /// `PATCH /v1/queues/{q}` with `{"capacity": 1000, "order": "run-at"}`, also for a queue that has had no job yet.
 pub async fn set(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     params: Params,
     headers: HeaderMap,
     body: Body,
@@ -103,14 +103,15 @@ pub async fn set(
     let new = QueueSettings { capacity: capacity.unwrap_or(now.capacity), order: order.unwrap_or(now.order) };
     let settings = Settings::Queue(TenantId::DEFAULT, name.clone(), new);
     match app.call(Command::Set(Box::new(settings))).await? {
-        Reply::Set(_) => Ok(Json(one(&app, &name)?)),
+        // As it was set: a queue without jobs is forgotten with its last setting.
+        Reply::Set(_) => Ok(Json(counted(&app, app.store.snapshot()?.as_ref(), &name, new)?)),
         Reply::Rejected(rejection) => Err(rejection.into()),
         other => unreachable!("the answer to a setting is not {other:?}"),
     }
 }
 
 /// `POST /v1/queues/resume`: all of them, after a restore.
-pub async fn verb(State(app): State<Arc<App>>, Path(verb): Path<String>, params: Params) -> Result<Response, Problem> {
+pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     if verb != "resume" {
         let detail = "POST is only possible at /v1/queues/resume; a queue is changed with PATCH";
@@ -129,8 +130,12 @@ fn one(app: &App, name: &str) -> Result<QueueShown, Problem> {
         let detail = "there is no queue of this name: none has had a job or a setting";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     }
+    Ok(counted(app, view.as_ref(), name, settings)?)
+}
+
+fn counted(app: &App, view: &dyn Snapshot, name: &str, settings: QueueSettings) -> Result<QueueShown, StoreError> {
     let mut queues = BTreeMap::from([(name.to_owned(), BTreeMap::new())]);
-    add_counts(app, view.as_ref(), &mut queues)?;
+    add_counts(app, view, &mut queues)?;
     Ok(shown(name, settings, &queues[name]))
 }
 

@@ -60,6 +60,10 @@ pub async fn start(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
         }
         Err(NotStarted::Rejected(rejection)) => Err(rejection.into()),
         Err(NotStarted::Call(error)) => Err(error.into()),
+        // Of suspects one runs at a time, and that is this one.
+        Err(NotStarted::Suspect) if row.lease().is_some() => {
+            Err(conflict("state", format!("not possible while the job is {}: it runs already", row.state.name())))
+        }
         Err(why @ NotStarted::Suspect) => Err(conflict("suspect", why.to_string())),
         Err(why @ NotStarted::Busy) => Err(conflict("no_slot", why.to_string())),
         Err(why @ NotStarted::Draining) => Err(conflict("draining", why.to_string())),

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,6 +20,7 @@ use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
+use runner_store::error::StoreError;
 use runner_store::handle::Writer;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,6 +34,10 @@ use crate::api::{self, App};
 
 /// How long a server may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long another command line may have the store open before that is an error, and how often to look: most are done in
+/// a few milliseconds.
+const IN_USE_WITHIN: Duration = Duration::from_millis(500);
+const IN_USE_EVERY: Duration = Duration::from_millis(10);
 /// How long an answer may take: longer than the longest wait that the API allows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
@@ -78,17 +83,26 @@ impl Client {
             return Ok(Self(Back::Tcp { authority: authority(url)? }));
         }
         let socket = target.data.join(SOCKET);
-        match UnixStream::connect(&socket).await {
-            Ok(_) => Ok(Self(Back::Unix(socket))),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let message = format!("`{}` belongs to another user; run this as the server's user", socket.display());
-                Err(Failure::new(Code::NotAllowed, message))
+        let until = Instant::now() + IN_USE_WITHIN;
+        loop {
+            match UnixStream::connect(&socket).await {
+                Ok(_) => return Ok(Self(Back::Unix(socket))),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let message =
+                        format!("`{}` belongs to another user; run this as the server's user", socket.display());
+                    return Err(Failure::new(Code::NotAllowed, message));
+                }
+                Err(_) => {}
             }
-            Err(_) => Self::local(&target.data),
+            match Self::local(&target.data) {
+                // Another call that is about to end, or a server that is about to listen.
+                Err(StoreError::InUse(_)) if Instant::now() < until => tokio::time::sleep(IN_USE_EVERY).await,
+                opened => return Ok(opened?),
+            }
         }
     }
 
-    fn local(data: &Path) -> Result<Self, Failure> {
+    fn local(data: &Path) -> Result<Self, StoreError> {
         let dir = StoreDir::new(data);
         let engine = dir.open(Create::No, Clock::System, Commit::default())?;
         let live = Some(dir.live(&engine));

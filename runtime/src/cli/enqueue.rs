@@ -1,6 +1,7 @@
 //! `runner enqueue`: one job, or a list.
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -154,6 +155,9 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     match &args.from {
         Some(path) => {
             let list = List::read(path)?;
+            if args.options.ack == Some(Ack::Buffered) {
+                list.check_buffered()?;
+            }
             ask(&args.target, async |client| send_list(client, &list, args).await)
         }
         None => {
@@ -186,18 +190,21 @@ async fn send_list(client: &Client, list: &List, args: &Args) -> Result<ExitCode
     let buffered = args.options.ack == Some(Ack::Buffered);
     let (mut sent, mut received) = (Vec::new(), 0);
     for (n, part) in list.parts(PART_JOBS_MAX, PART_BYTES_MAX).into_iter().enumerate() {
-        let bodies = list.lines()[part].iter().map(|line| list.body(line, &sent)).collect::<Result<Vec<_>, _>>()?;
+        let sayer = |failure| said_of(failure, list, &part, (!buffered).then_some(&key));
+        let bodies =
+            list.lines()[part.clone()].iter().map(|line| list.body(line, &sent)).collect::<Result<Vec<_>, _>>()?;
         if buffered {
             // Each body is an object with at least a kind.
             let bodies: Vec<String> =
                 bodies.iter().map(|body| format!("{{\"ack\":\"buffered\",{}", &body[1..])).collect();
             let body = format!("[{}]", bodies.join(","));
-            let answer: BufferedShown = client.post("/v1/jobs", None, Some(body)).await?.json()?;
+            let answer: BufferedShown = client.post("/v1/jobs", None, Some(body)).await.map_err(sayer)?.json()?;
             received += answer.buffered;
             continue;
         }
         let body = format!("[{}]", bodies.join(","));
-        let answer: EnqueuedList = client.post("/v1/jobs", Some(&format!("{key}:{n}")), Some(body)).await?.json()?;
+        let answer = client.post("/v1/jobs", Some(&format!("{key}:{n}")), Some(body)).await.map_err(sayer)?;
+        let answer: EnqueuedList = answer.json()?;
         answer.jobs.iter().for_each(|job| print_enqueued(job, args.output));
         sent.extend(answer.jobs.iter().filter_map(|job| job.id.parse().ok().map(JobId)));
     }
@@ -205,6 +212,27 @@ async fn send_list(client: &Client, list: &List, args: &Args) -> Result<ExitCode
         return Ok(print_buffered(&BufferedShown { buffered: received }, args.output));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A failure of a part of a list: with the line where it names a job, and with what became of the jobs before the part.
+fn said_of(failure: Failure, list: &List, part: &Range<usize>, key: Option<&String>) -> Failure {
+    let place = || {
+        let (place, why) = failure.message.strip_prefix("jobs[")?.split_once(']')?;
+        let line = list.lines().get(part.start + place.parse::<usize>().ok()?)?;
+        Some(format!("{}:{}: {}", list.path().display(), line.number, why.trim_start_matches(['.', ':', ' '])))
+    };
+    let mut message = place().unwrap_or_else(|| failure.message.clone());
+    if part.start > 0 {
+        let done = part.start;
+        message += &match key {
+            Some(key) => format!(
+                "\nthe first {done} jobs of the list are enqueued; with `--idempotency-key {key}` the same command goes on \
+                 behind them"
+            ),
+            None => format!("\nthe first {done} jobs of the list were received"),
+        };
+    }
+    Failure { message, ..failure }
 }
 
 fn print_buffered(answer: &BufferedShown, format: Format) -> ExitCode {

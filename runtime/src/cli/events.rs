@@ -8,7 +8,7 @@ use super::ask;
 use super::client::{Client, Target};
 use super::exit::{Code, Failure};
 use super::job::percent;
-use super::output::{Format, print, unwritten};
+use super::output::{Format, cut, print, terminal_width, unwritten};
 use crate::api::events::EventShown;
 use crate::wasm::log::escaped;
 
@@ -116,16 +116,48 @@ impl Lines {
             Format::Table => {
                 let event: EventShown = serde_json::from_str(data)
                     .map_err(|error| Failure::new(Code::Failed, format!("not an event of this version: {error}")))?;
-                print(&row(&event));
+                print(&row(&event, terminal_width()));
             }
         }
         Ok(())
     }
 }
 
-/// One line; the columns are wide enough for most, as nobody knows what comes.
-fn row(event: &EventShown) -> String {
+/// One line, which fits the terminal if there is one; the columns are wide enough for most, as nobody knows what comes.
+fn row(event: &EventShown, width: Option<usize>) -> String {
     let kind = event.kind.as_deref().unwrap_or("-");
     let EventShown { seq, at, job, run, .. } = event;
-    format!("{seq:>8}  {at}  {:<16}  job {:<8}  run {run:<3}  {}\n", event.event.as_str(), escaped(job), escaped(kind))
+    let line = format!(
+        "{seq:>6}  {at}  {:<16}  job {:<5}  run {run:<2}  {}",
+        event.event.as_str(),
+        escaped(job),
+        escaped(kind)
+    );
+    width.map_or_else(|| line.clone(), |width| cut(&line, width)) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use runner_store::job::{EventName, StateName};
+
+    use super::*;
+
+    /// Events were the only rows that did not fit a terminal: those of each job took two lines of 80 columns.
+    #[test]
+    fn a_row_fits_the_terminal_and_is_whole_elsewhere() {
+        let event = EventShown {
+            seq: 123_456,
+            at: "2027-01-31T08:00:00.000Z".to_owned(),
+            event: EventName::CancelRequested,
+            job: "12345".to_owned(),
+            state: Some(StateName::Running),
+            run: 1,
+            kind: Some("image.resize.large".to_owned()),
+            queue: None,
+        };
+        let on_terminal = row(&event, Some(80));
+        assert_eq!(on_terminal.trim_end().chars().count(), 80, "{on_terminal}");
+        assert!(on_terminal.contains("job 12345  run 1   image.re…"), "{on_terminal}");
+        assert!(row(&event, None).ends_with("image.resize.large\n"));
+    }
 }

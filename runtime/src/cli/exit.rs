@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use runner_store::dir::MAKING_THE_FOLDER;
 use runner_store::error::{CallError, StoreError};
 
 use crate::api::error::Problem;
@@ -99,6 +100,10 @@ impl From<StoreError> for Failure {
             | StoreError::Panicked(_)
             | StoreError::Unclean { .. }
             | StoreError::Foreign { .. } => Code::StoreDamaged,
+            // Nothing was opened yet, and starting again finds the same in the way.
+            StoreError::Io { doing: MAKING_THE_FOLDER, source, .. } if is_in_the_way(source.kind()) => {
+                return Self::usage(format!("{error}; choose another folder, or remove what is in its place"));
+            }
             StoreError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     return Self::new(Code::NotAllowed, format!("{error}; make the folder writable for this user"));
@@ -109,6 +114,11 @@ impl From<StoreError> for Failure {
         };
         Self::new(code, error.to_string())
     }
+}
+
+/// Whether a folder cannot be made because its path leads through, or to, something else.
+fn is_in_the_way(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename)
 }
 
 impl From<CallError> for Failure {

@@ -128,6 +128,29 @@ impl List {
         self.digest
     }
 
+    /// Where it is.
+    #[must_use]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that each of its jobs can be accepted later than it is answered.
+    ///
+    /// # Errors
+    /// Lines that are unique or wait for others.
+    pub(super) fn check_buffered(&self) -> Result<(), Failure> {
+        let complaint = |line: &Line| {
+            let text = &self.text[line.at.clone()];
+            let object = object(text).ok()?;
+            let (name, value) = ["unique", "depends_on"].iter().find_map(|name| Some((name, object.peek(name)?)))?;
+            let why =
+                format!("{name}: is not possible with --ack buffered: such a job is accepted later, and gets no id");
+            Some(Complaint { line: line.number, column: column(text, value.at()), why })
+        };
+        let complaints: Vec<Complaint> = self.lines.iter().filter_map(complaint).collect();
+        if complaints.is_empty() { Ok(()) } else { Err(self.refused(&complaints)) }
+    }
+
     /// The job of a line, with its args. `sent` has the ids of the lines before its part: what it waits for among them
     /// is named by id, what stands in its part by the place there.
     ///

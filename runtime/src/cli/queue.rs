@@ -97,6 +97,7 @@ async fn list(client: &Client, format: Format) -> Result<ExitCode, Failure> {
     let QueuesShown { queues, paused } = client.get("/v1/queues").await?.json()?;
     if format == Format::Json {
         queues.iter().for_each(print_json);
+        note_paused(paused);
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(&["queue", "available", "running", "waiting", "ended", "capacity", "order"]);
@@ -109,10 +110,14 @@ async fn list(client: &Client, format: Format) -> Result<ExitCode, Failure> {
         table.row([queue.name, available, running, waiting, ended, capacity, queue.order]);
     }
     table.print("there are no queues");
+    note_paused(paused);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn note_paused(paused: bool) {
     if paused {
         note("nothing runs since the store was restored; `runner queue resume --all` ends that");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn show(queue: &QueueShown, format: Format) -> ExitCode {

@@ -38,6 +38,9 @@ pub use restore::Restored;
 /// The schema that this program writes.
 pub const SCHEMA: u32 = 2;
 
+/// What was being done when a store's folder could not be made, in [`StoreError::Io`].
+pub const MAKING_THE_FOLDER: &str = "making the folder";
+
 const MARKER: &str = "store.marker";
 const JOBS: &str = "jobs.redb";
 const JOBS_NEW: &str = "jobs.redb.new";
@@ -213,7 +216,7 @@ impl StoreDir {
                 "has a store's file and no marker of one; put store.marker back beside it, or move the file away",
             ));
         }
-        files::make_folder(&self.0).map_err(|source| self.io("making the folder", source))?;
+        files::make_folder(&self.0).map_err(|source| self.io(MAKING_THE_FOLDER, source))?;
         let new = self.unfinished();
         if new.exists() {
             self.not_being_made()?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::backup::Unfinished;
 use super::failed::examine;
-use super::{JOBS, Marker, SCHEMA, SLOTS, StoreDir, files};
+use super::{JOBS, MAKING_THE_FOLDER, Marker, SCHEMA, SLOTS, StoreDir, files};
 use crate::clock::{Clock, for_names};
 use crate::command::{Answer, Command, CountKey, EndBoots, Name, Query, Reply};
 use crate::engine::Engine;
@@ -49,6 +49,13 @@ impl StoreDir {
         if self.path().exists() && !self.path().is_dir() {
             return Err(self.foreign("is not a folder; a store is one"));
         }
+        let real = |dir: &Self| std::fs::canonicalize(dir.path()).ok();
+        if real(self).is_some() && real(self) == real(from) {
+            return Err(StoreError::Exists {
+                path: self.path().to_owned(),
+                why: "is the backup itself; restore into another folder".to_owned(),
+            });
+        }
         let there = self.jobs().exists() || (self.marker_path().exists() && !self.unfinished_restore().exists());
         if there && !replace {
             return Err(StoreError::Exists {
@@ -59,7 +66,7 @@ impl StoreDir {
         }
         // Held until the end, so that nobody opens what is about to be replaced.
         let (_held, old) = if self.jobs().exists() { self.take_old()? } else { (None, None) };
-        files::make_folder(self.path()).map_err(|source| self.io("making the folder", source))?;
+        files::make_folder(self.path()).map_err(|source| self.io(MAKING_THE_FOLDER, source))?;
         let unfinished = Unfinished::make(self.unfinished_restore())?;
         let restored = prepare(from, &unfinished.path().join(JOBS), old, now)?;
         let replaced = if there { self.keep_old(now)? } else { None };

@@ -5,6 +5,7 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use runner_runtime::api::events::VIEWS_MAX;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -124,4 +125,38 @@ async fn what_cannot_be_told_any_more_is_said_so() {
     gone.check_refused(410, "log_trimmed", None, "does not reach back to event 4");
     assert_eq!(gone.json()["oldest"], 11);
     assert_eq!(api.read("/v1/events?follow=false", None).await.seqs().await, [11]);
+}
+
+/// Every commit woke every follower, and each took a view and a thread of its own: with a thousand of them a list of 500 jobs
+/// took half a minute to be accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_followers_read_in_turn() {
+    let api = Api::new();
+    let mut readers = Vec::new();
+    for _ in 0..200 {
+        readers.push(api.read("/v1/events", None).await);
+    }
+    let list = json!((0..20).map(|_| json!({"kind": "a"})).collect::<Vec<_>>());
+    let told = async {
+        for _ in 0..10 {
+            assert_eq!(api.post("/v1/jobs", &list).await.status, 201);
+        }
+        for reader in &mut readers {
+            for seq in 1..=200 {
+                assert_eq!(reader.next().await.unwrap()["seq"], seq);
+            }
+        }
+    };
+    let views = async {
+        let mut most = 0;
+        loop {
+            most = most.max(api.store.activity().readers);
+            assert!(most <= VIEWS_MAX, "{most} views at once");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = views => {}
+    }
 }

@@ -40,6 +40,24 @@ async fn queues_are_shown_and_set() {
     api.post("/v1/queues/pause", &json!({})).await.check_refused(405, "method_not_allowed", None, "/v1/queues/resume");
 }
 
+/// The last setting of a queue without jobs was taken back, and the answer was that there is no such queue.
+#[tokio::test]
+async fn a_queue_can_be_given_back_its_last_setting() {
+    let api = Api::new();
+    api.patch("/v1/queues/new", &json!({"capacity": 5})).await;
+    let answer = api.patch("/v1/queues/new", &json!({"capacity": null})).await;
+    assert_eq!(answer.json(), json!({"name": "new", "capacity": null, "order": "priority", "states": {}}));
+}
+
+/// A name in a path that was no UTF-8 was answered in plain text, without a code.
+#[tokio::test]
+async fn every_path_that_names_nothing_is_a_problem() {
+    let api = Api::new();
+    for path in ["/v1/queues/%ff", "/v1/operations/%ff", "/v1/jobs/%ff"] {
+        api.get(path).await.check_refused(404, "not_found", None, "");
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_takes_a_list_whole_or_not_at_all() {
     let api = Api::new();

@@ -1,5 +1,7 @@
 //! `runner enqueue` and `runner job`, where no server runs: the store itself answers.
 
+use std::process::Stdio;
+
 use super::{Place, Said};
 
 impl Place {
@@ -115,4 +117,47 @@ fn an_answer_that_cannot_be_written_is_an_error() {
     let said = Said::from(place.command(&["enqueue", "mail.send"]).stdout(full).output().unwrap());
     said.check(1, &["stdout took only a part of the answer", "No space left"]);
     place.check(&["job", "list"], 0, &["mail.send"]);
+}
+
+/// A list was sent in parts, and a job that cannot be buffered was only found when those before it had been received.
+#[test]
+fn a_buffered_list_is_checked_whole_before_anything_is_sent() {
+    let place = Place::with_store();
+    let list = format!("{}{{\"kind\": \"a\", \"unique\": {{\"key\": \"k\"}}}}\n", "{\"kind\": \"a\"}\n".repeat(1_200));
+    place.write("jobs.ndjson", list.as_bytes());
+    let words = ["jobs.ndjson:1201:25: unique: is not possible with --ack buffered", "nothing was enqueued"];
+    place.check(&["enqueue", "--from", "jobs.ndjson", "--ack", "buffered"], 2, &words);
+    place.check(&["job", "list"], 0, &["there are no such jobs"]);
+}
+
+/// What the store refused in a later part of a list was named by its place in that part, and nothing said that the jobs
+/// before it were enqueued: whoever mended the line and sent the list again had them twice.
+#[test]
+fn a_list_that_is_refused_half_way_says_where_and_how_to_go_on() {
+    let place = Place::with_store();
+    let list = |last: &str| format!("{}{last}\n", "{\"kind\": \"a\"}\n".repeat(1_200));
+    place.write("jobs.ndjson", list("{\"kind\": \"a\", \"depends_on\": [\"9999999\"]}").as_bytes());
+    let said = place.check(
+        &["enqueue", "--from", "jobs.ndjson"],
+        2,
+        &["jobs.ndjson:1201: depends_on: there is no job 9999999", "the first 1000 jobs of the list are enqueued"],
+    );
+    let key = said.err.split("--idempotency-key ").nth(1).and_then(|rest| rest.split('`').next()).unwrap().to_owned();
+    place.write("jobs.ndjson", list("{\"kind\": \"a\", \"depends_on\": [\"1\"]}").as_bytes());
+    place.check(&["enqueue", "--from", "jobs.ndjson", "--idempotency-key", &key], 0, &[]);
+    assert_eq!(place.check(&["job", "list", "--limit", "5000", "-o", "json"], 0, &[]).out.lines().count(), 1_201);
+}
+
+/// Two calls at the same moment, where no server runs: one of them was told that the store is in use.
+#[test]
+fn calls_at_the_same_moment_wait_for_each_other() {
+    let place = Place::with_store();
+    let calls: Vec<_> = (0..4)
+        .map(|_| place.command(&["enqueue", "a"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    for call in calls {
+        let said = Said::from(call.wait_with_output().unwrap());
+        said.check(0, &[]);
+    }
+    assert_eq!(place.check(&["job", "list", "-o", "json"], 0, &[]).out.lines().count(), 4);
 }

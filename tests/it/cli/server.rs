@@ -220,3 +220,25 @@ fn a_store_that_fails_stops_the_server_and_says_so() {
     server.ended().check(8, &["the store failed", "start again: it checks"]);
     place.check(&["store", "check"], 0, &["0 wrong"]);
 }
+
+/// A job that runs and had crashed before was said to wait for another such job.
+#[test]
+fn a_suspect_that_runs_is_not_started_again() {
+    let place = Place::new();
+    let mut server = place.serve(&["--init"]);
+    let slots = || std::fs::read(place.path("runner-data/running.slots")).unwrap();
+    let before = slots();
+    place.check(&["enqueue", "spin"], 0, &["1"]);
+    until("it runs", || place.runner(&["job", "list", "--state", "running"]).out.contains("spin"));
+    // What really started is noted a moment after it was claimed.
+    until("it has started", || slots() != before);
+    server.child.kill().unwrap();
+    server.ended();
+    let _server = place.serve(&[]);
+    place.check(&["job", "show", "1"], 0, &["crashed"]);
+    // By hand, unless its retry comes first.
+    place.runner(&["job", "start", "1"]);
+    until("it runs again", || place.runner(&["job", "list", "--state", "running"]).out.contains("spin"));
+    place.check(&["job", "start", "1"], 4, &["not possible while the job is running: it runs already"]);
+    place.check(&["job", "delete", "1", "--force"], 0, &["1 deleted"]);
+}

@@ -63,7 +63,7 @@ fn foreign_files_are_named() {
     check(&place, 7, &["data: has a store.marker that is not a marker of ours"]);
     let place = with_store();
     place.write("data/jobs.redb", &[b'x'; 8192]);
-    check(&place, 7, &["data/jobs.redb"]);
+    check(&place, 7, &["data/jobs.redb", "put it back from where it went, or from a backup"]);
     let place = with_store();
     place.write("data/jobs.redb", b"");
     check(&place, 7, &["the store's file is empty"]);
@@ -99,4 +99,38 @@ fn a_flipped_bit_within_args_is_found() {
     }
     place.write("data/jobs.redb", &bytes);
     place.check(&["store", "check", "--data", "data"], 7, &["`data` is damaged"]);
+}
+
+/// A folder whose path leads through a file ended with "restart: it checks" (8), and a supervisor did so for ever.
+#[test]
+fn a_folder_that_cannot_be_made_is_no_store_that_failed() {
+    let place = Place::new();
+    place.write("file", b"");
+    std::os::unix::fs::symlink("nowhere", place.path("link")).unwrap();
+    for data in ["file/data", "link"] {
+        for args in [["store", "init", data].as_slice(), &["serve", "--plugins", "plugins", "--init", "--data", data]] {
+            place.check(args, 2, &[data, "choose another folder, or remove what is in its place"]);
+        }
+    }
+}
+
+/// A backup that was restored onto itself was said to be in use by another process.
+#[test]
+fn a_backup_is_not_restored_onto_itself() {
+    let place = with_store();
+    for args in [["store", "restore", "data", "data"].as_slice(), &["store", "restore", "data", "./data", "--replace"]]
+    {
+        place.check(args, 4, &["data: is the backup itself; restore into another folder"]);
+    }
+}
+
+/// Two verbs had no `-o json`, and a list of queues in it did not say that nothing runs.
+#[test]
+fn every_verb_of_a_store_answers_in_json() {
+    let place = Place::new();
+    place.check(&["store", "init", "data", "-o", "json"], 0, &[r#"{"data":"data"}"#]);
+    place.check(&["store", "migrate", "data", "-o", "json"], 0, &[r#""backup":null"#]);
+    place.check(&["store", "restore", "data", "new", "-o", "json"], 0, &[r#""paused":true"#]);
+    let said = place.check(&["queue", "list", "--data", "new", "-o", "json"], 0, &[]);
+    assert!(said.err.contains("nothing runs since the store was restored"), "{}", said.err);
 }

@@ -113,8 +113,13 @@ pub(super) fn compact(data: &Path, format: Format) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn migrate(data: &Path, with_backup: bool) -> Result<ExitCode, Failure> {
+pub(super) fn migrate(data: &Path, with_backup: bool, format: Format) -> Result<ExitCode, Failure> {
     let migrated = StoreDir::new(data).migrate(with_backup, Clock::System.now()).map_err(not_done)?;
+    if format == Format::Json {
+        let backup = migrated.backup.as_deref().map(|path| path.display().to_string());
+        print_json(&json!({ "from": migrated.from, "to": migrated.to, "backup": backup }));
+        return Ok(ExitCode::SUCCESS);
+    }
     if migrated.from == migrated.to {
         print(&format!("{} has schema {} already; nothing was changed\n", data.display(), migrated.to));
         return Ok(ExitCode::SUCCESS);

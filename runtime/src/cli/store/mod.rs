@@ -27,6 +27,9 @@ pub(super) enum Verb {
         /// The folder, which may exist
         #[arg(value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
         data: PathBuf,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
     },
     /// Compare everything in a store with everything else; no server may run on it
     #[command(after_help = "Example: runner store check --data /var/lib/runner")]
@@ -90,6 +93,9 @@ pub(super) enum Verb {
         /// Make no backup beside it first
         #[arg(long)]
         no_backup: bool,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
     },
     /// Show what holds for the store and its jobs
     #[command(after_help = "Example: runner store settings")]
@@ -117,19 +123,19 @@ pub(super) enum Verb {
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
-        Verb::Init { data } => init(data),
+        Verb::Init { data, output } => init(data, *output),
         Verb::Check { data, accept, output } => check(data, *accept, *output),
         Verb::Backup { destination, target, output } => copies::backup(destination, target, *output),
         Verb::Restore { backup, data, replace, output } => copies::restore(backup, data, *replace, *output),
         Verb::Compact { data, output } => copies::compact(data, *output),
-        Verb::Migrate { data, no_backup } => copies::migrate(data, !no_backup),
+        Verb::Migrate { data, no_backup, output } => copies::migrate(data, !no_backup, *output),
         Verb::Settings { target, output } => settings::show(target, *output),
         Verb::Set(args) => settings::set(args),
         Verb::Stats { target, output } => ask(target, async |client| stats::stats(client, target, *output).await),
     }
 }
 
-fn init(data: &Path) -> Result<ExitCode, Failure> {
+fn init(data: &Path, format: Format) -> Result<ExitCode, Failure> {
     if data.join("store.marker").exists() {
         let message = format!("`{}` is a store already; nothing was changed", data.display());
         return Err(Failure::new(Code::Conflict, message));
@@ -137,7 +143,10 @@ fn init(data: &Path) -> Result<ExitCode, Failure> {
     let open = open::store(data, Create::Yes, open::CommitMode::TwoPhase)?;
     drop(open.handle);
     open.writer.join();
-    print(&format!("made an empty store in {}\n", data.display()));
+    match format {
+        Format::Json => print_json(&json!({ "data": data.display().to_string() })),
+        Format::Table => print(&format!("made an empty store in {}\n", data.display())),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

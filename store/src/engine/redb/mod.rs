@@ -322,7 +322,12 @@ fn open_error(path: &Path, error: DatabaseError) -> StoreError {
             why: format!("the file has redb's format {version}, which this program does not read"),
         },
         DatabaseError::Storage(redb::StorageError::Io(source)) if source.kind() == std::io::ErrorKind::InvalidData => {
-            StoreError::Foreign { path, why: format!("not the file of a store, or damaged: {source}") }
+            StoreError::Foreign {
+                path,
+                why: format!(
+                    "not the file of a store, or damaged ({source}); put it back from where it went, or from a backup"
+                ),
+            }
         }
         DatabaseError::Storage(redb::StorageError::Io(source)) => {
             StoreError::Io { path, doing: "opening the store's file", source }
