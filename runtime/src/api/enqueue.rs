@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::limits::LIST_JOBS_MAX;
 use runner_store::command::{Command, Enqueue, Enqueued, IdempotencyKey, Reply};
+use runner_store::disk::Room;
 use runner_store::job::{Invalid, JobSpec, Rejection, TenantId};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -70,6 +71,10 @@ async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Resp
         let why =
             "says nothing for buffered jobs: nobody remembers them before they are accepted; leave one of both out";
         return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
+    }
+    // What is known to be refused in a moment is refused now.
+    if app.store.room() != Room::Plenty {
+        return Err(Rejection::DiskReserve.into());
     }
     let received = BufferedShown { buffered: jobs.len() as u64 };
     app.buffered.receive(&app.store, jobs).await.map_err(|_| Problem::overloaded())?;

@@ -1,5 +1,6 @@
 //! Enqueueing jobs that wait for others, that there may be only one of, and that are accepted a moment later.
 
+use runner_store::disk::Room;
 use runner_store::job::Outcome;
 use serde_json::{Value, json};
 
@@ -206,4 +207,17 @@ async fn what_a_buffered_job_cannot_have_is_named() {
         ["small", "small", "other"].map(|queue| json!({"kind": "a", "queue": queue, "ack": "buffered"})).to_vec();
     api.post("/v1/jobs", &json!(list)).await;
     assert_eq!(api.post("/v1/flush", &json!({})).await.json(), json!({"accepted": 2, "refused": 1, "lost": 0}));
+}
+
+/// On a disk without room a buffered job was received, and refused a moment later, when whoever sent it was gone.
+#[tokio::test]
+async fn a_full_disk_receives_nothing() {
+    let api = Api::new();
+    let job = json!({"kind": "a", "ack": "buffered"});
+    api.store.say_room(Room::Low);
+    let full = api.post("/v1/jobs", &job).await;
+    assert_eq!((full.status.as_u16(), full.json()["status"].as_u64()), (507, Some(507)), "{}", full.text());
+    api.store.say_room(Room::Plenty);
+    assert_eq!(api.post("/v1/jobs", &job).await.status, 202);
+    assert_eq!(api.post("/v1/flush", &json!({})).await.json(), json!({"accepted": 1, "refused": 0, "lost": 0}));
 }
