@@ -75,9 +75,9 @@ pub(crate) fn all_jobs(view: &dyn Snapshot) -> Vec<Job> {
             limit: 1_000,
         };
         let Answer::Jobs(page) = view.read(&Query::Jobs(query)).unwrap() else { unreachable!() };
-        let Some(last) = page.last() else { return jobs };
-        before = Some(last.id);
-        jobs.extend(page);
+        jobs.extend(page.jobs);
+        let Some(next) = page.next else { return jobs };
+        before = Some(next);
     }
 }
 

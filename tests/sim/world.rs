@@ -254,7 +254,7 @@ impl World {
 
     pub(crate) fn list(&self, query: JobsQuery) -> Vec<u64> {
         match self.ask(&Query::Jobs(query)) {
-            Answer::Jobs(jobs) => jobs.iter().map(|job| job.id.0).collect(),
+            Answer::Jobs(page) => page.jobs.iter().map(|job| job.id.0).collect(),
             other => panic!("{other:?}"),
         }
     }

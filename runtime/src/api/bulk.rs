@@ -245,9 +245,9 @@ fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<u64, StoreError> {
     let mut matched = 0;
     while matched < COUNTED_MAX {
         let Answer::Jobs(page) = view.read(&Query::Jobs(filter.clone()))? else { unreachable!("jobs are answered") };
-        matched += page.len() as u64;
-        let Some(last) = page.last() else { break };
-        filter.before = Some(last.id);
+        matched += page.jobs.len() as u64;
+        let Some(next) = page.next else { break };
+        filter.before = Some(next);
     }
     Ok(matched)
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_store::command::limits::PAGE_ROWS_MAX;
-use runner_store::command::{Answer, JobsQuery, Part, Query, RunRecord};
+use runner_store::command::{self, Answer, JobsQuery, Part, Query, RunRecord};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{Job, JobId, JobRef, TenantId};
@@ -56,16 +56,19 @@ pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Jso
 fn page(app: &App, query: JobsQuery) -> Result<JobsPage, StoreError> {
     let view = app.store.snapshot()?;
     let read = |query| match view.read(&Query::Jobs(query))? {
-        Answer::Jobs(jobs) => Ok::<_, StoreError>(jobs),
+        Answer::Jobs(page) => Ok::<_, StoreError>(page),
         _ => unreachable!("a page of jobs is answered with jobs"),
     };
-    let jobs = read(query.clone())?;
-    let next_cursor = match jobs.last() {
-        Some(last) if !read(JobsQuery { before: Some(last.id), limit: 1, ..query })?.is_empty() => {
-            Some(URL_SAFE_NO_PAD.encode(format!("{CURSOR_HEAD}{}", last.id)))
+    let command::JobsPage { jobs, next } = read(query.clone())?;
+    // A full page may be the last one; one that is not full goes on where many rows had to be looked at.
+    let next = match next {
+        Some(next) if jobs.len() == query.limit as usize => {
+            let rest = read(JobsQuery { before: Some(next), limit: 1, ..query })?;
+            (!rest.jobs.is_empty() || rest.next.is_some()).then_some(next)
         }
-        _ => None,
+        other => other,
     };
+    let next_cursor = next.map(|next| URL_SAFE_NO_PAD.encode(format!("{CURSOR_HEAD}{next}")));
     Ok(JobsPage { jobs: jobs.iter().map(|job| JobShown::new(app, job)).collect(), next_cursor })
 }
 

@@ -15,7 +15,7 @@ use crate::job::{
 };
 
 pub use self::bulk::{Bulk, BulkVerb};
-pub use self::query::{Answer, Events, JobsQuery, Query, Stored};
+pub use self::query::{Answer, Events, JobsPage, JobsQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::settings::{Keep, QueueSettings, Scope, Settings, StoreSettings, TenantSettings};

@@ -67,7 +67,7 @@ pub enum Answer {
     Job(Option<Job>),
     Payload(Option<Vec<u8>>),
     Runs(Vec<RunRecord>),
-    Jobs(Vec<Job>),
+    Jobs(JobsPage),
     Counts(Vec<(CountKey, u64)>),
     Names(Vec<(Name, u32)>),
     Events(Events),
@@ -77,6 +77,15 @@ pub enum Answer {
     Dependents(Vec<JobId>),
     Settings(Settings),
     Stored(Stored),
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobsPage {
+    /// Newest first. There may be fewer than asked for, or none, where many rows had to be looked at.
+    pub jobs: Vec<Job>,
+    /// Before which job the next page begins; none: there are no more.
+    pub next: Option<JobId>,
 }
 
 /// A page of the log.

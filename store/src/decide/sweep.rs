@@ -9,6 +9,10 @@ use crate::job::{Event, JobRef, Millis, StateName, TenantId, Time};
 
 use super::Batch;
 
+/// Where a tenant's stored bytes are more than so many tenths of what it may have, its oldest completed jobs go: before
+/// an enqueue is refused because of them.
+const FULL_TENTHS: u64 = 9;
+
 /// Finished jobs that a sweep would remove, for their age or their number, whatever else may keep them: their rows are
 /// read next.
 #[must_use]
@@ -55,8 +59,12 @@ fn tenant(set: &WorkingSet, tenant: TenantId) -> (Keep, u64) {
         Some(Settings::Tenant(_, settings)) => *settings,
         _ => TenantSettings::default(),
     };
-    let completed = set.totals.get(&TotalKey { tenant, of: Total::Completed }).copied().unwrap_or_default();
-    (settings.keep, completed.saturating_sub(settings.keep.completed_max))
+    let total = |of| set.totals.get(&TotalKey { tenant, of }).copied().unwrap_or_default();
+    if total(Total::Bytes) > settings.stored_bytes / 10 * FULL_TENTHS {
+        // Which job has how many bytes is not known before it is gone: a step removes some, and the next one looks again.
+        return (settings.keep, u64::MAX);
+    }
+    (settings.keep, total(Total::Completed).saturating_sub(settings.keep.completed_max))
 }
 
 /// How long a job is kept that ended so.

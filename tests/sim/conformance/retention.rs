@@ -251,3 +251,26 @@ fn what_expires_is_discarded_by_a_sweep_in_every_state_before_its_first_run() {
         assert_eq!(w.state(ran), StateName::Retryable, "it has begun to run in time");
     });
 }
+
+/// Bytes are what a tenant runs out of first if its outputs are large.
+#[test]
+fn completed_jobs_go_before_the_bytes_of_a_tenant_are_used_up() {
+    case(|w| {
+        let settings = TenantSettings { stored_bytes: 10_000, ..TenantSettings::default() };
+        w.call(Command::Set(Box::new(Settings::Tenant(TENANT, settings))));
+        let output = || Outcome::Completed { output: vec![b'o'; 1_000] };
+        let ids: Vec<JobId> = (0..8)
+            .map(|_| {
+                let id = w.enqueue(JobSpec { args: Vec::new(), ..work() });
+                w.run_once(id, output());
+                id
+            })
+            .collect();
+        assert_eq!(w.sweep(1).0, 0, "8,000 of 10,000 bytes are no reason");
+        let more = w.enqueue(JobSpec { args: vec![b'a'; 1_500], ..work() });
+        assert_eq!(w.sweep(1).0, 1, "the oldest one goes");
+        assert_eq!(w.find(ids[0]), None);
+        assert_eq!(w.sweep(1).0, 0, "then there is room again");
+        assert_eq!(w.state(more), StateName::Available);
+    });
+}

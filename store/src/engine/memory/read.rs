@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total, TotalKey,
-    limits,
+    Answer, Events, JobsPage, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total,
+    TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind,
@@ -296,7 +296,10 @@ impl Snapshot for View {
             Query::Job(at) => Answer::Job(tables.jobs.get(at).map(|job| (**job).clone())),
             Query::Payload(at, part) => Answer::Payload(tables.payloads.get(&(*at, *part)).cloned()),
             Query::Runs(at) => Answer::Runs(tables.runs(*at)),
-            Query::Jobs(query) => Answer::Jobs(tables.jobs(query).iter().map(|job| (**job).clone()).collect()),
+            Query::Jobs(query) => {
+                let jobs: Vec<Job> = tables.jobs(query).iter().map(|job| (**job).clone()).collect();
+                Answer::Jobs(JobsPage { next: tables.page(query).next, jobs })
+            }
             Query::Counts => Answer::Counts(tables.counts.iter().map(|(key, n)| (*key, *n)).collect()),
             Query::Names => Answer::Names(tables.dump_names()),
             Query::Events { since, limit } => Answer::Events(tables.events(*since, *limit)),

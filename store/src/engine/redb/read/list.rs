@@ -6,7 +6,7 @@ use redb::ReadableTable;
 
 use super::job;
 use crate::codec;
-use crate::command::{CountKey, JobsQuery, limits};
+use crate::command::{CountKey, JobsPage, JobsQuery, limits};
 use crate::engine::redb::{damaged, engine_error, tables};
 use crate::error::StoreError;
 use crate::index::{ListKey, TagKey};
@@ -16,13 +16,6 @@ use crate::job::{Job, JobId, JobRef};
 const MERGED_LISTS_MAX: usize = 256;
 /// Rows that are looked at for one page, where rows are walked.
 const WALKED_ROWS_MAX: usize = 20_000;
-
-/// A page, and before which row it goes on; none: there are no others.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) jobs: Vec<Job>,
-    pub(super) next: Option<JobId>,
-}
 
 /// What a page is made from, in a read or in a write transaction.
 pub(super) struct Lists<J, L, T, C> {
@@ -41,11 +34,11 @@ where
 {
     /// The counts say which lists there are; their ends are merged by id. Where there are too many, rows are walked;
     /// where a tag is asked for, the rows that have it.
-    pub(super) fn page(&self, query: &JobsQuery) -> Result<Found, StoreError> {
+    pub(super) fn page(&self, query: &JobsQuery) -> Result<JobsPage, StoreError> {
         let limit = query.limit.min(limits::PAGE_ROWS_MAX) as usize;
         let before = query.before.unwrap_or(JobId(u64::MAX));
         if limit == 0 {
-            return Ok(Found::default());
+            return Ok(JobsPage::default());
         }
         if let Some((key, value)) = &query.tag {
             return self.tagged(query, (key, value), before, limit);
@@ -68,7 +61,7 @@ where
         let ids = self.newest(&lists, limit)?;
         let found = ids.into_iter().map(|id| job(&self.jobs, JobRef { tenant: query.tenant, job: id }));
         let jobs: Vec<Job> = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        Ok(Found { next: jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id), jobs })
+        Ok(JobsPage { next: jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id), jobs })
     }
 
     /// The newest ids of several lists: their ends are merged, so that no more is read than is answered.
@@ -102,7 +95,7 @@ where
         (key, value): (&str, &str),
         before: JobId,
         limit: usize,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<JobsPage, StoreError> {
         let at = |job| tables::tag(&TagKey::new(JobRef { tenant: query.tenant, job }, key, value));
         let mut page = Vec::new();
         let mut looked_at = 0;
@@ -116,13 +109,13 @@ where
                 page.push(job);
             }
             if page.len() == limit || looked_at == WALKED_ROWS_MAX {
-                return Ok(Found { jobs: page, next: Some(id) });
+                return Ok(JobsPage { jobs: page, next: Some(id) });
             }
         }
-        Ok(Found { jobs: page, next: None })
+        Ok(JobsPage { jobs: page, next: None })
     }
 
-    fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<Found, StoreError> {
+    fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<JobsPage, StoreError> {
         let first = tables::job(JobRef { tenant: query.tenant, job: JobId(0) });
         let last = tables::job(JobRef { tenant: query.tenant, job: before });
         let mut page = Vec::new();
@@ -137,10 +130,10 @@ where
                 page.push(job);
             }
             if page.len() == limit || looked_at == WALKED_ROWS_MAX {
-                return Ok(Found { jobs: page, next: Some(id) });
+                return Ok(JobsPage { jobs: page, next: Some(id) });
             }
         }
-        Ok(Found { jobs: page, next: None })
+        Ok(JobsPage { jobs: page, next: None })
     }
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use self::list::{Found, Lists};
+use self::list::Lists;
 pub(super) use self::view::View;
 use super::{damaged, engine_error, meta, tables};
 use crate::codec;
-use crate::command::{Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
+use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
     Heads, KeyRecord, KeyRef, Needs, Page, REVIVED_ROWS_MAX, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet,
     behind,
@@ -465,7 +465,7 @@ fn pages(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result
             counts: from.open_table(tables::COUNTS).map_err(engine_error)?,
         };
         for query in &needs.pages {
-            let Found { jobs, next } = lists.page(query)?;
+            let JobsPage { jobs, next } = lists.page(query)?;
             set.pages.push(Page { jobs: jobs.iter().map(Job::at).collect(), next });
         }
     }

@@ -42,7 +42,7 @@ impl View {
                     tags: self.0.open_table(tables::TAGS).map_err(open)?,
                     counts: self.0.open_table(tables::COUNTS).map_err(open)?,
                 };
-                Answer::Jobs(lists.page(query)?.jobs)
+                Answer::Jobs(lists.page(query)?)
             }
             Query::Counts => Answer::Counts(self.counts()?),
             Query::Names => Answer::Names(self.names()?),
