@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runner_runtime::wasm::{CancelSignal, Host, HostSettings, JobView, Manifest, Plugin, RunRequest};
+use runner_runtime::wasm::{Alone, CancelSignal, Host, HostSettings, JobView, Manifest, Plugin, RunRequest, Streams};
 use runner_store::job::outcome::OutcomeName;
 
 #[path = "../tests/it/sandbox/guests.rs"]
@@ -82,7 +82,8 @@ fn request(plugin: &Plugin) -> RunRequest {
     };
     let (limits, grants) = (plugin.limits("noop"), plugin.grants());
     let read_job = runner_runtime::api::new_job::reader(&Arc::default());
-    RunRequest { job, limits, grants, ids: None, read_job, cancel: CancelSignal::new() }
+    let (backing, streams) = (Arc::new(Alone), Streams::default());
+    RunRequest { job, limits, grants, ids: None, read_job, backing, streams, cancel: CancelSignal::new() }
 }
 
 /// The processor's name, where the system says it.

@@ -5,5 +5,7 @@ pub mod api;
 pub mod buffered;
 pub mod cli;
 pub mod node;
+pub mod operator;
 pub mod scheduler;
+mod table;
 pub mod wasm;

@@ -12,7 +12,7 @@ mod manners;
 use std::sync::{Arc, OnceLock};
 
 use runner_runtime::wasm::{
-    CancelSignal, Host, HostSettings, JobView, Limits, Manifest, Plugin, ReadJob, RunReport, RunRequest,
+    Alone, CancelSignal, Host, HostSettings, JobView, Limits, Manifest, Plugin, ReadJob, RunReport, RunRequest, Streams,
 };
 use runner_store::job::outcome::{Outcome, OutcomeName};
 use runner_store::job::time::{Millis, Time};
@@ -64,6 +64,8 @@ fn request(plugin: &Plugin) -> RunRequest {
         grants: plugin.grants(),
         ids: None,
         read_job: read_job(),
+        backing: Arc::new(Alone),
+        streams: Streams::default(),
         cancel: CancelSignal::new(),
     }
 }

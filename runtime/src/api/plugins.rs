@@ -127,7 +127,7 @@ impl From<&Plugin> for PluginShown {
             kinds,
             imports,
             exports,
-            may_enqueue: plugin.grants().enqueue.clone(),
+            may_enqueue: plugin.grants().asked().enqueue.clone(),
         }
     }
 }

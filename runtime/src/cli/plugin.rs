@@ -20,7 +20,7 @@ use crate::api::new_job;
 use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
 use crate::api::read::nearest;
 use crate::wasm::log::escaped;
-use crate::wasm::{CancelSignal, Host, JobView, Plugin, RunReport, RunRequest};
+use crate::wasm::{Alone, CancelSignal, Host, JobView, Plugin, RunReport, RunRequest, Streams};
 
 /// The contract that handlers are built for.
 const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
@@ -187,7 +187,16 @@ fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
     let ids = Arc::new(move || Some(next.fetch_add(1, Ordering::Relaxed)));
     let grants = plugin.grants();
     let read_job = new_job::reader(&Arc::default());
-    let request = RunRequest { job, limits, grants, ids: Some(ids), read_job, cancel: CancelSignal::new() };
+    let request = RunRequest {
+        job,
+        limits,
+        grants,
+        ids: Some(ids),
+        read_job,
+        backing: Arc::new(Alone),
+        streams: Streams::default(),
+        cancel: CancelSignal::new(),
+    };
     let runtime = super::runtime()?;
     let report = runtime.block_on(host.spawn(plugin, request));
     let report = report.map_err(|error| Failure::new(Code::Failed, format!("the host failed, a bug: {error}")))?;

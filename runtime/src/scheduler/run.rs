@@ -10,7 +10,7 @@ use runner_store::job::{Job, JobId, OnConflict, Outcome, RunSettings, Time, limi
 use super::Parts;
 use super::ids::{Ids, RunIds};
 use crate::wasm::manifest::RetrySettings;
-use crate::wasm::{CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest};
+use crate::wasm::{Alone, CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest, Streams};
 
 /// How long a run that the node cannot enter keeps its slot: handed back it is claimed again at once, and a disk that
 /// fails would be asked for it as fast as it commits.
@@ -68,7 +68,7 @@ impl Work {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
-        let ids = if plugin.grants().enqueue.is_empty() {
+        let ids = if plugin.grants().asked().enqueue.is_empty() {
             None
         } else {
             Some(self.ids.for_run(plugin.limits(&kind).enqueues).await)
@@ -161,6 +161,8 @@ impl Work {
             grants: plugin.grants(),
             ids: ids.map(|ids| Arc::new(move || ids.take()) as IdSource),
             read_job: Arc::clone(&self.parts.read_job),
+            backing: Arc::new(Alone),
+            streams: Streams::default(),
             cancel: self.signal.clone(),
         }
     }

@@ -12,8 +12,8 @@ use super::answer::Answer;
 use super::host::NewJobArgs;
 use super::log::RunLog;
 use super::run::{JobView, rfc3339};
+use super::streams::LastLine;
 use super::units;
-use super::wasi::LastLine;
 
 /// EX_TEMPFAIL of sysexits.h: try again.
 pub(super) const EXIT_RETRY: i32 = 75;

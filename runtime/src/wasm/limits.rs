@@ -42,6 +42,8 @@ pub struct Limits {
     pub host_calls: u64,
     /// Jobs that the run may enqueue.
     pub enqueues: u32,
+    /// A body of HTTP, of requests and of responses, each.
+    pub http_body_bytes: u64,
     /// How long `cancelled` answers true before a cancelled run is ended.
     pub cancel_grace: Millis,
 }
@@ -56,6 +58,7 @@ impl Default for Limits {
             staged_bytes: 4 * MIB,
             host_calls: 1_000_000,
             enqueues: 100,
+            http_body_bytes: MIB,
             cancel_grace: Millis(0),
         }
     }

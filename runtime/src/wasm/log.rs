@@ -33,6 +33,8 @@ pub enum LogSource {
     Warn,
     /// As above.
     Error,
+    /// The runner's own words about the run.
+    Runner,
 }
 
 /// One line, without its newline.
@@ -70,6 +72,7 @@ impl LogSource {
             Self::Info => "info",
             Self::Warn => "warn",
             Self::Error => "error",
+            Self::Runner => "runner",
         }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! Nothing is granted by default, every key is known or refused (with the nearest known one and its line), and every
 //! amount carries its unit. [`Manifest::parse`] reads the text; [`Manifest::limits`] and [`Manifest::retry`] merge
-//! what holds for one kind. The reader of tables is in `manifest/read.rs`. Keys of the specification that this
-//! version does not serve yet are refused by name, as an ignored grant or limit would be a lie.
+//! what holds for one kind. What is asked for here and what the operator allows meet in `grants`. Keys of the
+//! specification that this version does not serve yet are refused by name, as an ignored grant or limit would be a lie.
 
+pub(crate) mod allow;
 mod keys;
-mod read;
 
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
+pub(crate) use self::keys::limits as limits_of;
+use super::grants::Asked;
 use super::limits::Limits;
+pub use crate::table::TableError as ManifestError;
 
 /// Kinds of one plugin: enough for a whole application, and a bound on what one file can register.
 pub const KINDS_MAX: usize = 1_000;
@@ -27,8 +30,10 @@ pub struct Manifest {
     pub every: KindSettings,
     /// What differs for one kind.
     pub each: Vec<(String, KindSettings)>,
-    /// What the plugin asks for, and gets where the folder is the operator's own.
-    pub allow: Grants,
+    /// What the plugin asks for.
+    pub allow: Asked,
+    /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
+    pub reuse: Option<u32>,
 }
 
 /// Settings of a kind; none: as by the next wider place.
@@ -58,13 +63,19 @@ pub struct KindSettings {
     pub queue: Option<String>,
     /// The priority that jobs of this kind have, unless they say otherwise.
     pub priority: Option<i16>,
+    /// What a response and a request's body may have, each.
+    pub http_body_bytes: Option<u64>,
+    /// How many jobs of this kind go into one call.
+    pub batch: Option<Batch>,
 }
 
-/// What a plugin may do beyond computing; the default is nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// Kinds that runs may enqueue: names, or patterns with `*`.
-    pub enqueue: Vec<String>,
+/// Jobs that go into one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// How many at most.
+    pub max: u32,
+    /// How long the first of them may wait for others.
+    pub linger: Millis,
 }
 
 /// Retries of one kind, merged.
@@ -76,23 +87,14 @@ pub struct RetrySettings {
     pub policy: Option<RetryPolicy>,
 }
 
-/// Why a manifest was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
-pub struct ManifestError {
-    /// Where, from 1.
-    pub line: usize,
-    /// What is wrong and how to mend it.
-    pub message: String,
-}
-
 impl Manifest {
     /// Reads a manifest's text.
     ///
     /// # Errors
     /// The first thing that is wrong, with its line.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        keys::manifest(text)
+        // Editors of some systems begin every text with a byte order mark.
+        keys::manifest(text.strip_prefix('\u{feff}').unwrap_or(text))
     }
 
     /// The kinds offered by a plugin whose file has this name.
@@ -144,27 +146,8 @@ impl KindSettings {
         set(&mut limits.host_calls, self.host_calls);
         set(&mut limits.enqueues, self.enqueues);
         set(&mut limits.cancel_grace, self.cancel_grace);
+        set(&mut limits.http_body_bytes, self.http_body_bytes);
     }
-}
-
-impl Grants {
-    /// Whether a run may enqueue jobs of this kind.
-    #[must_use]
-    pub fn may_enqueue(&self, kind: &str) -> bool {
-        self.enqueue.iter().any(|pattern| matches(pattern, kind))
-    }
-}
-
-/// Whether `pattern`, in which `*` stands for any characters, is the whole of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

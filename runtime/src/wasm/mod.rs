@@ -9,12 +9,14 @@
 //! the specification of what a guest sees.
 
 mod answer;
+pub mod backing;
 pub mod cancel;
 mod classify;
 mod command;
 pub mod engine;
 pub mod folder;
 mod gate;
+pub mod grants;
 mod guest;
 mod header;
 mod host;
@@ -24,14 +26,18 @@ pub mod manifest;
 pub mod plugin;
 pub mod run;
 pub mod spawn;
+pub mod streams;
 pub mod units;
 mod wasi;
 
+pub use self::backing::{Alone, Backing, KvWrite};
 pub use self::cancel::CancelSignal;
 pub use self::engine::HostSettings;
+pub use self::grants::Grants;
 pub use self::limits::Limits;
 pub use self::log::{LogLine, LogSource, RunLog};
-pub use self::manifest::{Grants, Manifest};
+pub use self::manifest::Manifest;
 pub use self::plugin::{Description, Flavour, Plugin, PluginError};
 pub use self::run::{IdSource, JobView, NewJob, ReadJob, RunReport, RunRequest};
 pub use self::spawn::{Host, HostError};
+pub use self::streams::Streams;

@@ -12,10 +12,11 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use super::grants::Grants;
 use super::guest::Guest;
 use super::host::{self, contract};
 use super::limits::Limits;
-use super::manifest::{Grants, Manifest, RetrySettings};
+use super::manifest::{Manifest, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -137,7 +138,7 @@ impl Plugin {
             exports,
             kinds: manifest.kinds(name),
         };
-        let grants = Arc::new(manifest.allow.clone());
+        let grants = Grants::own(manifest.allow.clone());
         Ok(Self { name: name.to_owned(), manifest, grants, description, code })
     }
 
@@ -171,7 +172,7 @@ impl Plugin {
         &self.manifest
     }
 
-    /// What the manifest asks for. It is granted where the folder is the operator's own.
+    /// What its runs may do: what the manifest asks for, as far as the operator allows it.
     #[must_use]
     pub fn grants(&self) -> Arc<Grants> {
         Arc::clone(&self.grants)
@@ -180,7 +181,7 @@ impl Plugin {
     /// The limits of a run of this kind, before the job's own time-out.
     #[must_use]
     pub fn limits(&self, kind: &str) -> Limits {
-        self.manifest.limits(kind)
+        self.grants.tenant().clamp(&self.manifest.limits(kind))
     }
 
     /// The retries of jobs of this kind.

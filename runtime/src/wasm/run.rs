@@ -5,6 +5,7 @@
 //! calls), so that it also holds on a machine whose timers are late. Nothing is recorded here, and nothing is tried
 //! again.
 
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,17 +19,19 @@ use tokio::time::{Instant, sleep_until};
 use wasmtime::{Engine, Store};
 
 use super::answer::Answer;
+use super::backing::{Backing, KvWrite};
 use super::cancel::{Asked, CancelSignal};
 use super::classify::{self, Phase};
 use super::command::{self, ANSWER_SLACK_BYTES};
 use super::engine;
+use super::grants::Grants;
 use super::guest::Guest;
 use super::host::{Job, Staged, contract, types};
 use super::limits::{Limits, MemoryLimiter};
 use super::log::RunLog;
-use super::manifest::Grants;
 use super::plugin::{Code, Plugin};
-use super::wasi::{self, LastLine, Streams};
+use super::streams::{LastLine, Progress, Streams};
+use super::wasi;
 
 /// Gives out ids for new jobs, which are reserved before; none: none are left right now.
 pub type IdSource = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -50,6 +53,10 @@ pub struct RunRequest {
     pub ids: Option<IdSource>,
     /// Reads the jobs that it enqueues.
     pub read_job: ReadJob,
+    /// What of the store it may read.
+    pub backing: Arc<dyn Backing>,
+    /// Where its log and its progress can be read while it goes on.
+    pub streams: Streams,
     /// Ends it from outside.
     pub cancel: CancelSignal,
 }
@@ -105,8 +112,10 @@ pub struct RunReport {
     pub log: RunLog,
     /// Jobs to enqueue. Empty unless it completed, snoozed or was discarded by its own answer.
     pub enqueues: Vec<NewJob>,
+    /// Durable values to write, in order. Empty as above.
+    pub kv: Vec<KvWrite>,
     /// The last progress it reported.
-    pub progress: Option<(u8, String)>,
+    pub progress: Option<Progress>,
     /// The last checkpoint it left, whatever its outcome.
     pub checkpoint: Option<Vec<u8>>,
 }
@@ -132,18 +141,25 @@ enum Stopped {
 /// Runs one job. Cancel-safe: dropped, the guest is gone and nothing is left.
 pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
     let begun = Instant::now();
-    let RunRequest { job, limits, grants, ids, read_job, cancel } = request;
-    let (streams, stdin, copied_bytes_max) = match plugin.code() {
-        Code::Component(_) => (Streams::new(None), None, engine::component_copied_bytes(&limits)),
+    let RunRequest { job, limits, grants, ids, read_job, backing, streams, cancel } = request;
+    let (stdin, copied_bytes_max) = match plugin.code() {
+        Code::Component(_) => (None, engine::component_copied_bytes(&limits)),
         Code::Command(_) => {
-            let stdin = command::input(&job, limits.timeout);
-            (Streams::new(Some(answer_bytes_max(&limits))), Some(stdin), engine::COMMAND_COPIED_BYTES)
+            streams.expect_answer(answer_bytes_max(&limits));
+            (Some(command::input(&job, limits.timeout)), engine::COMMAND_COPIED_BYTES)
         }
     };
-    let staged = Staged::new(grants, ids, read_job, &limits);
-    let host = Job { streams: streams.clone(), cancel: cancel.clone(), staged, progress: None };
+    let wasi = wasi::context(&streams, stdin, grants.env());
+    let host = Job {
+        streams: streams.clone(),
+        cancel: cancel.clone(),
+        staged: Staged::new(grants, ids, read_job, &limits),
+        backing,
+        dependencies: job.dependencies.clone(),
+        denials: HashSet::new(),
+    };
     let memory = MemoryLimiter::new(limits.memory_bytes);
-    let guest = Guest::new(memory, host, wasi::context(&streams, stdin), limits.clone());
+    let guest = Guest::new(memory, host, wasi, limits.clone());
     let mut store = match engine::store(engine, guest, &limits, copied_bytes_max) {
         Ok(store) => store,
         Err(error) => return unstarted(plugin, begun, &error),
@@ -275,8 +291,8 @@ fn report(
     (begun, fuel_used): (Instant, u64),
 ) -> RunReport {
     let host_calls = guest.host_calls(fuel_used);
-    let Guest { memory, job: Job { mut staged, progress, .. }, .. } = guest;
-    let (log, last) = streams.finish();
+    let Guest { memory, job: Job { mut staged, .. }, .. } = guest;
+    let (log, last, progress) = streams.finish();
     let outcome = outcome(ended, &memory, &mut staged, limits, (&log, last));
     let keeps = matches!(outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
     RunReport {
@@ -289,6 +305,7 @@ fn report(
         wall: begun.elapsed(),
         log,
         enqueues: if keeps { staged.jobs } else { Vec::new() },
+        kv: if keeps { staged.kv.writes } else { Vec::new() },
         progress,
         checkpoint: staged.checkpoint,
     }
@@ -343,6 +360,7 @@ fn unstarted(plugin: &Plugin, begun: Instant, error: &wasmtime::Error) -> RunRep
         wall: begun.elapsed(),
         log: RunLog::default(),
         enqueues: Vec::new(),
+        kv: Vec::new(),
         progress: None,
         checkpoint: None,
     }

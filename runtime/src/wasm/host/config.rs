@@ -1,16 +1,16 @@
-//! `config`: linked, and denied: this version grants no settings and no secrets.
+//! `config`: settings and secrets that the operator gives to the tenant and the manifest asks for.
 
 use super::contract::runner::plugin::config::Host;
-use super::{CallError, Job, not_granted};
+use super::{CallError, Job};
 
 impl Host for Job {
     fn get(&mut self, name: String) -> Result<Option<String>, CallError> {
-        let name = name.escape_debug();
-        Err(not_granted(&format!("the setting `{name}`"), &format!("[allow] config = [\"{name}\"]")))
+        let found = self.staged.grants.config(&name).map(|value| value.map(str::to_owned));
+        found.map_err(|denied| self.denied(&denied))
     }
 
     fn secret(&mut self, name: String) -> Result<String, CallError> {
-        let name = name.escape_debug();
-        Err(not_granted(&format!("the secret `{name}`"), &format!("[allow] secrets = [\"{name}\"]")))
+        let found = self.staged.grants.secret(&name).map(|secret| secret.reveal().to_owned());
+        found.map_err(|denied| self.denied(&denied))
     }
 }

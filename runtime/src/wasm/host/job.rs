@@ -1,24 +1,42 @@
 //! `host`: the running job's own affairs: log, progress, cancel, new jobs, checkpoint.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::contract::runner::plugin::host::{Host, Level, NewJob};
-use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged};
+use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged, refused};
 use super::{CallError, call_error};
+use crate::wasm::backing::Backing;
 use crate::wasm::cancel::CancelSignal;
+use crate::wasm::grants::Denied;
 use crate::wasm::log::LogSource;
-use crate::wasm::wasi::Streams;
+use crate::wasm::streams::Streams;
 
-/// Where a progress message is cut.
-const PROGRESS_BYTES_MAX: usize = 256;
-
-/// The last progress: percent and a message.
-pub(crate) type Progress = (u8, String);
+/// Denials that one run's log explains: whoever asks for a thousand things has read the first few.
+const DENIALS_SAID_MAX: usize = 32;
+/// How much of a wrong id is repeated to whoever gave it.
+const SHOWN_CHARS_MAX: usize = 64;
 
 /// The state of one run behind the contract.
 pub(in crate::wasm) struct Job {
     pub(in crate::wasm) streams: Streams,
     pub(in crate::wasm) cancel: CancelSignal,
     pub(in crate::wasm) staged: Staged,
-    pub(in crate::wasm) progress: Option<Progress>,
+    pub(in crate::wasm) backing: Arc<dyn Backing>,
+    /// Ids of the jobs that this one waited for.
+    pub(in crate::wasm) dependencies: Vec<u64>,
+    /// What was denied and said so.
+    pub(in crate::wasm) denials: HashSet<String>,
+}
+
+impl Job {
+    /// Says in the run's log what was denied, once for each thing, and what to add where.
+    pub(super) fn denied(&mut self, denied: &Denied) -> CallError {
+        if self.denials.len() < DENIALS_SAID_MAX && self.denials.insert(denied.what.clone()) {
+            self.streams.line(LogSource::Runner, &denied.to_string());
+        }
+        refused("denied", denied.to_string()).into()
+    }
 }
 
 impl Host for Job {
@@ -33,9 +51,8 @@ impl Host for Job {
         self.streams.line(source, &message);
     }
 
-    fn progress(&mut self, percent: u8, mut message: String) {
-        message.truncate(message.floor_char_boundary(PROGRESS_BYTES_MAX));
-        self.progress = Some((percent.min(100), message));
+    fn progress(&mut self, percent: u8, message: String) {
+        self.streams.progress(percent, message);
     }
 
     fn cancelled(&mut self) -> bool {
@@ -44,6 +61,9 @@ impl Host for Job {
 
     fn enqueue(&mut self, job: NewJob) -> Result<String, CallError> {
         let NewJob { kind, args, options } = job;
+        if let Err(denied) = self.staged.grants.enqueue(&kind) {
+            return Err(self.denied(&denied));
+        }
         let id = self.staged.enqueue(NewJobArgs { kind, args, options })?;
         Ok(id.to_string())
     }
@@ -53,14 +73,23 @@ impl Host for Job {
             let message = format!("a checkpoint of {} bytes; at most {CHECKPOINT_BYTES_MAX}", data.len());
             return Err(call_error("limit", message));
         }
+        self.backing.checkpoint(&data);
         Ok(self.staged.checkpoint(data)?)
     }
 
-    fn output_of(&mut self, _job_id: String) -> Result<Option<Vec<u8>>, CallError> {
-        Err(call_error("denied", "outputs of dependencies are not served by this runner yet".to_owned()))
+    fn output_of(&mut self, job_id: String) -> Result<Option<Vec<u8>>, CallError> {
+        // Whatever is not among the dependencies is unknown, in the same words, whether it exists or not.
+        let named = job_id.parse().ok().filter(|id| self.dependencies.contains(id));
+        match named {
+            Some(id) => Ok(self.backing.output_of(id)?),
+            None => {
+                let shown: String = job_id.chars().take(SHOWN_CHARS_MAX).collect();
+                Err(call_error("not_found", format!("this job does not depend on a job `{}`", shown.escape_debug())))
+            }
+        }
     }
 
     fn pause_schedule(&mut self) -> Result<(), CallError> {
-        Err(call_error("denied", "pausing a schedule is not served by this runner yet".to_owned()))
+        Err(call_error("not_found", "no schedule made this job".to_owned()))
     }
 }

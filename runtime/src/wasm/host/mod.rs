@@ -1,8 +1,8 @@
 //! What a guest calls: one file per interface of the contract, and the linkers that offer them.
 //!
-//! [`Job`] is the state behind all of them, one per run. Nothing here touches the store: effects are staged in
-//! [`Staged`] and recorded, or not, by whoever gets the run's report. A refused call is a typed `call-error`, never a
-//! trap.
+//! [`Job`] is the state behind all of them, one per run. Nothing here touches the store: what a run may read of it comes
+//! through a `Backing`, effects are staged in [`Staged`] and recorded, or not, by whoever gets the run's report. A refused
+//! call is a typed `call-error`, never a trap, and the run's log says what to add where.
 
 mod blobs;
 mod config;
@@ -56,16 +56,6 @@ pub(super) fn command_linker(engine: &wasmtime::Engine) -> wasmtime::Result<wasm
 }
 
 impl types::Host for Job {}
-
-/// A call that needs a grant which this version cannot give.
-fn not_granted(what: &str, line: &str) -> CallError {
-    CallError {
-        code: "denied".to_owned(),
-        message: format!(
-            "{what} is not granted: it would need `{line}` in the manifest, which this runner does not serve yet"
-        ),
-    }
-}
 
 fn call_error(code: &str, message: String) -> CallError {
     CallError { code: code.to_owned(), message }

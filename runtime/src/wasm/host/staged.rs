@@ -8,9 +8,10 @@ use std::sync::Arc;
 use runner_store::job::limits::PAYLOAD_BYTES_MAX;
 use runner_store::job::name_problem;
 
+use super::kv::KvStaged;
 use super::{CallError, call_error};
+use crate::wasm::grants::Grants;
 use crate::wasm::limits::Limits;
-use crate::wasm::manifest::Grants;
 use crate::wasm::run::{IdSource, NewJob, ReadJob};
 
 /// A checkpoint.
@@ -35,7 +36,7 @@ pub(crate) struct Refused {
 
 /// The effects of one run so far.
 pub(crate) struct Staged {
-    grants: Arc<Grants>,
+    pub(crate) grants: Arc<Grants>,
     ids: Option<IdSource>,
     read_job: ReadJob,
     enqueues_max: u32,
@@ -43,12 +44,23 @@ pub(crate) struct Staged {
     bytes: u64,
     pub(crate) jobs: Vec<NewJob>,
     pub(crate) checkpoint: Option<Vec<u8>>,
+    pub(crate) kv: KvStaged,
 }
 
 impl Staged {
     pub(crate) fn new(grants: Arc<Grants>, ids: Option<IdSource>, read_job: ReadJob, limits: &Limits) -> Self {
         let (enqueues_max, bytes_max) = (limits.enqueues, limits.staged_bytes);
-        Self { grants, ids, read_job, enqueues_max, bytes_max, bytes: 0, jobs: Vec::new(), checkpoint: None }
+        Self {
+            grants,
+            ids,
+            read_job,
+            enqueues_max,
+            bytes_max,
+            bytes: 0,
+            jobs: Vec::new(),
+            checkpoint: None,
+            kv: KvStaged::default(),
+        }
     }
 
     /// Stages a job and answers its id.
@@ -57,10 +69,7 @@ impl Staged {
         if let Some(problem) = name_problem(&kind) {
             return Err(refused("invalid", format!("the kind: {problem}")));
         }
-        if !self.grants.may_enqueue(&kind) {
-            let line = format!("[allow] enqueue = [\"{kind}\"]");
-            return Err(refused("denied", format!("enqueueing `{kind}` is not granted; the manifest needs `{line}`")));
-        }
+        self.grants.enqueue(&kind).map_err(|denied| refused("denied", denied.to_string()))?;
         if args.len() > PAYLOAD_BYTES_MAX {
             return Err(refused("limit", format!("args of {} bytes; at most {PAYLOAD_BYTES_MAX}", args.len())));
         }
@@ -94,7 +103,7 @@ impl Staged {
         self.bytes.saturating_add(output_bytes as u64) <= self.bytes_max
     }
 
-    fn add_bytes(&mut self, added: u64, replaced: u64) -> Result<(), Refused> {
+    pub(super) fn add_bytes(&mut self, added: u64, replaced: u64) -> Result<(), Refused> {
         let bytes = self.bytes.saturating_sub(replaced).saturating_add(added);
         if bytes > self.bytes_max {
             return Err(refused("limit", format!("more than {} bytes staged in one run (`staged`)", self.bytes_max)));
@@ -104,7 +113,7 @@ impl Staged {
     }
 }
 
-fn refused(code: &'static str, message: String) -> Refused {
+pub(super) fn refused(code: &'static str, message: String) -> Refused {
     Refused { code, message }
 }
 

@@ -3,10 +3,9 @@
 use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
-use toml::de::DeTable;
 
-use super::read::{Table, Value, line_of};
-use super::{Grants, KINDS_MAX, KindSettings, Manifest, ManifestError};
+use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, allow};
+use crate::table::{self, Table, Value};
 use crate::wasm::limits::MIB;
 
 /// Wall clock: a day is longer than any job should hold a slot, and fits `u32` milliseconds.
@@ -26,11 +25,17 @@ const DELAYS_MAX: usize = 100;
 /// Factor of an exponential backoff.
 const FACTOR_MAX: f64 = 100.0;
 
+/// A body of HTTP, either way: it is held in memory, whole.
+const HTTP_BODY_BYTES_MAX: u64 = 64 * MIB;
+/// Runs of one instance: far beyond where making a fresh one costs anything.
+const REUSED_RUNS_MAX: i64 = 1_000_000;
+/// Jobs of one call: what one claim takes.
+const BATCH_JOBS_MAX: i64 = runner_store::command::limits::CLAIM_RUNS_MAX as i64;
+/// How long a job may wait for others to come with it.
+const LINGER_MAX: Millis = Millis::secs(3_600);
+
 pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
-    let parsed = DeTable::parse(text).map_err(|error| ManifestError {
-        line: line_of(text, error.span().map_or(0, |span| span.start)),
-        message: error.message().replace('\n', "; "),
-    })?;
+    let parsed = table::parse(text)?;
     let mut root = Table::new(text, "", parsed.get_ref());
     let mut manifest = Manifest::default();
     if let Some(value) = root.take("kinds") {
@@ -50,7 +55,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
         table.done()?;
     }
     if let Some(value) = root.take("allow") {
-        manifest.allow = allow(value.table()?)?;
+        manifest.allow = allow::allow(value.table()?)?;
     }
     if let Some(value) = root.take("kind") {
         for value in value.list()? {
@@ -58,7 +63,12 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
             manifest.each.push((name, settings));
         }
     }
-    root.not_yet(&["queue", "on", "schedule", "instance"])?;
+    if let Some(value) = root.take("instance") {
+        let mut table = value.table()?;
+        manifest.reuse = table.take("reuse").map(|value| reuse(&value)).transpose()?.flatten();
+        table.done()?;
+    }
+    root.not_yet(&["queue", "on", "schedule"])?;
     root.done()?;
     Ok(manifest)
 }
@@ -79,7 +89,7 @@ fn kinds(value: &Value<'_>) -> Result<Vec<String>, ManifestError> {
     Ok(kinds)
 }
 
-fn name(value: &Value<'_>) -> Result<String, ManifestError> {
+pub(super) fn name(value: &Value<'_>) -> Result<String, ManifestError> {
     let name = value.str()?;
     match name_problem(name) {
         None => Ok(name.to_owned()),
@@ -93,7 +103,7 @@ fn sha256(value: &Value<'_>) -> Result<String, ManifestError> {
     if right { Ok(digest) } else { Err(value.error("must be a SHA-256 digest of 64 hexadecimal digits")) }
 }
 
-fn limits(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestError> {
+pub(crate) fn limits(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestError> {
     if let Some(value) = table.take("timeout") {
         to.timeout = Some(within(&value, value.duration()?, Millis(1), TIMEOUT_MAX, "1ms", "24h")?);
     }
@@ -118,7 +128,10 @@ fn limits(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestEr
     if let Some(value) = table.take("cancel_grace") {
         to.cancel_grace = Some(within(&value, value.duration()?, Millis(0), CANCEL_GRACE_MAX, "0s", "30s")?);
     }
-    table.not_yet(&["http_body"])
+    if let Some(value) = table.take("http_body") {
+        to.http_body_bytes = Some(within(&value, value.size()?, 0, HTTP_BODY_BYTES_MAX, "0B", "64MiB")?);
+    }
+    Ok(())
 }
 
 fn within<T: PartialOrd>(
@@ -178,23 +191,34 @@ fn list_of_delays(value: &Value<'_>) -> Result<Vec<Millis>, ManifestError> {
     list.iter().map(Value::duration).collect()
 }
 
-fn allow(mut table: Table<'_>) -> Result<Grants, ManifestError> {
-    let mut grants = Grants::default();
-    if let Some(value) = table.take("enqueue") {
-        for value in value.list()? {
-            let pattern = value.str()?;
-            // A pattern is a name with stars in it; with the stars filled in it must be a name.
-            if name_problem(&pattern.replace('*', "x")).is_some() {
-                return Err(
-                    value.error(&format!("has the pattern `{}`, which no kind can match", pattern.escape_debug()))
-                );
-            }
-            grants.enqueue.push(pattern.to_owned());
-        }
+/// Runs of one instance; none: every run has its own.
+fn reuse(value: &Value<'_>) -> Result<Option<u32>, ManifestError> {
+    if !value.is_table() {
+        return match value.str() {
+            Ok("never") => Ok(None),
+            _ => Err(value.error("must be \"never\" or { max_runs = n }")),
+        };
     }
-    table.not_yet(&["kv", "env", "config", "secrets", "http", "blobs"])?;
+    let mut table = value.table()?;
+    let Some(runs) = table.take("max_runs") else {
+        return Err(value.error("must be \"never\" or { max_runs = n }"));
+    };
+    let runs = runs.integer(1, REUSED_RUNS_MAX)?;
     table.done()?;
-    Ok(grants)
+    Ok(u32::try_from(runs).ok())
+}
+
+/// How many jobs go into one call.
+fn batch(value: &Value<'_>) -> Result<Batch, ManifestError> {
+    let mut table = value.table()?;
+    let Some(max) = table.take("max") else { return Err(value.error("needs a `max`: how many jobs go into one call")) };
+    let max = u32::try_from(max.integer(1, BATCH_JOBS_MAX)?).unwrap_or(1);
+    let linger = match table.take("linger") {
+        None => Millis(0),
+        Some(value) => within(&value, value.duration()?, Millis(0), LINGER_MAX, "0s", "1h")?,
+    };
+    table.done()?;
+    Ok(Batch { max, linger })
 }
 
 fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings), ManifestError> {
@@ -216,7 +240,8 @@ fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings),
         let priority = value.integer(i16::MIN.into(), i16::MAX.into())?;
         settings.priority = Some(i16::try_from(priority).unwrap_or(0));
     }
-    table.not_yet(&["concurrency", "rate", "key", "key_concurrency", "strict_order", "batch"])?;
+    settings.batch = table.take("batch").map(|value| batch(&value)).transpose()?;
+    table.not_yet(&["concurrency", "rate", "key", "key_concurrency", "strict_order"])?;
     table.done()?;
     Ok((kind, settings))
 }

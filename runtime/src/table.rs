@@ -1,19 +1,37 @@
-//! Reads one table of a manifest, key by key, with lines in every complaint.
+//! Reads TOML that people write (manifests, the operator's configuration), key by key, with lines in every complaint.
 //!
-//! A [`Table`] hands out its keys; [`Table::done`] refuses what nobody asked for, with the nearest known key.
+//! A [`Table`] hands out its keys; [`Table::done`] refuses what nobody asked for, with the nearest known key. It knows no
+//! key itself.
 
 use runner_store::job::time::Millis;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::ManifestError;
 use crate::wasm::units::{self, UnitError};
+
+/// Why a text was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct TableError {
+    /// Where, from 1.
+    pub line: usize,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
 
 /// Beyond this distance a known key is no suggestion but noise.
 const SUGGESTION_MIN: f64 = 0.6;
 
+/// The tables of a text, for [`Table::new`].
+pub(crate) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, TableError> {
+    DeTable::parse(text).map_err(|error| TableError {
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().replace('\n', "; "),
+    })
+}
+
 /// One table that is being read.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     text: &'a str,
     title: String,
     keys: &'a DeTable<'a>,
@@ -21,24 +39,24 @@ pub(super) struct Table<'a> {
 }
 
 /// One value and where it stands.
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     text: &'a str,
     name: String,
     value: &'a Spanned<DeValue<'a>>,
 }
 
 /// The line of a byte offset, from 1.
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(text: &'a str, title: &str, keys: &'a DeTable<'a>) -> Self {
+    pub(crate) fn new(text: &'a str, title: &str, keys: &'a DeTable<'a>) -> Self {
         Self { text, title: title.to_owned(), keys, known: Vec::new() }
     }
 
     /// The value of a key, if it is there.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
         let value = self.keys.get(key)?;
         let name = if self.title.is_empty() { key.to_owned() } else { format!("{}.{key}", self.title) };
@@ -46,7 +64,7 @@ impl<'a> Table<'a> {
     }
 
     /// Refuses a key that is specified but not served by this version.
-    pub(super) fn not_yet(&mut self, keys: &[&'static str]) -> Result<(), ManifestError> {
+    pub(crate) fn not_yet(&mut self, keys: &[&'static str]) -> Result<(), TableError> {
         for key in keys {
             if let Some(value) = self.take(key) {
                 return Err(value.error("is not served by this version of the runner yet; take it out"));
@@ -55,8 +73,18 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
+    /// Every key and its value, for a table whose keys are names.
+    pub(crate) fn entries(self) -> Vec<(&'a str, Value<'a>)> {
+        let one = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {
+            let word: &'a str = key.get_ref();
+            let name = if self.title.is_empty() { word.to_owned() } else { format!("{}.{word}", self.title) };
+            (word, Value { text: self.text, name, value })
+        };
+        self.keys.iter().map(one).collect()
+    }
+
     /// Refuses every key that was not taken.
-    pub(super) fn done(self) -> Result<(), ManifestError> {
+    pub(crate) fn done(self) -> Result<(), TableError> {
         let Some(key) = self.keys.keys().find(|key| !self.known.contains(&key.get_ref().as_ref())) else {
             return Ok(());
         };
@@ -73,21 +101,21 @@ impl<'a> Table<'a> {
             None => format!("; known are: {}", self.known.join(", ")),
         };
         let line = line_of(self.text, key.span().start);
-        Err(ManifestError { line, message: format!("unknown key `{name}`{place}{hint}") })
+        Err(TableError { line, message: format!("unknown key `{name}`{place}{hint}") })
     }
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn error(&self, what: &str) -> ManifestError {
+    pub(crate) fn error(&self, what: &str) -> TableError {
         let line = line_of(self.text, self.value.span().start);
-        ManifestError { line, message: format!("`{}` {what}", self.name) }
+        TableError { line, message: format!("`{}` {what}", self.name) }
     }
 
-    fn unit_error(&self, error: &UnitError) -> ManifestError {
+    fn unit_error(&self, error: &UnitError) -> TableError {
         self.error(&format!("is refused: {error}"))
     }
 
-    pub(super) fn str(&self) -> Result<&'a str, ManifestError> {
+    pub(crate) fn str(&self) -> Result<&'a str, TableError> {
         match self.value.get_ref() {
             DeValue::String(text) => Ok(text),
             DeValue::Integer(number) => Err(self
@@ -96,20 +124,20 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn duration(&self) -> Result<Millis, ManifestError> {
+    pub(crate) fn duration(&self) -> Result<Millis, TableError> {
         units::duration(self.str()?).map_err(|e| self.unit_error(&e))
     }
 
-    pub(super) fn size(&self) -> Result<u64, ManifestError> {
+    pub(crate) fn size(&self) -> Result<u64, TableError> {
         units::size(self.str()?).map_err(|e| self.unit_error(&e))
     }
 
-    pub(super) fn fuel(&self) -> Result<u64, ManifestError> {
+    pub(crate) fn fuel(&self) -> Result<u64, TableError> {
         units::fuel(self.str()?).map_err(|e| self.unit_error(&e))
     }
 
     /// A whole number within bounds.
-    pub(super) fn integer(&self, min: i64, max: i64) -> Result<i64, ManifestError> {
+    pub(crate) fn integer(&self, min: i64, max: i64) -> Result<i64, TableError> {
         let DeValue::Integer(number) = self.value.get_ref() else {
             return Err(self.error("must be a whole number"));
         };
@@ -120,7 +148,7 @@ impl<'a> Value<'a> {
     }
 
     /// A number, whole or with a fraction, in thousandths.
-    pub(super) fn permille(&self, max: f64) -> Result<u32, ManifestError> {
+    pub(crate) fn permille(&self, max: f64) -> Result<u32, TableError> {
         let number: Option<f64> = match self.value.get_ref() {
             DeValue::Integer(number) => number.as_str().parse().ok(),
             DeValue::Float(number) => number.as_str().parse().ok(),
@@ -133,7 +161,24 @@ impl<'a> Value<'a> {
             .ok_or_else(|| self.error(&format!("must be a number between 0 and {max}")))
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Value<'a>>, ManifestError> {
+    /// A list of texts.
+    pub(crate) fn texts(&self) -> Result<Vec<&'a str>, TableError> {
+        self.list()?.iter().map(Value::str).collect()
+    }
+
+    pub(crate) fn bool(&self) -> Result<bool, TableError> {
+        match self.value.get_ref() {
+            DeValue::Boolean(is) => Ok(*is),
+            _ => Err(self.error("must be true or false")),
+        }
+    }
+
+    /// Whether it is a table, written in any of TOML's ways.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<Value<'a>>, TableError> {
         let DeValue::Array(values) = self.value.get_ref() else {
             return Err(self.error("must be a list: [\"…\"]"));
         };
@@ -141,7 +186,7 @@ impl<'a> Value<'a> {
         Ok(values.iter().map(one).collect())
     }
 
-    pub(super) fn table(&self) -> Result<Table<'a>, ManifestError> {
+    pub(crate) fn table(&self) -> Result<Table<'a>, TableError> {
         match self.value.get_ref() {
             DeValue::Table(keys) => Ok(Table::new(self.text, &self.name, keys)),
             _ => Err(self.error(&format!("must be a table: [{}]", self.name))),
