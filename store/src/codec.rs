@@ -331,6 +331,8 @@ mod tests {
         check_golden("key", &encode(&remembered));
         let name = Name { tenant: TenantId(1), class: NameClass::Kind, name: "image.resize".into() };
         check_golden("name", &encode(&name));
+        check_golden("tenant", &encode(&Name::of_tenant("acme")));
+        check_golden("plugin", &encode(&Name::of_plugin(TenantId(9), "thumbs")));
         check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
         check_golden("settings store", &encode(&Scope::Store.defaults()));

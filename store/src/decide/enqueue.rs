@@ -383,13 +383,14 @@ impl Batch<'_> {
         (numbers.0, numbers.1, order)
     }
 
-    fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {
+    pub(super) fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {
         if let Some(number) = self.known_name(tenant, class, word) {
             return number;
         }
         let name = Name { tenant, class, name: word.to_owned() };
-        let number = self.next_name;
-        self.next_name += 1;
+        let taken = class == NameClass::Tenant && self.next_name == TenantId::DEFAULT.0;
+        let number = self.next_name + u32::from(taken);
+        self.next_name = number + 1;
         self.names.insert(name.clone(), number);
         self.changes.push(Change::Name(name, number));
         number

@@ -16,11 +16,13 @@ mod transition;
 use serde::{Deserialize, Serialize};
 
 pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
-pub use self::ids::{BootId, JobId, JobRef, KindId, Priority, QueueId, RunNumber, Seq, TenantId};
+pub use self::ids::{BootId, JobId, JobRef, KindId, PluginId, Priority, QueueId, RunNumber, Seq, TenantId};
 pub use self::outcome::{Outcome, OutcomeName};
 pub use self::reason::Reason;
 pub use self::retry::{Backoff, RetryPolicy};
-pub use self::spec::{DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem};
+pub use self::spec::{
+    DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem, tenant_problem,
+};
 pub use self::time::{Millis, Time};
 pub use self::transition::transition;
 

@@ -18,8 +18,10 @@ pub mod limits {
     pub const TAG_KEY_BYTES_MAX: usize = 64;
     /// A tag's value.
     pub const TAG_VALUE_BYTES_MAX: usize = 256;
-    /// Names of kinds and queues.
+    /// Names of kinds, queues and plugins.
     pub const NAME_BYTES_MAX: usize = 128;
+    /// Names of tenants: a label of a host's name, so that a tenant can be one.
+    pub const TENANT_BYTES_MAX: usize = 63;
     /// Attempts, where nobody says otherwise.
     pub const ATTEMPTS_DEFAULT: u32 = 25;
     /// Attempts, at most: far beyond any use, and far from the end of the counter.
@@ -384,6 +386,21 @@ pub fn name_problem(name: &str) -> Option<String> {
     name.contains("..").then(|| format!("{name:?} has two dots in a row"))
 }
 
+/// What is wrong with the name of a tenant; none if nothing is. It is also a folder's name, on disks that do not tell
+/// capitals from small letters.
+#[must_use]
+pub fn tenant_problem(name: &str) -> Option<String> {
+    let max = limits::TENANT_BYTES_MAX;
+    if let Some(problem) = name_problem(name) {
+        return Some(problem);
+    }
+    if name.len() > max {
+        return Some(format!("is {} bytes long; the limit is {max}", name.len()));
+    }
+    let capital = name.chars().find(char::is_ascii_uppercase)?;
+    Some(format!("{name:?} has {capital:?} in it; the name of a tenant is lower case"))
+}
+
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     name_problem(name).map_or(Ok(()), |why| Err(Invalid { field: field.to_owned(), why }))
 }
@@ -440,6 +457,18 @@ mod tests {
         check(|s| s.tags = vec![("a".into(), "x".repeat(257)); 1], Some("tags"));
         check(|s| s.tags = vec![("a".into(), String::new()); 2], Some("tags"));
         check(|s| s.tags = (0..33).map(|i| (i.to_string(), String::new())).collect(), Some("tags"));
+    }
+
+    #[test]
+    fn the_name_of_a_tenant_is_lower_case_and_short() {
+        let check = |name: &str, good| assert_eq!(tenant_problem(name).is_none(), good, "{name}");
+        check("acme", true);
+        check("0-acme.test_1", true);
+        check(&"a".repeat(63), true);
+        check(&"a".repeat(64), false);
+        for bad in ["", "Acme", "acmE", "a b", "../a", "-a", "a..b", "ä", "a/b"] {
+            check(bad, false);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod holding;
 mod keys;
 mod limits;
 mod log;
+mod names;
 mod orders;
 mod queries;
 mod quotas;
