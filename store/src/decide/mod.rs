@@ -7,6 +7,7 @@ mod claim;
 mod enqueue;
 mod finish;
 mod settle;
+mod staged;
 mod sweep;
 mod unique;
 mod verbs;

@@ -64,6 +64,9 @@ pub mod limits {
     pub const DEBOUNCE_MAX_FACTOR: u64 = 10;
     /// What a later run resumes from.
     pub const CHECKPOINT_BYTES_MAX: usize = 256 * 1024;
+    /// Jobs in a row that enqueue each other at once: far beyond what a chain of steps needs, and soon reached by a job
+    /// that enqueues itself.
+    pub const DEPTH_MAX: u32 = 20;
     /// Text of a cancel's reason.
     pub const REASON_BYTES_MAX: usize = 1024;
 }
@@ -100,6 +103,10 @@ pub struct JobSpec {
     pub depends_on: Vec<DependsOn>,
     /// What there may be only one of.
     pub unique: Option<Unique>,
+    /// How many jobs in a row have enqueued each other, up to this one. Of a staged job it is not asked: that follows from
+    /// the run that stages it.
+    #[serde(default)]
+    pub depth: u32,
 }
 
 /// One thing that a job is to wait for.
@@ -221,7 +228,16 @@ impl JobSpec {
             hold: false,
             depends_on: Vec::new(),
             unique: None,
+            depth: 0,
         }
+    }
+
+    /// When it may run if it is accepted at `now`: as it states, or as its debounce does; never before `now`.
+    #[must_use]
+    pub fn runs_at(&self, now: Time) -> Time {
+        let put_off = self.unique.as_ref().and_then(Unique::put_off).filter(|_| self.run_at.is_none());
+        let wanted = self.delay.or(put_off).map(|delay| now.after(delay)).or(self.run_at);
+        wanted.map_or(now, |wanted| wanted.max(now))
     }
 
     /// All that a row needs: without the args, which may be a mebibyte, and the names, which are numbers by then.
@@ -257,6 +273,7 @@ impl JobSpec {
         check_attempts(self.max_attempts)?;
         check_timeout(self.timeout)?;
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
+        ensure("depth", self.depth <= limits::DEPTH_MAX, || format!("must be at most {}", limits::DEPTH_MAX))?;
         self.check_dependencies()?;
         self.unique.as_ref().map_or(Ok(()), Unique::check)?;
         check_tags(&self.tags)

@@ -5,6 +5,7 @@ mod bulk;
 mod claim;
 mod clock;
 mod dependencies;
+mod depth;
 mod enqueue;
 mod holding;
 mod keys;

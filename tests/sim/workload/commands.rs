@@ -146,6 +146,7 @@ impl Workload {
             expires_at: d.maybe(4, |d| d.maybe(2, |d| Time(now.0 + d.below(2_000)))),
             retry: d.maybe(4, |_| RetryPolicy::default()),
             tags: d.maybe(4, |d| vec![("t".to_owned(), d.below(3).to_string())]),
+            depth: None,
         };
         Command::Edit { job, edit: Box::new(edit) }
     }
