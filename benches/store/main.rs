@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Claim, Command, Enqueue, Finish, Grant, Lane, Measured, Reply, RunRef};
+use runner_store::command::{Claim, Command, Enqueue, Finish, Grant, Lane, Reply, RunRef};
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
@@ -236,15 +236,9 @@ fn finish(handle: &Handle, jobs: &[std::sync::Arc<Job>]) {
     runtime.block_on(async {
         let finish = |job: &Job| {
             let handle = handle.clone();
-            let command = Command::Finish(Box::new(Finish {
-                run: RunRef { at: job.at(), run: job.run },
-                outcome: Outcome::Completed { output: b"{\"ok\":true}".to_vec() },
-                settings: RunSettings::default(),
-                measured: Measured::default(),
-                staged: Vec::new(),
-                checkpoint: None,
-                merged: Vec::new(),
-            }));
+            let run = RunRef { at: job.at(), run: job.run };
+            let outcome = Outcome::Completed { output: b"{\"ok\":true}".to_vec() };
+            let command = Command::Finish(Box::new(Finish::new(run, outcome, RunSettings::default())));
             tokio::spawn(async move { handle.call(command).await.unwrap() })
         };
         let finishes: Vec<_> = jobs.iter().map(|job| finish(job)).collect();

@@ -238,16 +238,19 @@ fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left)
             memory_peak_bytes: report.memory_peak_bytes,
             plugin: digest_bytes(&report.digest),
             progress: report.progress,
+            ..Measured::default()
         },
         staged: report.enqueues.into_iter().map(staged).collect(),
         checkpoint: report.checkpoint,
         merged: Vec::new(),
+        kv: None,
+        log: None,
     }
 }
 
 fn unmeasured(run: RunRef, outcome: Outcome, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
     let measured = Measured { started_at: Some(started), finished_at: Some(left), ..Measured::default() };
-    Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None, merged: Vec::new() }
+    Finish { measured, ..Finish::new(run, outcome, settings) }
 }
 
 fn staged(job: NewJob) -> StagedJob {

@@ -24,6 +24,8 @@ pub enum Reply {
         /// Whether the command changed anything.
         changed: bool,
     },
+    /// The jobs of a call, in the order of its runs; or why a run did not end by it, such as that it was stale.
+    Call(Vec<Result<Arc<Job>, Rejection>>),
     /// The job is gone.
     Deleted,
     /// Runs of dead boots that were ended by this step.
@@ -48,6 +50,9 @@ pub enum Reply {
     /// Nothing changed: a unique key is held by jobs whose args are to be merged with the new ones. The call is repeated
     /// with what the caller's side made of them.
     NeedsMerge(Vec<NeedsMerge>),
+    /// The number of a name: of a tenant's name its [`TenantId`](crate::job::TenantId), of a plugin's its
+    /// [`PluginId`](crate::job::PluginId).
+    Named(u32),
     /// What was asked for is so.
     Done,
     /// Jobs that were run again because what they waited for is; those that wait for them have their own calls.

@@ -59,6 +59,17 @@ pub enum Event {
         outcome: Outcome,
         /// What holds where the job states nothing of its own.
         settings: RunSettings,
+        /// Whether it shared a call that failed as a whole.
+        alone: bool,
+    },
+    /// A run ended well, and another one had changed what it had read of its plugin's keys: nothing that it did is recorded.
+    Conflicted {
+        /// Which run it speaks of.
+        run: RunNumber,
+        /// The key that had changed.
+        key: String,
+        /// What holds where the job states nothing of its own.
+        settings: RunSettings,
     },
     /// The holder gives a run back whose handler was never entered.
     HandedBack {
@@ -138,6 +149,8 @@ pub struct Edit {
     pub retry: Option<RetryPolicy>,
     /// New tags, instead of those it has.
     pub tags: Option<Vec<(String, String)>>,
+    /// Its depth from now on, if it is not deeper: a run brings it forward.
+    pub depth: Option<u32>,
 }
 
 impl Edit {
@@ -154,6 +167,7 @@ impl Edit {
             expires_at: self.expires_at,
             retry: self.retry.clone(),
             tags: self.tags.clone(),
+            depth: self.depth,
         }
     }
 }
@@ -261,6 +275,7 @@ impl EventName {
             (Event::Finished { outcome: Outcome::Snoozed { .. }, .. }, StateName::Scheduled | StateName::Retryable) => {
                 Self::Snoozed
             }
+            (Event::Conflicted { .. }, StateName::Available) => Self::Retrying,
             (Event::Finished { .. } | Event::HandedBack { .. } | Event::HolderGone { .. }, StateName::Available) => {
                 Self::Interrupted
             }
