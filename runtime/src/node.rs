@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::new_job;
+use crate::machine;
+use crate::operator::Operator;
 use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
@@ -30,6 +32,11 @@ pub struct NodeSettings {
     pub slots: u32,
     /// How long runs may go on when the node drains. Default: 30 s.
     pub grace: Duration,
+    /// Memory of all runs together, reserved before they start; none: what the operator's configuration says, or else half
+    /// of what this process may use.
+    pub memory_bytes: Option<u64>,
+    /// What each tenant may use.
+    pub operator: Arc<Operator>,
 }
 
 /// Where a node is in its life.
@@ -77,7 +84,7 @@ impl Default for NodeSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
-        Self { slots, grace: Duration::from_secs(30) }
+        Self { slots, grace: Duration::from_secs(30), memory_bytes: None, operator: Arc::default() }
     }
 }
 
@@ -101,7 +108,10 @@ impl Node {
         };
         let slots = settings.slots.clamp(1, SLOTS_MAX);
         let read_job = new_job::reader(&plugins);
-        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, clock: Clock::System };
+        let NodeSettings { operator, memory_bytes, .. } = settings;
+        let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
+        let clock = Clock::System;
+        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, memory_bytes, operator, clock };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
         let (starter, wishes) = starter::channel();

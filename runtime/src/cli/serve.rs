@@ -74,7 +74,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let mut signals = Signals::take()?;
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
-        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace };
+        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
         let Loaded { host, registry, reports } = loaded;
         let plugins = Plugins::of_node(Arc::clone(&registry), &reports);
         let node = Node::start(handle.clone(), dir.as_ref(), host, registry, settings).await?;

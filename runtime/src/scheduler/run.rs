@@ -64,7 +64,7 @@ impl Work {
             Ok(None) => return self.ended(Command::HandBack(run)),
             Err(error) => return self.not_entered("its args cannot be read", &error).await,
         };
-        let Some(plugin) = self.parts.plugins.get(&kind).cloned() else {
+        let Some(plugin) = self.parts.plugin(self.job.tenant, &kind) else {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
@@ -143,7 +143,7 @@ impl Work {
             job: JobView {
                 id: job.id.0,
                 kind: kind.to_owned(),
-                tenant: "default".to_owned(),
+                tenant: self.parts.store.tenant_name(job.tenant).as_ref().to_owned(),
                 queue: self.parts.store.queue_name(job.queue).as_ref().to_owned(),
                 args,
                 run: job.run.0,
@@ -173,6 +173,14 @@ impl Work {
 }
 
 impl Ended {
+    /// The fuel that it used.
+    pub(super) fn fuel(&self) -> u64 {
+        match &self.finish {
+            Command::Finish(finish) => finish.measured.fuel,
+            _ => 0,
+        }
+    }
+
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the run.
     pub(super) async fn record(self) {
         let Self { parts, mut finish } = self;
