@@ -72,9 +72,23 @@ const RUN_FIELDS_MIN: usize = 11;
 impl Serialize for RunRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Taken apart, so that a field that is added and not written is a compile error.
-        let Self { run, started_at, finished_at, outcome, error, trace, fuel, memory_peak_bytes, plugin, node, .. } =
-            self;
-        let Self { progress, staged, memory_denied, notes, call, .. } = self;
+        let Self {
+            run,
+            started_at,
+            finished_at,
+            outcome,
+            error,
+            trace,
+            fuel,
+            memory_peak_bytes,
+            plugin,
+            node,
+            progress,
+            staged,
+            memory_denied,
+            notes,
+            call,
+        } = self;
         let later = [!staged.is_empty(), *memory_denied, !notes.is_empty(), call.is_some()];
         let fields = RUN_FIELDS_MIN + later.iter().rposition(|says| *says).map_or(0, |last| last + 1);
         let mut record = serializer.serialize_struct("RunRecord", fields)?;

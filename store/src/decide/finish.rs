@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::command::{Ended, Finish, FinishCall, KvWrites, Reply, RunRecord, RunRef, Scope, StagedJob, limits};
 use crate::engine::{Needs, Wait};
-use crate::job::{Event, Invalid, Job, JobId, Lease, Millis, Outcome, OutcomeName, Rejection, StateName, TenantId};
+use crate::job::{
+    Event, Invalid, Job, JobId, JobRef, Lease, Millis, Outcome, OutcomeName, Rejection, StateName, TenantId,
+};
 
 use super::Batch;
 use super::records::add_note;
@@ -21,7 +23,9 @@ pub(super) fn needs(call: &Finish, needs: &mut Needs) {
 pub(super) fn call_needs(call: &FinishCall, needs: &mut Needs) {
     for ended in &call.runs {
         need_run(ended.run, call.log.is_some(), needs);
-        need_effects(ended.run.at.tenant, &call.staged, call.kv.as_ref(), needs);
+    }
+    if let Some(first) = call.runs.first() {
+        need_effects(first.run.at.tenant, &call.staged, call.kv.as_ref(), needs);
     }
 }
 
@@ -41,7 +45,7 @@ fn need_effects(tenant: TenantId, staged: &[StagedJob], kv: Option<&KvWrites>, n
     for staged in staged {
         super::enqueue::need_names(tenant, &staged.spec, needs);
         super::enqueue::need_others(tenant, &staged.spec, needs);
-        needs.jobs.insert(crate::job::JobRef { tenant, job: staged.id });
+        needs.jobs.insert(JobRef { tenant, job: staged.id });
     }
     if let Some(kv) = kv {
         super::kv::needs(tenant, kv, needs);

@@ -366,7 +366,7 @@ pub enum Rejection {
         /// How many there would be.
         wanted: u64,
     },
-    /// The tenant's args, outputs and checkpoints take as much as they may.
+    /// What is kept of the tenant's jobs and plugins takes as much as it may.
     #[error("the tenant's stored bytes would be {wanted}; the limit is {limit}")]
     TenantStorage {
         /// How many there may be.
