@@ -46,6 +46,8 @@ pub struct PluginShown {
     pub kinds: Vec<String>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
+    /// The interfaces of the contract among its exports.
+    pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
 }
@@ -116,7 +118,7 @@ impl From<&Report> for ReportShown {
 
 impl From<&Plugin> for PluginShown {
     fn from(plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, kinds } =
+        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, offers, kinds } =
             plugin.describe().clone();
         Self {
             name,
@@ -127,6 +129,7 @@ impl From<&Plugin> for PluginShown {
             kinds,
             imports,
             exports,
+            offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
         }
     }

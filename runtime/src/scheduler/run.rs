@@ -137,8 +137,6 @@ impl Work {
         settings: &RunSettings,
     ) -> RunRequest {
         let job = &self.job;
-        let mut limits = plugin.limits(kind);
-        limits.timeout = job.timeout.unwrap_or(limits.timeout);
         RunRequest {
             job: JobView {
                 id: job.id.0,
@@ -156,8 +154,12 @@ impl Work {
                 checkpoint,
                 dependencies: job.dependencies.iter().map(|edge| edge.job.0).collect(),
                 meta: Vec::new(),
+                timeout: job.timeout,
+                states_retry: job.retry.is_some(),
             },
-            limits,
+            others: Vec::new(),
+            limits: plugin.limits(kind),
+            middleware: Vec::new(),
             grants: plugin.grants(),
             ids: ids.map(|ids| Arc::new(move || ids.take()) as IdSource),
             read_job: Arc::clone(&self.parts.read_job),

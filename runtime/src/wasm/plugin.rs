@@ -8,15 +8,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
-use super::host::{self, contract};
+use super::host;
 use super::limits::Limits;
-use super::manifest::{Manifest, RetrySettings};
+use super::manifest::{Batch, Manifest, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -56,8 +58,10 @@ pub struct Description {
     pub compile_time: Duration,
     /// What the guest asks for.
     pub imports: Vec<String>,
-    /// What it offers.
+    /// What it exports.
     pub exports: Vec<String>,
+    /// The interfaces of the contract among them: `handler`, `batch`, `policy`, `merge`, `middleware`.
+    pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
 }
@@ -99,13 +103,15 @@ pub enum PluginError {
     Link { message: String },
     #[error("its manifest pins sha256 {pinned}, but the file has {found}; put the pinned file here or change the pin")]
     Digest { pinned: String, found: String },
+    #[error("its manifest asks for what it does not export: {message}")]
+    Manifest { message: String },
     #[error("its name is not allowed: {problem}; rename the file")]
     Name { problem: String },
 }
 
 /// Compiled and linked code.
 pub(super) enum Code {
-    Component(contract::PluginPre<Guest>),
+    Component(Box<Exports>),
     Command(wasmtime::InstancePre<Guest>),
 }
 
@@ -128,6 +134,12 @@ impl Plugin {
             Compiled::Component(component) => link_component(host, &component)?,
             Compiled::Module(module) => link_command(host, &module)?,
         };
+        let (offers, handles) = match &code {
+            Code::Component(exports) => (exports.names(), exports.handles()),
+            Code::Command(_) => (vec!["handler"], true),
+        };
+        let kinds = if handles { manifest.kinds(name) } else { Vec::new() };
+        check_manifest(&manifest, &offers)?;
         let description = Description {
             name: name.to_owned(),
             flavour,
@@ -136,7 +148,8 @@ impl Plugin {
             compile_time: begun.elapsed(),
             imports,
             exports,
-            kinds: manifest.kinds(name),
+            offers,
+            kinds,
         };
         let grants = Grants::own(manifest.allow.clone());
         Ok(Self { name: name.to_owned(), manifest, grants, description, code })
@@ -182,6 +195,25 @@ impl Plugin {
     #[must_use]
     pub fn limits(&self, kind: &str) -> Limits {
         self.grants.tenant().clamp(&self.manifest.limits(kind))
+    }
+
+    /// The limits of its calls that are about no kind of its own: as a middleware.
+    #[must_use]
+    pub fn own_limits(&self) -> Limits {
+        self.grants.tenant().clamp(&self.manifest.limits(""))
+    }
+
+    /// How many jobs of this kind go into one call, and how long the first waits for others; none: one by one. A plugin
+    /// without a handler for single jobs is called with lists of one where its manifest says nothing.
+    #[must_use]
+    pub fn batch(&self, kind: &str) -> Option<Batch> {
+        match &self.code {
+            Code::Component(exports) if exports.batch.is_some() => {
+                let alone = exports.handler.is_none().then_some(Batch { max: 1, linger: Millis(0) });
+                self.manifest.batch(kind).or(alone)
+            }
+            Code::Component(_) | Code::Command(_) => None,
+        }
     }
 
     /// The retries of jobs of this kind.
@@ -230,6 +262,20 @@ fn check_bytes(bytes: &[u8], manifest: &Manifest) -> Result<String, PluginError>
     }
 }
 
+/// A manifest may not ask for what the file cannot do, as an ignored setting would be a lie.
+fn check_manifest(manifest: &Manifest, offers: &[&str]) -> Result<(), PluginError> {
+    let lacks = |export: &str| !offers.contains(&export);
+    let message = if lacks("handler") && lacks("batch") && !manifest.kinds.is_empty() {
+        format!("`kinds` needs the export handler or batch, it has {}", offers.join(", "))
+    } else if let (true, Some((kind, _))) = (lacks("batch"), manifest.each.iter().find(|(_, own)| own.batch.is_some()))
+    {
+        format!("the batches of kind `{kind}` need the export batch, it has {}", offers.join(", "))
+    } else {
+        return Ok(());
+    };
+    Err(PluginError::Manifest { message })
+}
+
 /// Makes native code of bytes: the only place that does.
 fn compile(engine: &Engine, flavour: Flavour, bytes: &[u8]) -> Result<Compiled, PluginError> {
     let compiled = match flavour {
@@ -250,18 +296,23 @@ fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginEr
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
     }
-    if !exports.iter().any(|name| interface(name) == host::HANDLER) {
-        let names = vec![format!("{}@{}", host::HANDLER, host::CONTRACT_VERSION)];
-        let hint = if exports.iter().any(|name| interface(name) == "wasi:cli/run") {
-            "it is a WASI command built as a component: build it for wasm32-wasip1 instead, or export the handler"
-        } else {
-            "build it for the world `plugin` of the contract that `runner plugin wit` prints"
-        };
-        return Err(PluginError::MissingExports { names, hint });
-    }
     let pre = host.component_linker().instantiate_pre(component).map_err(|e| link_error(&e))?;
-    let pre = contract::PluginPre::new(pre).map_err(|e| link_error(&e))?;
-    Ok((Code::Component(pre), imports, exports))
+    let found = Exports::of(pre);
+    if !found.is_plugin() {
+        return Err(no_plugin(&exports));
+    }
+    Ok((Code::Component(Box::new(found)), imports, exports))
+}
+
+fn no_plugin(exports: &[String]) -> PluginError {
+    let needed =
+        ["handler", "batch", "middleware"].map(|name| format!("{}{name}@{}", host::PACKAGE, host::CONTRACT_VERSION));
+    let hint = if exports.iter().any(|name| interface(name) == "wasi:cli/run") {
+        "it is a WASI command built as a component: build it for wasm32-wasip1 instead, or export the handler"
+    } else {
+        "build it for the world `plugin` of the contract that `runner plugin wit` prints"
+    };
+    PluginError::MissingExports { names: vec![needed.join(" or ")], hint }
 }
 
 fn link_command(host: &Host, module: &Module) -> Result<Linked, PluginError> {
