@@ -7,6 +7,7 @@ pub mod cli;
 mod machine;
 pub mod node;
 pub mod operator;
+pub mod run_logs;
 pub mod scheduler;
 mod table;
 pub mod wasm;

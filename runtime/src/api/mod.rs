@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod jobs;
+pub mod logs;
 pub mod new_job;
 pub mod params;
 pub mod plugins;
@@ -140,6 +141,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/operations/{n}", get(bulk::show))
         .route("/v1/jobs/{id}", get(jobs::show).patch(change::edit).delete(verbs::delete))
         .route("/v1/jobs/{id}/output", get(jobs::output))
+        .route("/v1/jobs/{id}/logs", get(logs::get))
         .route("/v1/jobs/{id}/wait", get(jobs::wait))
         .route("/v1/jobs/{id}/why", get(why::why))
         .route("/v1/jobs/{id}/graph", get(why::graph))

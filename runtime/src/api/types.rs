@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
-use runner_store::job::{Job, OutcomeName, Reason, StateName, TenantId, limits};
+use runner_store::job::{Job, OutcomeName, Reason, StateName, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -34,7 +34,7 @@ pub struct JobShown {
     pub attempts: u32,
     pub max_attempts: u32,
     pub timeout: String,
-    pub progress: Option<serde_json::Value>,
+    pub progress: Option<ProgressShown>,
     pub waiting: Option<String>,
     pub reason: Option<String>,
     pub cancel_requested: bool,
@@ -61,6 +61,15 @@ pub struct JobShown {
     pub runs: Option<Vec<RunShown>>,
 }
 
+/// How far a run is, or was when it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressShown {
+    /// 0 to 100.
+    pub percent: u8,
+    /// The handler's words.
+    pub message: String,
+}
+
 /// A run as it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as `RunRecord` of the store documents")]
@@ -75,6 +84,12 @@ pub struct RunShown {
     pub trace: Option<String>,
     pub fuel: u64,
     pub memory_peak_bytes: u64,
+    /// Whether it was refused memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_denied: bool,
+    /// What else there is to say of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A page of jobs.
@@ -140,7 +155,7 @@ impl JobShown {
         let of_kind = app.plugins.settings(&kind);
         Self {
             id: job.id.to_string(),
-            tenant: tenant_name(job.tenant),
+            tenant: app.store.tenant_name(job.tenant).to_string(),
             queue: app.store.queue_name(job.queue).to_string(),
             state: job.state.name(),
             priority: job.priority.0,
@@ -184,7 +199,20 @@ impl JobShown {
     /// The same with its runs.
     #[must_use]
     pub fn with_runs(self, runs: &[RunRecord]) -> Self {
-        Self { runs: Some(runs.iter().map(RunShown::from).collect()), ..self }
+        let progress = runs.last().and_then(|run| run.progress.clone()).map(ProgressShown::from);
+        Self { runs: Some(runs.iter().map(RunShown::from).collect()), progress, ..self }
+    }
+
+    /// The same with what the run that goes on said last, if it said something.
+    #[must_use]
+    pub fn with_progress(self, progress: Option<(u8, String)>) -> Self {
+        Self { progress: progress.map(ProgressShown::from).or(self.progress), ..self }
+    }
+}
+
+impl From<(u8, String)> for ProgressShown {
+    fn from((percent, message): (u8, String)) -> Self {
+        Self { percent, message }
     }
 }
 
@@ -201,6 +229,8 @@ impl From<&RunRecord> for RunShown {
             trace: run.trace.clone(),
             fuel: run.fuel,
             memory_peak_bytes: run.memory_peak_bytes,
+            memory_denied: run.memory_denied,
+            notes: run.notes.clone(),
         }
     }
 }
@@ -209,10 +239,6 @@ impl From<&RunRecord> for RunShown {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn tenant_name(tenant: TenantId) -> String {
-    if tenant == TenantId::DEFAULT { "default".to_owned() } else { format!("#{tenant}") }
 }
 
 /// Why a job does not run yet, as far as its row tells.

@@ -53,7 +53,7 @@ impl Shell {
     fn serves(&self, lane: Lane) -> Option<Serves> {
         let kind = self.parts.store.kind_name(lane.kind);
         let plugin = self.parts.plugin(lane.tenant, &kind)?;
-        Some(Serves { memory_bytes: plugin.limits(&kind).memory_bytes, batch: None })
+        Some(Serves { memory_bytes: plugin.limits(&kind).memory_bytes, batch: plugin.batch(&kind) })
     }
 
     /// Answers why the jobs of a lane do not start.
