@@ -4,6 +4,8 @@
 pub mod api;
 pub mod buffered;
 pub mod cli;
+pub mod merging;
+pub mod middleware;
 pub mod node;
 pub mod operator;
 pub mod scheduler;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::new_job;
+use crate::operator::Operator;
 use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
@@ -30,6 +31,8 @@ pub struct NodeSettings {
     pub slots: u32,
     /// How long runs may go on when the node drains. Default: 30 s.
     pub grace: Duration,
+    /// What the operator decides about tenants, and the middleware around handlers. Default: as without a configuration.
+    pub operator: Arc<Operator>,
 }
 
 /// Where a node is in its life.
@@ -77,7 +80,7 @@ impl Default for NodeSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
-        Self { slots, grace: Duration::from_secs(30) }
+        Self { slots, grace: Duration::from_secs(30), operator: Arc::default() }
     }
 }
 
@@ -101,7 +104,8 @@ impl Node {
         };
         let slots = settings.slots.clamp(1, SLOTS_MAX);
         let read_job = new_job::reader(&plugins);
-        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, clock: Clock::System };
+        let operator = settings.operator;
+        let parts = Parts { store, host, plugins, operator, read_job, slots_file, boot, slots, clock: Clock::System };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
         let (starter, wishes) = starter::channel();

@@ -27,6 +27,8 @@ use self::ids::Ids;
 use self::run::Runs;
 pub(crate) use self::run::settings;
 use self::starter::{NotStarted, StartOne};
+use crate::middleware;
+use crate::operator::Operator;
 use crate::wasm::folder::Registry;
 use crate::wasm::{CancelSignal, Host, ReadJob};
 use runner_store::clock::Clock;
@@ -46,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) store: Handle,
     pub(crate) host: Arc<Host>,
     pub(crate) plugins: Arc<Registry>,
+    pub(crate) operator: Arc<Operator>,
     pub(crate) read_job: ReadJob,
     pub(crate) slots_file: Option<Arc<Slots>>,
     pub(crate) boot: BootId,
@@ -188,11 +191,7 @@ impl Shell {
             }
             if self.lanes.insert(key.lane, ()).is_none() {
                 let kind = self.parts.store.kind_name(key.lane.kind);
-                let served = self.parts.plugins.get(&kind).is_some();
-                if !served {
-                    tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
-                }
-                events.push(Event::Served { lane: key.lane, served });
+                events.push(Event::Served { lane: key.lane, served: self.serves(&kind) });
             }
             events.push(Event::Available { lane: key.lane, difference });
         }
@@ -200,6 +199,21 @@ impl Shell {
         events.push(Event::Paused(notices.paused));
         events.push(Event::NextDue(notices.next_due));
         self.tell(events);
+    }
+
+    /// Whether there is a plugin for this kind, and every middleware that is configured around it.
+    fn serves(&self, kind: &str) -> bool {
+        if self.parts.plugins.get(kind).is_none() {
+            tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
+            return false;
+        }
+        match middleware::around(&self.parts.operator, &self.parts.plugins, "default", kind) {
+            Ok(_) => true,
+            Err(missing) => {
+                tracing::warn!(%kind, "{missing}; its jobs wait");
+                false
+            }
+        }
     }
 
     fn act(&mut self, action: Action) {

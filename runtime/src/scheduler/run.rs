@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_store::command::{Answer, Command, Finish, Measured, Part, Query, Reply, RunRef, StagedJob};
+use runner_store::command::{
+    Answer, Command, Finish, Measured, Merged, NeedsMerge, Part, Query, Reply, RunRef, StagedJob,
+};
 use runner_store::error::StoreError;
-use runner_store::job::{Job, JobId, OnConflict, Outcome, RunSettings, Time, limits};
+use runner_store::job::{Backoff, Job, JobId, Outcome, RetryPolicy, RunSettings, Time, limits};
 
 use super::Parts;
 use super::ids::{Ids, RunIds};
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{Alone, CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest, Streams};
+use crate::{merging, middleware};
 
 /// How long a run that the node cannot enter keeps its slot: handed back it is claimed again at once, and a disk that
 /// fails would be asked for it as fast as it commits.
 const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the args of a run's staged jobs are merged anew, because the jobs that hold their keys changed meanwhile.
+const MERGES_MAX: u32 = 5;
 
 /// What every run of a node needs.
 pub(super) struct Runs {
@@ -68,13 +74,18 @@ impl Work {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
+        let Ok(around) = middleware::around(&self.parts.operator, &self.parts.plugins, "default", &kind) else {
+            // A layer went: the job waits for it.
+            return self.ended(Command::HandBack(run));
+        };
         let ids = if plugin.grants().asked().enqueue.is_empty() {
             None
         } else {
             Some(self.ids.for_run(plugin.limits(&kind).enqueues).await)
         };
         let settings = settings(&plugin.retry(&kind));
-        let request = self.request(&plugin, &kind, payloads, ids, &settings);
+        let mut request = self.request(&plugin, &kind, payloads, ids, &settings);
+        request.middleware = around;
         let started_at = self.parts.clock.now();
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.enter(self.slot, run)
@@ -178,12 +189,14 @@ impl Ended {
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the run.
     pub(super) async fn record(self) {
         let Self { parts, mut finish } = self;
+        let mut rounds = 0;
         loop {
             // Copied only where the store may ask for it again: an output may be a mebibyte.
             let again = may_merge(&finish).then(|| finish.clone());
             match (parts.store.call(finish).await, again) {
                 (Ok(Reply::NeedsMerge(merges)), Some(again)) => {
-                    finish = unmerged(again, merges.iter().map(|merge| merge.position));
+                    finish = merged(&parts, again, merges, rounds < MERGES_MAX).await;
+                    rounds += 1;
                 }
                 (Ok(Reply::Rejected(rejection)), _) => {
                     tracing::info!(%rejection, "a run's outcome was not recorded");
@@ -200,23 +213,35 @@ impl Ended {
 }
 
 fn may_merge(finish: &Command) -> bool {
-    let merges =
-        |staged: &StagedJob| staged.spec.unique.as_ref().is_some_and(|unique| unique.on_conflict == OnConflict::Merge);
-    matches!(finish, Command::Finish(finish) if finish.staged.iter().any(merges))
+    matches!(finish, Command::Finish(finish) if finish.staged.iter().any(|staged| merging::may_merge(&staged.spec)))
 }
 
-/// No plugin merges args: staged jobs that were to be merged with others become jobs of their own, so that nothing is
-/// lost. Each step leaves fewer of them, so the steps end.
-fn unmerged(mut finish: Command, positions: impl Iterator<Item = u32>) -> Command {
+/// Lets plugins merge the args of staged jobs with those of the jobs that hold their keys. Where that is not possible, or
+/// was overtaken again and again, the staged job becomes one of its own, so that nothing is lost: each round leaves fewer
+/// or is counted, so the rounds end.
+async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, may_try: bool) -> Command {
     let Command::Finish(call) = &mut finish else { return finish };
-    for position in positions {
+    for NeedsMerge { position, holder, version, args } in needs {
+        // What was merged for this holder before is about an older version of it.
+        call.merged.retain(|merged| merged.position != position);
         let Some(staged) = call.staged.get_mut(position as usize) else { continue };
-        tracing::warn!(
-            job = call.run.at.job.0,
-            staged = staged.id.0,
-            "a staged job was to be merged with another, and no plugin can: it is enqueued as a job of its own"
-        );
-        staged.spec.unique = None;
+        let made = match parts.plugins.get(&staged.spec.kind) {
+            _ if !may_try => Err("the job that it was to be merged with changed again and again".to_owned()),
+            Some(plugin) if plugin.merges() => {
+                let (kind, incoming) = (staged.spec.kind.clone(), staged.spec.args.clone());
+                let made = parts.host.merge(Arc::clone(plugin), kind, args, incoming).await;
+                made.map_err(|why| why.to_string())
+            }
+            _ => Err("no plugin of its kind exports merge".to_owned()),
+        };
+        match made {
+            Ok(args) => call.merged.push(Merged { position, holder, version, args }),
+            Err(why) => {
+                let (job, staged_job) = (call.run.at.job.0, staged.id.0);
+                tracing::warn!(job, staged = staged_job, "a staged job is not merged but enqueued by itself: {why}");
+                staged.spec.unique = None;
+            }
+        }
     }
     finish
 }
@@ -228,7 +253,11 @@ pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {
     }
 }
 
-fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
+fn finish(run: RunRef, report: RunReport, mut settings: RunSettings, (started, left): (Time, Time)) -> Finish {
+    if let Some(delay) = report.next_retry {
+        // The policy's word for this failure goes before the manifest's; what the job states itself goes before both.
+        settings.retry = RetryPolicy { backoff: Backoff::Constant { base: delay }, jitter_permille: 0, max: delay };
+    }
     Finish {
         run,
         outcome: report.outcome,
@@ -273,32 +302,5 @@ fn say(job: &Job, kind: &str, report: &RunReport) {
     match report.outcome.error() {
         Some(error) => tracing::info!(job, run, kind, outcome, error, wall = ?report.wall, "run ended"),
         None => tracing::debug!(job, run, kind, outcome, wall = ?report.wall, "run ended"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use runner_store::job::{JobRef, JobSpec, RunNumber, States, TenantId, Unique};
-
-    use super::*;
-
-    /// Until plugins merge args, nothing that was staged may be lost for want of a merge.
-    #[test]
-    fn what_cannot_be_merged_becomes_a_job_of_its_own() {
-        let staged = |id, on_conflict| {
-            let unique = Unique { key: "k".to_owned(), states: States::default(), period: None, on_conflict };
-            StagedJob { id: JobId(id), spec: JobSpec { unique: Some(unique), ..JobSpec::new("a", "{}") } }
-        };
-        let run = RunRef { at: JobRef { tenant: TenantId::DEFAULT, job: JobId(1) }, run: RunNumber(1) };
-        let outcome = Outcome::Completed { output: Vec::new() };
-        let bare = unmeasured(run, outcome, RunSettings::default(), (Time(1), Time(2)));
-        let staged = vec![staged(2, OnConflict::Keep), staged(3, OnConflict::Merge)];
-        let finish = Command::Finish(Box::new(Finish { staged, ..bare }));
-        assert!(may_merge(&finish));
-        let again = unmerged(finish, [1].into_iter());
-        assert!(!may_merge(&again));
-        let Command::Finish(finish) = again else { unreachable!() };
-        let unique: Vec<bool> = finish.staged.iter().map(|staged| staged.spec.unique.is_some()).collect();
-        assert_eq!(unique, [true, false]);
     }
 }
