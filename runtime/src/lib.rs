@@ -5,6 +5,8 @@ pub mod api;
 pub mod buffered;
 pub mod cli;
 mod machine;
+pub mod merging;
+pub mod middleware;
 pub mod node;
 pub mod operator;
 pub mod run_logs;

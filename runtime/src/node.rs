@@ -36,7 +36,7 @@ pub struct NodeSettings {
     /// Memory of all runs together, reserved before they start; none: what the operator's configuration says, or else half
     /// of what this process may use.
     pub memory_bytes: Option<u64>,
-    /// What each tenant may use.
+    /// What the operator decides about tenants, and the middleware around handlers. Default: as without a configuration.
     pub operator: Arc<Operator>,
 }
 

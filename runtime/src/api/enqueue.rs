@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::limits::LIST_JOBS_MAX;
-use runner_store::command::{Command, Enqueue, Enqueued, IdempotencyKey, Reply};
+use runner_store::command::{Enqueue, Enqueued, IdempotencyKey, Reply};
 use runner_store::disk::Room;
 use runner_store::job::{Invalid, JobSpec, Rejection, TenantId};
 use serde_json::value::RawValue;
@@ -82,7 +82,7 @@ async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Resp
 }
 
 async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
-    match app.call(Command::Enqueue(Enqueue { key, ..Enqueue::new(TenantId::DEFAULT, jobs) })).await? {
+    match app.enqueue(Enqueue { key, ..Enqueue::new(TenantId::DEFAULT, jobs) }).await? {
         Reply::Enqueued(jobs) => Ok(jobs),
         Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
         Reply::Rejected(rejection) => Err(rejection.into()),

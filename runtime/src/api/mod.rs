@@ -36,7 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, Reply};
+use runner_store::command::{Command, Enqueue, Reply};
 use runner_store::dir::LiveStore;
 use runner_store::disk::Room;
 use tokio::sync::{Semaphore, watch};
@@ -45,6 +45,7 @@ use self::bulk::Operations;
 use self::error::Problem;
 use self::plugins::Plugins;
 use crate::buffered::Buffered;
+use crate::merging;
 use crate::scheduler::starter::Starter;
 
 /// Calls that wait for the store at once: half of what its queue takes, so that the scheduler's own calls find room.
@@ -126,6 +127,13 @@ impl App {
         let permit = tokio::time::timeout(LET_IN_WITHIN, self.writes.acquire()).await;
         let Ok(Ok(_permit)) = permit else { return Err(Problem::overloaded()) };
         Ok(self.store.call(command).await?)
+    }
+
+    /// Enqueues jobs, whose args their plugins may have to merge with those of others.
+    async fn enqueue(&self, call: Enqueue) -> Result<Reply, Problem> {
+        let permit = tokio::time::timeout(LET_IN_WITHIN, self.writes.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(Problem::overloaded()) };
+        Ok(merging::enqueue(&self.store, self.plugins.merger(), call).await?)
     }
 }
 

@@ -12,8 +12,11 @@ use super::App;
 use super::error::Problem;
 use super::new_job::KindDefaults;
 use super::params::Params;
+use crate::merging::Merger;
+use crate::middleware;
+use crate::operator::Operator;
 use crate::wasm::folder::{Registry, Report};
-use crate::wasm::{Description, Plugin};
+use crate::wasm::{Description, Host, Plugin};
 
 /// The plugins that a node has loaded, or none where no node runs.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,20 @@ pub struct Plugins(Option<Arc<Loaded>>);
 struct Loaded {
     registry: Arc<Registry>,
     reports: Vec<ReportShown>,
+    operator: Arc<Operator>,
+    /// None: nothing here runs them.
+    merger: Option<Merger>,
+}
+
+/// Why jobs of a kind are not run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unserved {
+    /// Nothing does what they ask for.
+    #[error("no plugin provides kind {0}")]
+    NoPlugin(String),
+    /// A middleware is configured and not there.
+    #[error(transparent)]
+    NoMiddleware(#[from] middleware::Missing),
 }
 
 /// What holds for jobs of a kind that say nothing themselves.
@@ -50,6 +67,8 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// What is wrong with it although it runs.
+    pub warnings: Vec<String>,
 }
 
 /// Something that is wrong with one file of the folder.
@@ -75,13 +94,35 @@ impl Plugins {
     #[must_use]
     pub fn of_node(registry: Arc<Registry>, reports: &[Report]) -> Self {
         let reports = reports.iter().map(ReportShown::from).collect();
-        Self(Some(Arc::new(Loaded { registry, reports })))
+        let operator = Arc::default();
+        Self(Some(Arc::new(Loaded { registry, reports, operator, merger: None })))
     }
 
-    /// Whether a node runs here and has no plugin for this kind.
+    /// Says what runs them, and by whose configuration.
     #[must_use]
-    pub fn lacks(&self, kind: &str) -> bool {
-        self.0.as_ref().is_some_and(|loaded| loaded.registry.get(kind).is_none())
+    pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
+        let run_by = |loaded: Arc<Loaded>| {
+            let (registry, reports) = (Arc::clone(&loaded.registry), loaded.reports.clone());
+            let merger = Some(Merger { host, plugins: Arc::clone(&registry) });
+            Arc::new(Loaded { registry, reports, operator, merger })
+        };
+        Self(self.0.map(run_by))
+    }
+
+    /// Merges args, where a node runs here.
+    #[must_use]
+    pub fn merger(&self) -> Option<&Merger> {
+        self.0.as_ref()?.merger.as_ref()
+    }
+
+    /// Why jobs of this kind are not run, where a node runs here.
+    #[must_use]
+    pub fn unserved(&self, kind: &str) -> Option<Unserved> {
+        let loaded = self.0.as_ref()?;
+        if loaded.registry.get(kind).is_none() {
+            return Some(Unserved::NoPlugin(kind.to_owned()));
+        }
+        middleware::around(&loaded.operator, &loaded.registry, "default", kind).err().map(Unserved::from)
     }
 
     /// What holds for jobs of this kind.
@@ -94,7 +135,9 @@ impl Plugins {
     /// Where jobs of this kind go unless they say otherwise.
     #[must_use]
     pub fn defaults(&self, kind: &str) -> KindDefaults {
-        self.0.as_ref().map_or_else(KindDefaults::default, |loaded| KindDefaults::of(&loaded.registry, kind))
+        let Some(loaded) = &self.0 else { return KindDefaults::default() };
+        let defaults = KindDefaults::of(&loaded.registry, kind);
+        KindDefaults { merges: defaults.merges && loaded.merger.is_some(), ..defaults }
     }
 
     /// As the API shows them.
@@ -110,6 +153,28 @@ impl Plugins {
     }
 }
 
+impl Unserved {
+    /// Stable; for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoPlugin(_) => "no_plugin",
+            Self::NoMiddleware(_) => "no_middleware",
+        }
+    }
+
+    /// What it is and how to mend it.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NoPlugin(_) => format!("{self}; put one into the plugins' folder"),
+            Self::NoMiddleware(_) => {
+                format!("{self}; put it into the plugins' folder, or take the layer out of the configuration")
+            }
+        }
+    }
+}
+
 impl From<&Report> for ReportShown {
     fn from(report: &Report) -> Self {
         Self { path: Path::display(&report.path).to_string(), problem: report.problem.to_string() }
@@ -118,7 +183,7 @@ impl From<&Report> for ReportShown {
 
 impl From<&Plugin> for PluginShown {
     fn from(plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, offers, kinds } =
+        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, offers, kinds, warnings } =
             plugin.describe().clone();
         Self {
             name,
@@ -131,6 +196,7 @@ impl From<&Plugin> for PluginShown {
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            warnings,
         }
     }
 }

@@ -246,7 +246,7 @@ fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
     match job.state.name() {
         StateName::Held => Some("on hold until it is released".to_owned()),
         StateName::Blocked => Some(waits_for(job)),
-        StateName::Available if app.plugins.lacks(kind) => Some(format!("no plugin provides kind {kind}")),
+        StateName::Available => app.plugins.unserved(kind).map(|unserved| unserved.to_string()),
         _ => None,
     }
 }

@@ -107,6 +107,9 @@ fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCo
             Ok(shown)
         })?,
     };
+    for (plugin, warning) in shown.plugins.iter().flat_map(|p| p.warnings.iter().map(move |w| (&p.name, w))) {
+        note(&format!("plugin {}: {}", escaped(plugin), escaped(warning)));
+    }
     if format == Format::Json {
         shown.plugins.iter().for_each(print_json);
     } else {
@@ -152,6 +155,9 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     }
     for export in shown.exports {
         row("export", export);
+    }
+    for warning in shown.warnings {
+        row("warning", warning);
     }
     table.print("");
     Ok(ExitCode::SUCCESS)

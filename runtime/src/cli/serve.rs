@@ -74,9 +74,10 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let mut signals = Signals::take()?;
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
+        let operator = Arc::clone(&defaults.operator);
         let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
         let Loaded { host, registry, reports } = loaded;
-        let plugins = Plugins::of_node(Arc::clone(&registry), &reports);
+        let plugins = Plugins::of_node(Arc::clone(&registry), &reports).run_by(Arc::clone(&host), operator);
         let node = Node::start(handle.clone(), dir.as_ref(), host, registry, settings).await?;
         let mut life = node.watch();
         let ready = {

@@ -31,6 +31,7 @@ use self::live::Live;
 pub(crate) use self::run::settings;
 use self::run::{Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
+use crate::middleware;
 use crate::operator::Operator;
 use crate::wasm::folder::Registry;
 use crate::wasm::{CancelSignal, Host, Plugin, ReadJob};
@@ -67,6 +68,11 @@ impl Parts {
     /// The plugin that serves a tenant's kind.
     pub(crate) fn plugin(&self, _tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
         self.plugins.get(kind).cloned()
+    }
+
+    /// The middleware around the handler of a tenant's kind, outermost first.
+    pub(crate) fn around(&self, tenant: TenantId, kind: &str) -> Result<Vec<Arc<Plugin>>, middleware::Missing> {
+        middleware::around(&self.operator, &self.plugins, &self.store.tenant_name(tenant), kind)
     }
 }
 

@@ -17,7 +17,7 @@ use self::request::Payloads;
 use super::Parts;
 use super::backing::NodeBacking;
 use super::ids::{Ids, RunIds};
-use crate::wasm::{CancelSignal, RunReport, Streams};
+use crate::wasm::{CancelSignal, RunReport, RunRequest, Streams};
 
 /// How long a run that the node cannot enter keeps its slot: handed back it is claimed again at once, and a disk that
 /// fails would be asked for it as fast as it commits.
@@ -77,6 +77,10 @@ impl Work {
             // It went since the run was claimed: not the job's fault.
             return self.all_handed_back();
         };
+        let Ok(around) = self.parts.around(tenant, &kind) else {
+            // A layer went: the jobs wait for it.
+            return self.all_handed_back();
+        };
         let ids = if plugin.grants().asked().enqueue.is_empty() {
             None
         } else {
@@ -85,6 +89,7 @@ impl Work {
         let settings = settings(&plugin.retry(&kind));
         let streams = Streams::default();
         let request = self.request(&plugin, &kind, payloads, ids, &streams, &settings);
+        let request = RunRequest { middleware: around, ..request };
         let started_at = self.parts.clock.now();
         if let Err(error) = self.tell_slots() {
             return self.not_entered("a crash of it could not be told", &error).await;

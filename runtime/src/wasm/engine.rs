@@ -54,6 +54,10 @@ const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 /// second one by one, 260 k by eight). They are given back, and zeroed, before anyone gets them again.
 const DECOMMIT_BATCH: usize = 8;
 
+/// Calls at once that belong to no run (merges, policies of plugins that are loaded): places beside the slots, so that
+/// enqueueing never waits for runs.
+pub const ASIDES_MAX: u32 = 4;
+
 /// What the operator decides about the host.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
@@ -173,7 +177,8 @@ fn costs() -> OperatorCost {
 /// thread works on one, its places belong to nobody. With these, a run that got a slot finds a place.
 fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     let in_batches = (settings.threads.max(1) + 1).saturating_mul(DECOMMIT_BATCH);
-    let slots = settings.slots.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let beside = ASIDES_MAX.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let slots = settings.slots.saturating_add(beside);
     let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
     let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);
     let tables = u32::try_from(TABLES_MAX).unwrap_or(u32::MAX).min(POOL_TABLES_MAX);

@@ -132,6 +132,12 @@ impl Registry {
         &self.plugins
     }
 
+    /// The plugin of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.plugins.iter().find(|plugin| plugin.name() == name)
+    }
+
     /// Adds a plugin; answers with the kinds that others serve already.
     pub fn add(&mut self, plugin: Arc<Plugin>) -> Vec<(String, Arc<Plugin>)> {
         let mut shadowed = Vec::new();

@@ -18,7 +18,7 @@ use super::grants::Grants;
 use super::guest::Guest;
 use super::host;
 use super::limits::Limits;
-use super::manifest::{Batch, Manifest, RetrySettings};
+use super::manifest::{self, Batch, Manifest, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -30,6 +30,8 @@ pub struct Plugin {
     name: String,
     manifest: Manifest,
     grants: Arc<Grants>,
+    /// What its advice may do: nothing.
+    advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
 }
@@ -64,6 +66,8 @@ pub struct Description {
     pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
+    /// What is wrong with it although it runs: what its policy said that is not so.
+    pub warnings: Vec<String>,
 }
 
 /// Why a file is no plugin: what is wrong and how to mend it.
@@ -150,9 +154,31 @@ impl Plugin {
             exports,
             offers,
             kinds,
+            warnings: Vec::new(),
         };
         let grants = Grants::own(manifest.allow.clone());
-        Ok(Self { name: name.to_owned(), manifest, grants, description, code })
+        let advice_grants = Grants::advice(&grants);
+        let mut plugin = Self { name: name.to_owned(), manifest, grants, advice_grants, description, code };
+        plugin.ask_policy(host);
+        Ok(plugin)
+    }
+
+    /// Asks its policy once what holds for its kinds.
+    fn ask_policy(&mut self, host: &Host) {
+        let Some(answer) = host.describe(self) else { return };
+        let (described, wrong) = match &answer {
+            Ok(kinds) => {
+                let kinds = kinds.iter().map(|kind| (kind.kind.as_str(), kind.options.as_str()));
+                let batches = self.description.offers.contains(&"batch");
+                manifest::described(kinds, &self.description.kinds, batches)
+            }
+            Err(why) => (Vec::new(), vec![format!("describe broke, the defaults hold: {why}")]),
+        };
+        for why in &wrong {
+            tracing::warn!(plugin = self.name, "its policy is not right: {why}");
+        }
+        self.manifest.described = described;
+        self.description.warnings.extend(wrong.into_iter().map(|why| format!("its policy: {why}")));
     }
 
     /// Its name within its tenant.
@@ -220,6 +246,31 @@ impl Plugin {
     #[must_use]
     pub fn retry(&self, kind: &str) -> RetrySettings {
         self.manifest.retry(kind)
+    }
+
+    /// Whether it can merge the args of two jobs.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.exports().is_some_and(|exports| exports.merge.is_some())
+    }
+
+    /// Whether it can be around the handlers of others.
+    #[must_use]
+    pub fn is_middleware(&self) -> bool {
+        self.exports().is_some_and(|exports| exports.middleware.is_some())
+    }
+
+    /// What its advice may do.
+    pub(super) fn advice_grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.advice_grants)
+    }
+
+    /// What a component exports.
+    pub(super) fn exports(&self) -> Option<&Exports> {
+        match &self.code {
+            Code::Component(exports) => Some(exports),
+            Code::Command(_) => None,
+        }
     }
 
     pub(super) fn code(&self) -> &Code {

@@ -18,10 +18,13 @@ use super::engine::{self, HostSettings};
 use super::folder::{self, LoadError};
 use super::guest::Guest;
 use super::host;
+use super::host::contract::exports::runner::plugin::policy::KindPolicy;
 use super::manifest::Manifest;
 use super::plugin::{Plugin, PluginError};
-use super::run::{self, RunReport, RunRequest};
+use super::run::{self, MergeError, RunReport, RunRequest};
 
+/// How long a merge waits for its place.
+const MERGE_WAIT: Duration = Duration::from_secs(2);
 /// Polls after which a thread looks at its timers: a guest's slice is a millisecond, tokio's default is 61.
 const TIMERS_EVERY: u32 = 4;
 
@@ -45,6 +48,8 @@ pub struct Host {
     components: Linker<Guest>,
     commands: wasmtime::Linker<Guest>,
     places: Arc<Semaphore>,
+    /// For calls that belong to no run: merges, and the policies of plugins that are loaded.
+    asides: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -60,6 +65,7 @@ impl Host {
         let components = host::component_linker(&engine).map_err(failed)?;
         let commands = host::command_linker(&engine).map_err(failed)?;
         let places = Arc::new(Semaphore::new(settings.slots.max(1) as usize));
+        let asides = Arc::new(Semaphore::new(engine::ASIDES_MAX as usize));
         let guests = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
@@ -67,7 +73,7 @@ impl Host {
             .enable_time()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, guests: Some(guests) })
+        Ok(Self { engine, components, commands, places, asides, guests: Some(guests) })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -103,6 +109,44 @@ impl Host {
         // Never closed, as above.
         let _place = self.places.acquire().await.ok();
         run::run(&self.engine, plugin, request).await
+    }
+
+    /// Merges the args of a job that waits with those of one that is to be enqueued, by the plugin of their kind.
+    ///
+    /// # Errors
+    /// Why not: the plugin's own no, or that it broke, or that nobody had time for it.
+    pub async fn merge(
+        &self,
+        plugin: Arc<Plugin>,
+        kind: String,
+        waiting: Vec<u8>,
+        incoming: Vec<u8>,
+    ) -> Result<Vec<u8>, MergeError> {
+        let (engine, asides) = (self.engine.clone(), Arc::clone(&self.asides));
+        let name = plugin.name().to_owned();
+        let merged = self.guests().spawn(async move {
+            match tokio::time::timeout(MERGE_WAIT, asides.acquire_owned()).await {
+                Ok(_place) => run::merge(&engine, &plugin, &kind, &waiting, &incoming).await,
+                Err(_) => Err(MergeError::Busy),
+            }
+        });
+        merged.await.unwrap_or_else(|error| Err(MergeError::Broken { plugin: name, why: error.to_string() }))
+    }
+
+    /// Asks a plugin's policy what holds for its kinds; none: it has none. Not for async code.
+    pub(super) fn describe(&self, plugin: &Plugin) -> Option<Result<Vec<KindPolicy>, String>> {
+        plugin.exports()?.policy.as_ref()?;
+        let asked = async {
+            // Never closed, as above.
+            let _place = self.asides.acquire().await.ok();
+            run::describe(&self.engine, plugin).await
+        };
+        // On a thread of its own: the caller's may belong to a runtime, which must not wait for another one.
+        let threads = self.threads();
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| threads.block_on(asked)).join();
+            answer.unwrap_or_else(|_| Some(Err("the host panicked, a bug".to_owned())))
+        })
     }
 
     /// The guests' threads, for a future that is about a run: what it does between guests is for their slots, and no

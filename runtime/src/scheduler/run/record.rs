@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use runner_store::command::{self, Command, Finish, FinishCall, KvWrites, Measured, Name, Reply, RunRef, StagedJob};
-use runner_store::job::{JobId, OnConflict, Outcome, PluginId, RunSettings, TenantId, Time, limits};
+use runner_store::command::{
+    self, Command, Finish, FinishCall, KvWrites, Measured, Merged, Name, NeedsMerge, Reply, RunRef, StagedJob,
+};
+use runner_store::job::{Backoff, JobId, Millis, Outcome, PluginId, RetryPolicy, RunSettings, TenantId, Time, limits};
 use tokio::task::JoinError;
 
 use super::{Member, Work};
-use crate::run_logs;
 use crate::scheduler::Parts;
 use crate::wasm::backing::KvWrite;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::run::Charge;
 use crate::wasm::{NewJob, Plugin, RunReport, Streams};
+use crate::{merging, run_logs};
+
+/// How often the args of a call's staged jobs are merged anew, because the jobs that hold their keys changed meanwhile.
+const MERGES_MAX: u32 = 5;
 
 /// A call that has ended and is about to be recorded.
 pub(crate) struct Ended {
@@ -126,12 +131,14 @@ async fn plugin_id(parts: &Parts, tenant: TenantId, name: &str) -> Option<Plugin
 }
 
 async fn send(parts: &Parts, mut finish: Command) {
+    let mut rounds = 0;
     loop {
         // Copied only where the store may ask for it again: an output may be a mebibyte.
-        let again = may_merge(&finish).then(|| finish.clone());
+        let again = may_merge(&mut finish).then(|| finish.clone());
         match (parts.store.call(finish).await, again) {
             (Ok(Reply::NeedsMerge(merges)), Some(again)) => {
-                finish = unmerged(again, merges.iter().map(|merge| merge.position));
+                finish = merged(parts, again, merges, rounds < MERGES_MAX).await;
+                rounds += 1;
             }
             (Ok(Reply::Rejected(rejection)), _) => {
                 tracing::info!(%rejection, "a run's outcome was not recorded");
@@ -152,38 +159,55 @@ async fn send(parts: &Parts, mut finish: Command) {
     }
 }
 
-/// The jobs that a call enqueues with its outcome.
-fn staged_of(finish: &mut Command) -> &mut [StagedJob] {
+/// The jobs that a call enqueues with its outcome, and what was merged for them.
+fn staged_of(finish: &mut Command) -> Option<(&mut [StagedJob], &mut Vec<Merged>)> {
     match finish {
-        Command::Finish(finish) => &mut finish.staged,
-        Command::FinishCall(finish) => &mut finish.staged,
-        _ => &mut [],
+        Command::Finish(finish) => Some((&mut finish.staged, &mut finish.merged)),
+        Command::FinishCall(finish) => Some((&mut finish.staged, &mut finish.merged)),
+        _ => None,
     }
 }
 
-fn may_merge(finish: &Command) -> bool {
-    let merges =
-        |staged: &StagedJob| staged.spec.unique.as_ref().is_some_and(|unique| unique.on_conflict == OnConflict::Merge);
-    match finish {
-        Command::Finish(finish) => finish.staged.iter().any(merges),
-        Command::FinishCall(finish) => finish.staged.iter().any(merges),
-        _ => false,
-    }
+fn may_merge(finish: &mut Command) -> bool {
+    staged_of(finish).is_some_and(|(staged, _)| staged.iter().any(|staged| merging::may_merge(&staged.spec)))
 }
 
-/// No plugin merges args: staged jobs that were to be merged with others become jobs of their own, so that nothing is
-/// lost. Each step leaves fewer of them, so the steps end.
-fn unmerged(mut finish: Command, positions: impl Iterator<Item = u32>) -> Command {
-    let staged = staged_of(&mut finish);
-    for position in positions {
+/// Lets plugins merge the args of staged jobs with those of the jobs that hold their keys. Where that is not possible, or
+/// was overtaken again and again, the staged job becomes one of its own, so that nothing is lost: each round leaves fewer
+/// or is counted, so the rounds end.
+async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, may_try: bool) -> Command {
+    let tenant = tenant_of(&finish);
+    let Some((staged, merged)) = staged_of(&mut finish) else { return finish };
+    for NeedsMerge { position, holder, version, args } in needs {
+        // What was merged for this holder before is about an older version of it.
+        merged.retain(|merged| merged.position != position);
         let Some(staged) = staged.get_mut(position as usize) else { continue };
-        tracing::warn!(
-            staged = staged.id.0,
-            "a staged job was to be merged with another, and no plugin can: it is enqueued as a job of its own"
-        );
-        staged.spec.unique = None;
+        let made = match parts.plugin(tenant, &staged.spec.kind) {
+            _ if !may_try => Err("the job that it was to be merged with changed again and again".to_owned()),
+            Some(plugin) if plugin.merges() => {
+                let (kind, incoming) = (staged.spec.kind.clone(), staged.spec.args.clone());
+                parts.host.merge(plugin, kind, args, incoming).await.map_err(|why| why.to_string())
+            }
+            _ => Err("no plugin of its kind exports merge".to_owned()),
+        };
+        match made {
+            Ok(args) => merged.push(Merged { position, holder, version, args }),
+            Err(why) => {
+                tracing::warn!(staged = staged.id.0, "a staged job is not merged but enqueued by itself: {why}");
+                staged.spec.unique = None;
+            }
+        }
     }
     finish
+}
+
+fn tenant_of(finish: &Command) -> TenantId {
+    let run = match finish {
+        Command::Finish(finish) => Some(finish.run),
+        Command::FinishCall(finish) => finish.runs.first().map(|ended| ended.run),
+        _ => None,
+    };
+    run.map_or(TenantId::DEFAULT, |run| run.at.tenant)
 }
 
 pub(crate) fn settings(retry: &RetrySettings) -> RunSettings {
@@ -207,21 +231,29 @@ fn finish(members: &[Member], report: RunReport, settings: RunSettings, times: T
         notes: Vec::new(),
     };
     if let [member] = members {
-        let bare = Finish::new(member.run(), report.outcome, settings);
+        let bare = Finish::new(member.run(), report.outcome, with_next_retry(settings, report.next_retry));
         return Command::Finish(Box::new(Finish { measured, staged, checkpoint: report.checkpoint, log, ..bare }));
     }
     // The fuel is shared equally; what does not divide is the first one's.
     let n = members.len() as u64;
     let (share, rest) = (measured.fuel / n, measured.fuel % n);
-    let outcomes = std::iter::once(report.outcome).chain(report.others.into_iter().map(|end| end.outcome));
-    let runs = members.iter().zip(outcomes).enumerate().map(|(i, (member, outcome))| command::Ended {
+    let first = (report.outcome, report.next_retry);
+    let ends = std::iter::once(first).chain(report.others.into_iter().map(|end| (end.outcome, end.next_retry)));
+    let runs = members.iter().zip(ends).enumerate().map(|(i, (member, (outcome, next_retry)))| command::Ended {
         run: member.run(),
         outcome,
-        settings: settings.clone(),
+        settings: with_next_retry(settings.clone(), next_retry),
         measured: Measured { fuel: share + if i == 0 { rest } else { 0 }, ..measured.clone() },
     });
     let (runs, failed) = (runs.collect(), report.call_failed);
     Command::FinishCall(Box::new(FinishCall { runs, failed, staged, merged: Vec::new(), kv: None, log }))
+}
+
+/// The policy's word for this failure goes before the manifest's; what the job states itself goes before both.
+fn with_next_retry(settings: RunSettings, next_retry: Option<Millis>) -> RunSettings {
+    let Some(delay) = next_retry else { return settings };
+    let retry = RetryPolicy { backoff: Backoff::Constant { base: delay }, jitter_permille: 0, max: delay };
+    RunSettings { retry, ..settings }
 }
 
 /// The host panicked, or was shut down: nothing is known but that.
@@ -249,31 +281,4 @@ fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
     }
     Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use runner_store::job::{JobRef, JobSpec, RunNumber, States, Unique};
-
-    use super::*;
-
-    /// Until plugins merge args, nothing that was staged may be lost for want of a merge.
-    #[test]
-    fn what_cannot_be_merged_becomes_a_job_of_its_own() {
-        let staged = |id, on_conflict| {
-            let unique = Unique { key: "k".to_owned(), states: States::default(), period: None, on_conflict };
-            StagedJob { id: JobId(id), spec: JobSpec { unique: Some(unique), ..JobSpec::new("a", "{}") } }
-        };
-        let run = RunRef { at: JobRef { tenant: TenantId::DEFAULT, job: JobId(1) }, run: RunNumber(1) };
-        let outcome = Outcome::Completed { output: Vec::new() };
-        let staged = vec![staged(2, OnConflict::Keep), staged(3, OnConflict::Merge)];
-        let finish = Finish { staged, ..Finish::new(run, outcome, RunSettings::default()) };
-        let finish = Command::Finish(Box::new(finish));
-        assert!(may_merge(&finish));
-        let again = unmerged(finish, [1].into_iter());
-        assert!(!may_merge(&again));
-        let Command::Finish(finish) = again else { unreachable!() };
-        let unique: Vec<bool> = finish.staged.iter().map(|staged| staged.spec.unique.is_some()).collect();
-        assert_eq!(unique, [true, false]);
-    }
 }
