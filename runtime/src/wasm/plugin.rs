@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
+use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::{Engine, Module};
 
 use super::exports::Exports;
@@ -343,7 +344,8 @@ fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginEr
     let imports: Vec<String> = ty.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = ty.exports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     check_contract(imports.iter().chain(&exports))?;
-    let unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
+    let mut unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
+    unknown.extend(unknown_functions(host.engine(), &ty));
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
     }
@@ -401,6 +403,19 @@ fn check_contract<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(),
         Some(found) => Err(PluginError::ContractVersion { found: found.clone(), served }),
         None => Ok(()),
     }
+}
+
+/// Functions of the contract's interfaces that a later patch of it added.
+fn unknown_functions(engine: &Engine, ty: &types::Component) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (import, item) in ty.imports(engine) {
+        let Some(own) = interface(import).strip_prefix(host::PACKAGE) else { continue };
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        let functions = instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        let missing = functions.filter(|(function, _)| !host::offers(own, function));
+        unknown.extend(missing.map(|(function, _)| format!("{import}#{function}")));
+    }
+    unknown
 }
 
 fn offered(import: &str) -> bool {

@@ -93,7 +93,8 @@ impl<'a> Aside<'a> {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(classify::outcome(Phase::Running, &error, denied, &self.limits, &log)),
             Err(Stopped::TimedOut) => {
-                let millis = self.deadline.saturating_duration_since(begun).as_millis();
+                // Rounded up: a moment of it went by before the call began.
+                let millis = self.deadline.saturating_duration_since(begun).as_micros().div_ceil(1_000);
                 Err(Outcome::TimedOut { limit: Millis(u64::try_from(millis).unwrap_or(u64::MAX)) })
             }
             Err(Stopped::Cancelled) => Err(Outcome::Cancelled),

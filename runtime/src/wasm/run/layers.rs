@@ -74,7 +74,6 @@ pub(super) async fn around(engine: &Engine, plugin: &Plugin, mut request: RunReq
         None => RunReport::unentered(plugin, begun, request.streams.finish().0),
     };
     let mut outcomes = outcomes(&jobs, &mut report).into_iter();
-    let kept = keeps(&report, jobs.len());
     let mut ends = Vec::with_capacity(jobs.len());
     for wrapped in jobs {
         let outcome = outcomes.next().unwrap_or(Outcome::Interrupted);
@@ -83,8 +82,12 @@ pub(super) async fn around(engine: &Engine, plugin: &Plugin, mut request: RunReq
     let mut ends = ends.into_iter();
     report.outcome = ends.next().unwrap_or(Outcome::Interrupted);
     report.others = ends.map(JobEnd::of).collect();
-    if kept && !keeps(&report, 1 + report.others.len()) {
-        // A layer turned the end of the only job into one of those that keep nothing.
+    let keeping = |outcome: &Outcome| {
+        matches!(outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. })
+    };
+    // A layer may turn the end of a single job into one that keeps nothing; what several staged is kept for one that has
+    // completed, which no layer changes.
+    if report.others.is_empty() && !keeping(&report.outcome) {
         report.enqueues.clear();
         report.kv.clear();
     }
@@ -113,14 +116,6 @@ fn outcomes(jobs: &[Wrapped], report: &mut RunReport) -> Vec<Outcome> {
             None => inside.next().unwrap_or(Outcome::Interrupted),
         })
         .collect()
-}
-
-/// Whether a call of one job keeps what it staged; a call of several does if one has completed, which no layer changes.
-fn keeps(report: &RunReport, jobs: usize) -> bool {
-    let keeping = |outcome: &Outcome| {
-        matches!(outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. })
-    };
-    jobs > 1 || keeping(&report.outcome)
 }
 
 impl Wrapped {
