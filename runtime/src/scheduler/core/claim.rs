@@ -226,11 +226,14 @@ impl Core {
         let max = ahead.max(demand.at_least).min(demand.singles).min(demand.room.saturating_sub(calls)).min(*left);
         let mut grants = Vec::new();
         for lane in tenant.open.iter().filter(|lane| max > 0 && tenant.batch(**lane).is_none()) {
-            let most = if lane.suspect { std::mem::take(suspects) } else { max };
             let available = tenant.lanes.get(lane).map_or(0, |state| state.available);
             let room = tenant.room(tenant.memory_of(*lane)).min(u32::try_from(available).unwrap_or(u32::MAX));
-            if most.min(room) > 0 {
-                grants.push(Grant { lane: *lane, max: most.min(room) });
+            if room == 0 {
+                continue;
+            }
+            let max = room.min(if lane.suspect { std::mem::take(suspects) } else { max });
+            if max > 0 {
+                grants.push(Grant { lane: *lane, max });
             }
         }
         if !grants.is_empty() {
