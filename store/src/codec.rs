@@ -11,7 +11,7 @@ use crate::job::{Job, QueueOrder};
 pub const VERSION: u8 = 1;
 
 /// Fields of a row.
-pub const FIELDS: usize = 23;
+pub const FIELDS: usize = 24;
 /// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
 /// row from before them is what it would be today.
 const FIELDS_MIN: usize = 20;
@@ -72,8 +72,9 @@ impl Row {
             unique,
             order,
             edits,
+            depth,
         } = job;
-        let later = [unique.is_some(), *order != QueueOrder::default(), *edits != 0];
+        let later = [unique.is_some(), *order != QueueOrder::default(), *edits != 0, *depth != 0];
         let fields = later.iter().rposition(|says| *says).map_or(FIELDS_MIN, |last| FIELDS_MIN + last + 1);
         row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, fields as u8]);
         let mut field = 0;
@@ -88,7 +89,7 @@ impl Row {
         }
         put!(id, tenant, queue, kind, state, priority, enqueued_at, run_at, expires_at, run, started, attempts);
         put!(crashes, snoozes, max_attempts, timeout, retry, dependencies, tags, last);
-        put!(unique, order, edits);
+        put!(unique, order, edits, depth);
         assert_eq!(field, FIELDS, "every field of a row is written");
         row
     }
@@ -234,12 +235,13 @@ mod tests {
             unique: Some(UniqueHold { key: "k".into(), states: States::UNFINISHED, until: Some(Time(5)) }),
             order: QueueOrder::RunAt,
             edits: 6,
+            depth: 7,
         }
     }
 
     /// As rows were before some fields came.
     fn early_job() -> Job {
-        Job { unique: None, order: QueueOrder::Priority, edits: 0, ..job_with_everything() }
+        Job { unique: None, order: QueueOrder::Priority, edits: 0, depth: 0, ..job_with_everything() }
     }
 
     #[test]
@@ -258,6 +260,7 @@ mod tests {
             (early.clone(), 20),
             (Job { order: QueueOrder::RunAt, ..early.clone() }, 22),
             (Job { edits: 1, ..early.clone() }, 23),
+            (Job { depth: 1, ..early.clone() }, 24),
         ];
         let mut fold = Fold::default();
         let mut before: Option<Row> = None;
@@ -285,6 +288,8 @@ mod tests {
     #[test]
     fn the_bytes_of_every_record_are_golden() {
         check_golden("row with everything", Row::of(&job_with_everything()).bytes());
+        let of_schema_2 = Job { depth: 0, ..job_with_everything() };
+        check_golden("row of schema 2", Row::of(&of_schema_2).bytes());
         let job = early_job();
         check_golden("row", Row::of(&job).bytes());
         let states = [
@@ -331,6 +336,8 @@ mod tests {
         check_golden("key", &encode(&remembered));
         let name = Name { tenant: TenantId(1), class: NameClass::Kind, name: "image.resize".into() };
         check_golden("name", &encode(&name));
+        check_golden("tenant", &encode(&Name::of_tenant("acme")));
+        check_golden("plugin", &encode(&Name::of_plugin(TenantId(9), "thumbs")));
         check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
         check_golden("settings store", &encode(&Scope::Store.defaults()));

@@ -11,7 +11,7 @@ use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
 use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
-use crate::job::{KindId, Millis, QueueId, Rejection, Seq, TenantId};
+use crate::job::{KindId, Millis, PluginId, QueueId, Rejection, Seq, TenantId};
 use crate::notice::Board;
 use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
@@ -73,7 +73,7 @@ pub struct Activity {
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     numbers: HashMap<Name, u32>,
-    words: HashMap<u32, Arc<str>>,
+    words: HashMap<u32, (NameClass, Arc<str>)>,
 }
 
 /// The writer's thread, to be joined after the last handle is gone.
@@ -189,13 +189,37 @@ impl Handle {
     /// The word for a queue.
     #[must_use]
     pub fn queue_name(&self, id: QueueId) -> Arc<str> {
-        self.shared.word(id.0)
+        self.shared.word(NameClass::Queue, id.0)
     }
 
     /// The word for a kind.
     #[must_use]
     pub fn kind_name(&self, id: KindId) -> Arc<str> {
-        self.shared.word(id.0)
+        self.shared.word(NameClass::Kind, id.0)
+    }
+
+    /// The word for a tenant.
+    #[must_use]
+    pub fn tenant_name(&self, id: TenantId) -> Arc<str> {
+        if id == TenantId::DEFAULT {
+            return Arc::from(TenantId::DEFAULT_NAME);
+        }
+        self.shared.word(NameClass::Tenant, id.0)
+    }
+
+    /// The number of a tenant that was named ([`Command::Name`]).
+    #[must_use]
+    pub fn tenant_id(&self, name: &str) -> Option<TenantId> {
+        if name == TenantId::DEFAULT_NAME {
+            return Some(TenantId::DEFAULT);
+        }
+        self.shared.number(TenantId::NONE, NameClass::Tenant, name).map(TenantId)
+    }
+
+    /// The number of a plugin that was named ([`Command::Name`]).
+    #[must_use]
+    pub fn plugin_id(&self, tenant: TenantId, name: &str) -> Option<PluginId> {
+        self.shared.number(tenant, NameClass::Plugin, name).map(PluginId)
     }
 
     /// The number of a queue that has had a job.
@@ -325,9 +349,11 @@ impl Shared {
         }
     }
 
-    fn word(&self, number: u32) -> Arc<str> {
+    /// The word with this number; a number that no name of this class has is shown as one.
+    fn word(&self, class: NameClass, number: u32) -> Arc<str> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.words.get(&number).map_or_else(|| Arc::from(format!("#{number}")), Arc::clone)
+        let known = names.words.get(&number).filter(|(of, _)| *of == class);
+        known.map_or_else(|| Arc::from(format!("#{number}")), |(_, word)| Arc::clone(word))
     }
 
     fn number(&self, tenant: TenantId, class: NameClass, name: &str) -> Option<u32> {
@@ -338,7 +364,7 @@ impl Shared {
 
 impl Names {
     fn add(&mut self, name: Name, number: u32) {
-        self.words.insert(number, Arc::from(name.name.as_str()));
+        self.words.insert(number, (name.class, Arc::from(name.name.as_str())));
         self.numbers.insert(name, number);
     }
 }

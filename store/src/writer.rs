@@ -223,6 +223,7 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Settle
         | Command::Set(_)
         | Command::Resume
+        | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }
 }

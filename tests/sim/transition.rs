@@ -63,6 +63,7 @@ fn job(state: StateName) -> Job {
         unique: None,
         order: QueueOrder::default(),
         edits: 0,
+        depth: 0,
     }
 }
 

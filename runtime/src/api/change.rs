@@ -78,6 +78,7 @@ fn read_edit(mut object: Object<'_>) -> Result<Edit, Bad> {
             Some(value) if value.raw() == "null" => Some(None),
             Some(value) => Some(Some(value.time()?)),
         },
+        ..Edit::default()
     };
     object.finish()?;
     Ok(edit)

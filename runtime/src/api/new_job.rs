@@ -174,6 +174,7 @@ impl NewJob {
             hold: self.hold,
             depends_on: self.depends_on,
             unique,
+            depth: 0,
         })
     }
 

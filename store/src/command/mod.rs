@@ -124,6 +124,9 @@ pub enum Command {
     Set(Box<Settings>),
     /// Let jobs be claimed again after the store was restored.
     Resume,
+    /// Give a name its number, for ever, or answer the one that it has. The names of queues and kinds get theirs with
+    /// their first job; `default` is [`TenantId::DEFAULT`] from the first.
+    Name(Name),
     /// Set ids aside for jobs that runs will stage.
     ReserveIds {
         /// How many, up to [`limits::RESERVED_IDS_MAX`].

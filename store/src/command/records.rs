@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Lane;
-use crate::job::{BootId, JobId, OutcomeName, QueueId, RunNumber, StateName, TenantId, Time};
+use crate::job::{
+    BootId, JobId, OutcomeName, QueueId, RunNumber, StateName, TenantId, Time, name_problem, tenant_problem,
+};
 
 /// The parts of a job that live apart from its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,9 +95,36 @@ pub enum NameClass {
     Queue = 0,
     /// A kind.
     Kind = 1,
+    /// A tenant; the name is nobody's ([`TenantId::NONE`]).
+    Tenant = 2,
+    /// A plugin.
+    Plugin = 3,
 }
 
-/// A name within a tenant. It stands for a number, for ever, so that keys have fixed widths.
+impl NameClass {
+    /// What is wrong with a name of this class; none if nothing is.
+    #[must_use]
+    pub fn problem(self, name: &str) -> Option<String> {
+        match self {
+            Self::Tenant => tenant_problem(name),
+            Self::Queue | Self::Kind | Self::Plugin => name_problem(name),
+        }
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Kind => "kind",
+            Self::Tenant => "tenant",
+            Self::Plugin => "plugin",
+        }
+    }
+}
+
+/// A name within a tenant. It stands for a number, for ever, so that keys have fixed widths. All classes and tenants
+/// share one row of numbers, and the number of a tenant's name is its [`TenantId`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Name {
     /// Whose.
@@ -104,6 +133,20 @@ pub struct Name {
     pub class: NameClass,
     /// The word.
     pub name: String,
+}
+
+impl Name {
+    /// The name of a tenant.
+    #[must_use]
+    pub fn of_tenant(name: impl Into<String>) -> Self {
+        Self { tenant: TenantId::NONE, class: NameClass::Tenant, name: name.into() }
+    }
+
+    /// The name of a plugin.
+    #[must_use]
+    pub fn of_plugin(tenant: TenantId, name: impl Into<String>) -> Self {
+        Self { tenant, class: NameClass::Plugin, name: name.into() }
+    }
 }
 
 /// What is counted: maintained as differences, never scanned.

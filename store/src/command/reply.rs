@@ -48,6 +48,9 @@ pub enum Reply {
     /// Nothing changed: a unique key is held by jobs whose args are to be merged with the new ones. The call is repeated
     /// with what the caller's side made of them.
     NeedsMerge(Vec<NeedsMerge>),
+    /// The number of a name: of a tenant's name its [`TenantId`](crate::job::TenantId), of a plugin's its
+    /// [`PluginId`](crate::job::PluginId).
+    Named(u32),
     /// What was asked for is so.
     Done,
     /// Jobs that were run again because what they waited for is; those that wait for them have their own calls.

@@ -287,7 +287,7 @@ impl Batch<'_> {
                         On::Position(position) => ids[position as usize],
                     };
                     let dependencies = self.dependencies(tenant, spec, resolve);
-                    self.accept(at, spec, dependencies).expect("a new id is nobody's");
+                    self.accept(at, spec, spec.depth, dependencies).expect("a new id is nobody's");
                 }
                 Step::Change(_, edit) => self.change_holder(at, edit),
                 Step::Duplicate(_) | Step::Same(_) => {}
@@ -330,6 +330,7 @@ impl Batch<'_> {
         &mut self,
         at: JobRef,
         spec: &JobSpec,
+        depth: u32,
         dependencies: Vec<Dependency>,
     ) -> Result<(), Rejection> {
         if matches!(self.jobs.get(&at), Some(None)) {
@@ -338,7 +339,7 @@ impl Batch<'_> {
         }
         let (queue, kind, order) = self.names_of(at.tenant, spec);
         // The args go where args go; what remains of the spec is small.
-        let spec_for_row = Box::new(spec.for_row());
+        let spec_for_row = Box::new(JobSpec { depth, ..spec.for_row() });
         let event = Event::Enqueued { at, queue, kind, spec: spec_for_row, dependencies, order };
         let job = self.apply(at, &event)?.expect("an accepted job is there");
         if !spec.args.is_empty() {
@@ -383,13 +384,14 @@ impl Batch<'_> {
         (numbers.0, numbers.1, order)
     }
 
-    fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {
+    pub(super) fn name(&mut self, tenant: TenantId, class: NameClass, word: &str) -> u32 {
         if let Some(number) = self.known_name(tenant, class, word) {
             return number;
         }
         let name = Name { tenant, class, name: word.to_owned() };
-        let number = self.next_name;
-        self.next_name += 1;
+        let taken = class == NameClass::Tenant && self.next_name == TenantId::DEFAULT.0;
+        let number = self.next_name + u32::from(taken);
+        self.next_name = number + 1;
         self.names.insert(name.clone(), number);
         self.changes.push(Change::Name(name, number));
         number

@@ -1,14 +1,13 @@
 //! Recording how runs ended, with everything that they staged, in one transaction.
 
-use crate::command::{Finish, NeedsMerge, Part, Reply, RunRecord, RunRef, Scope, StagedFate, StagedJob};
+use crate::command::{Finish, Part, Reply, RunRecord, RunRef, Scope};
 use crate::engine::{Change, Needs, Wait};
 use crate::job::{
-    Event, Holder, Job, JobId, JobRef, Lease, Millis, On, OnConflict, Outcome, OutcomeName, Rejection, RunNumber,
-    StateName, limits,
+    Event, Holder, Job, JobRef, Lease, Millis, Outcome, OutcomeName, Rejection, RunNumber, StateName, limits,
 };
 
 use super::Batch;
-use super::unique::{Fate, key_of};
+use super::staged::Effects;
 
 pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     needs.jobs.insert(call.run.at);
@@ -30,8 +29,11 @@ impl Batch<'_> {
         let lease = self.job(at).and_then(|job| job.lease()).cloned();
         let effects =
             matches!(call.outcome, Outcome::Completed { .. } | Outcome::Snoozed { .. } | Outcome::Discarded { .. });
+        let depth = self.job(at).map_or(0, |job| job.depth);
+        let jobs = [at.job];
+        let staging = Effects { tenant: at.tenant, jobs: &jobs, depth, staged: &call.staged, merged: &call.merged };
         if effects && lease.is_some() {
-            let merges = self.merges_of(call);
+            let merges = self.merges_of(&staging);
             if !merges.is_empty() {
                 return Ok(self.ask_to_merge(at.tenant, merges));
             }
@@ -43,85 +45,11 @@ impl Batch<'_> {
         self.shorten_runs(at, &record);
         self.write_payloads(call, at);
         if effects && job.state.name() != StateName::Cancelled {
-            record.staged = self.accept_all_staged(call);
+            record.staged = self.accept_all_staged(&staging);
         }
         self.record_run(at, record);
         self.remove_if_not_kept(&job);
         Ok(Reply::Job { job, changed: true })
-    }
-
-    /// Staged jobs whose unique key another job holds, and whose args are to be merged with that one's.
-    fn merges_of(&self, call: &Finish) -> Vec<NeedsMerge> {
-        let tenant = call.run.at.tenant;
-        let merge = |(i, staged): (usize, &StagedJob)| {
-            let unique = staged.spec.unique.as_ref()?;
-            let holder = self.holder(key_of(tenant, &staged.spec)?)?;
-            if unique.on_conflict != OnConflict::Merge || holder == call.run.at.job {
-                return None;
-            }
-            match self.fate(tenant, u32::try_from(i).unwrap_or(u32::MAX), &staged.spec, &call.merged) {
-                Ok(Fate::Merge(merge)) => Some(merge),
-                _ => None,
-            }
-        };
-        call.staged.iter().enumerate().filter_map(merge).collect()
-    }
-
-    /// What did not come into being as it was staged. None comes before what it depends on.
-    fn accept_all_staged(&mut self, call: &Finish) -> Vec<StagedFate> {
-        let position = |on: On| match on {
-            On::Position(position) => Some(position as usize),
-            On::Job(job) => call.staged.iter().position(|staged| staged.id == job),
-        };
-        let order = super::enqueue::in_order(call.staged.iter().map(|staged| &staged.spec), position);
-        let order = order.unwrap_or_else(|_| (0..call.staged.len()).collect());
-        // Which jobs they are: where one joined another, whoever depends on it depends on that.
-        let mut ids: Vec<JobId> = call.staged.iter().map(|staged| staged.id).collect();
-        let mut fates = Vec::new();
-        for i in order {
-            let resolve = |on: On| match (on, position(on)) {
-                // A place beyond the list is nobody's: as if it had been deleted.
-                (_, Some(on)) => ids.get(on).copied().unwrap_or(ids[i]),
-                (On::Job(job), None) => job,
-                (On::Position(_), None) => unreachable!("a position has a place"),
-            };
-            let fate = self.accept_staged(call, i, resolve);
-            ids[i] = fate.as_ref().and_then(|fate| fate.joined).unwrap_or(ids[i]);
-            fates.extend(fate.map(|fate| (i, fate)));
-        }
-        fates.sort_unstable_by_key(|(i, _)| *i);
-        fates.into_iter().map(|(_, fate)| fate).collect()
-    }
-
-    /// What a run staged was checked when it was staged. What breaks a rule all the same is left out, and the run's
-    /// record says so, as nothing may fail a run at its commit.
-    fn accept_staged(&mut self, call: &Finish, position: usize, resolve: impl Fn(On) -> JobId) -> Option<StagedFate> {
-        let staged = &call.staged[position];
-        let (tenant, id, spec) = (call.run.at.tenant, staged.id, &staged.spec);
-        let dropped = |why: String| Some(StagedFate { id, joined: None, why: Some(why) });
-        if let Err(invalid) = spec.check() {
-            return dropped(invalid.to_string());
-        }
-        if id >= self.next_job {
-            return dropped("its id was not set aside for it".to_owned());
-        }
-        let position = u32::try_from(position).unwrap_or(u32::MAX);
-        match self.fate(tenant, position, spec, &call.merged) {
-            Err(rejection) => dropped(rejection.to_string()),
-            Ok(Fate::Duplicate(holder)) => Some(StagedFate { id, joined: Some(holder), why: None }),
-            Ok(Fate::Change(holder, edit)) => {
-                self.change_holder(JobRef { tenant, job: holder }, &edit);
-                Some(StagedFate { id, joined: Some(holder), why: None })
-            }
-            // The second of two staged ones with one key finds the first, which nobody could merge it with: both run.
-            Ok(Fate::New | Fate::Merge(_)) => {
-                let dependencies = self.dependencies(tenant, spec, resolve);
-                match self.accept(JobRef { tenant, job: id }, spec, dependencies) {
-                    Ok(()) => None,
-                    Err(rejection) => dropped(rejection.to_string()),
-                }
-            }
-        }
     }
 
     /// A tenant that keeps nothing loses a job with its finish, unless others need it.

@@ -7,6 +7,7 @@ mod claim;
 mod enqueue;
 mod finish;
 mod settle;
+mod staged;
 mod sweep;
 mod unique;
 mod verbs;
@@ -95,6 +96,7 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Settle => needs.settling = limits::SETTLED_JOBS_MAX,
             Command::Sweep(call) => sweep::needs(*call, &mut needs),
             Command::Set(settings) => verbs::need_settings(settings, &mut needs),
+            Command::Name(name) => _ = needs.names.insert(name.clone()),
             Command::ReserveIds { .. } | Command::Resume => {}
         }
     }
@@ -223,6 +225,7 @@ impl<'a> Batch<'a> {
             Command::Sweep(call) => Ok(self.sweep(*call)),
             Command::Set(settings) => self.set(settings),
             Command::Resume => Ok(self.resume()),
+            Command::Name(name) => self.give_number(name),
             Command::ReserveIds { n } => self.reserve_ids(*n),
         };
         reply.unwrap_or_else(Reply::Rejected)

@@ -179,5 +179,6 @@ fn replacing(spec: &JobSpec) -> Edit {
         expires_at: Some(spec.expires_at),
         retry: spec.retry.clone(),
         tags: Some(spec.tags.clone()),
+        depth: Some(spec.depth),
     }
 }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::command::{Bulk, BulkVerb, JobsQuery, Part, Reply, RunRef, Scope, Settings, Total, TotalKey, limits};
+use crate::command::{
+    Bulk, BulkVerb, JobsQuery, Name, NameClass, Part, Reply, RunRef, Scope, Settings, Total, TotalKey, limits,
+};
 use crate::engine::{Change, Needs, Wait};
-use crate::job::{BootId, Edit, Event, Holder, Invalid, JobId, JobRef, Rejection, State, limits as job_limits};
+use crate::job::{
+    BootId, Edit, Event, Holder, Invalid, JobId, JobRef, Rejection, State, TenantId, limits as job_limits,
+};
 
 use super::Batch;
 
@@ -17,8 +21,7 @@ pub(super) fn page(call: &Bulk) -> JobsQuery {
 pub(super) fn need_settings(settings: &Settings, needs: &mut Needs) {
     let scope = settings.scope();
     if let Scope::Queue(tenant, name) = &scope {
-        let class = crate::command::NameClass::Queue;
-        needs.names.insert(crate::command::Name { tenant: *tenant, class, name: name.clone() });
+        needs.names.insert(Name { tenant: *tenant, class: NameClass::Queue, name: name.clone() });
     }
     needs.scopes.insert(scope);
 }
@@ -175,6 +178,23 @@ impl Batch<'_> {
             self.changes.push(Change::Paused(false));
         }
         Reply::Done
+    }
+
+    pub(super) fn give_number(&mut self, name: &Name) -> Result<Reply, Rejection> {
+        let Name { tenant, class, name: word } = name;
+        let whose = match (class, *tenant) {
+            (NameClass::Tenant, TenantId::NONE) => None,
+            (NameClass::Tenant, _) => Some("of a tenant is nobody's"),
+            (_, TenantId::NONE) => Some("needs a tenant"),
+            _ => None,
+        };
+        if let Some(why) = class.problem(word).or_else(|| whose.map(str::to_owned)) {
+            return Err(Invalid { field: class.as_str().to_owned(), why }.into());
+        }
+        if *class == NameClass::Tenant && word == TenantId::DEFAULT_NAME {
+            return Ok(Reply::Named(TenantId::DEFAULT.0));
+        }
+        Ok(Reply::Named(self.name(*tenant, *class, word)))
     }
 
     pub(super) fn reserve_ids(&mut self, n: u32) -> Result<Reply, Rejection> {

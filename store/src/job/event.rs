@@ -138,6 +138,8 @@ pub struct Edit {
     pub retry: Option<RetryPolicy>,
     /// New tags, instead of those it has.
     pub tags: Option<Vec<(String, String)>>,
+    /// Its depth from now on, if it is not deeper: a run brings it forward.
+    pub depth: Option<u32>,
 }
 
 impl Edit {
@@ -154,6 +156,7 @@ impl Edit {
             expires_at: self.expires_at,
             retry: self.retry.clone(),
             tags: self.tags.clone(),
+            depth: self.depth,
         }
     }
 }

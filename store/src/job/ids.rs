@@ -34,6 +34,10 @@ id!(
     KindId(u32)
 );
 id!(
+    /// A plugin's name within its tenant, interned: what is kept for it outlives each of its versions.
+    PluginId(u32)
+);
+id!(
     /// A run of a job, from 1. The fencing token.
     RunNumber(u32)
 );
@@ -67,8 +71,12 @@ pub struct JobRef {
 }
 
 impl TenantId {
-    /// The tenant of whoever names none.
+    /// The tenant of whoever names none. It has this number without having been given it: no other tenant gets it.
     pub const DEFAULT: Self = Self(1);
+    /// What [`TenantId::DEFAULT`] is called.
+    pub const DEFAULT_NAME: &str = "default";
+    /// Nobody: whose the names of tenants are.
+    pub const NONE: Self = Self(0);
 }
 
 impl RunNumber {

@@ -4,6 +4,7 @@
 //! becomes of it: the next job, no job, or a typed [`Rejection`]. Nothing in this module does I/O, reads a clock, draws
 //! randomness or is async; time is a parameter, and jitter is a hash of job and run ([`retry`]).
 
+pub mod depth;
 mod event;
 mod ids;
 pub mod outcome;
@@ -15,12 +16,15 @@ mod transition;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::depth::{TooDeep, depth_after, staged_depth};
 pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
-pub use self::ids::{BootId, JobId, JobRef, KindId, Priority, QueueId, RunNumber, Seq, TenantId};
+pub use self::ids::{BootId, JobId, JobRef, KindId, PluginId, Priority, QueueId, RunNumber, Seq, TenantId};
 pub use self::outcome::{Outcome, OutcomeName};
 pub use self::reason::Reason;
 pub use self::retry::{Backoff, RetryPolicy};
-pub use self::spec::{DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem};
+pub use self::spec::{
+    DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem, tenant_problem,
+};
 pub use self::time::{Millis, Time};
 pub use self::transition::transition;
 
@@ -79,6 +83,9 @@ pub struct Job {
     /// How often its args were replaced.
     #[serde(default)]
     pub edits: u32,
+    /// How many jobs in a row have enqueued each other, up to this one; see [`depth`].
+    #[serde(default)]
+    pub depth: u32,
 }
 
 /// A unique key, and when it is held.

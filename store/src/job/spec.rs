@@ -18,8 +18,10 @@ pub mod limits {
     pub const TAG_KEY_BYTES_MAX: usize = 64;
     /// A tag's value.
     pub const TAG_VALUE_BYTES_MAX: usize = 256;
-    /// Names of kinds and queues.
+    /// Names of kinds, queues and plugins.
     pub const NAME_BYTES_MAX: usize = 128;
+    /// Names of tenants: a label of a host's name, so that a tenant can be one.
+    pub const TENANT_BYTES_MAX: usize = 63;
     /// Attempts, where nobody says otherwise.
     pub const ATTEMPTS_DEFAULT: u32 = 25;
     /// Attempts, at most: far beyond any use, and far from the end of the counter.
@@ -62,6 +64,9 @@ pub mod limits {
     pub const DEBOUNCE_MAX_FACTOR: u64 = 10;
     /// What a later run resumes from.
     pub const CHECKPOINT_BYTES_MAX: usize = 256 * 1024;
+    /// Jobs in a row that enqueue each other at once: far beyond what a chain of steps needs, and soon reached by a job
+    /// that enqueues itself.
+    pub const DEPTH_MAX: u32 = 20;
     /// Text of a cancel's reason.
     pub const REASON_BYTES_MAX: usize = 1024;
 }
@@ -98,6 +103,10 @@ pub struct JobSpec {
     pub depends_on: Vec<DependsOn>,
     /// What there may be only one of.
     pub unique: Option<Unique>,
+    /// How many jobs in a row have enqueued each other, up to this one. Of a staged job it is not asked: that follows from
+    /// the run that stages it.
+    #[serde(default)]
+    pub depth: u32,
 }
 
 /// One thing that a job is to wait for.
@@ -219,7 +228,16 @@ impl JobSpec {
             hold: false,
             depends_on: Vec::new(),
             unique: None,
+            depth: 0,
         }
+    }
+
+    /// When it may run if it is accepted at `now`: as it states, or as its debounce does; never before `now`.
+    #[must_use]
+    pub fn runs_at(&self, now: Time) -> Time {
+        let put_off = self.unique.as_ref().and_then(Unique::put_off).filter(|_| self.run_at.is_none());
+        let wanted = self.delay.or(put_off).map(|delay| now.after(delay)).or(self.run_at);
+        wanted.map_or(now, |wanted| wanted.max(now))
     }
 
     /// All that a row needs: without the args, which may be a mebibyte, and the names, which are numbers by then.
@@ -255,6 +273,7 @@ impl JobSpec {
         check_attempts(self.max_attempts)?;
         check_timeout(self.timeout)?;
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
+        ensure("depth", self.depth <= limits::DEPTH_MAX, || format!("must be at most {}", limits::DEPTH_MAX))?;
         self.check_dependencies()?;
         self.unique.as_ref().map_or(Ok(()), Unique::check)?;
         check_tags(&self.tags)
@@ -384,6 +403,21 @@ pub fn name_problem(name: &str) -> Option<String> {
     name.contains("..").then(|| format!("{name:?} has two dots in a row"))
 }
 
+/// What is wrong with the name of a tenant; none if nothing is. It is also a folder's name, on disks that do not tell
+/// capitals from small letters.
+#[must_use]
+pub fn tenant_problem(name: &str) -> Option<String> {
+    let max = limits::TENANT_BYTES_MAX;
+    if let Some(problem) = name_problem(name) {
+        return Some(problem);
+    }
+    if name.len() > max {
+        return Some(format!("is {} bytes long; the limit is {max}", name.len()));
+    }
+    let capital = name.chars().find(char::is_ascii_uppercase)?;
+    Some(format!("{name:?} has {capital:?} in it; the name of a tenant is lower case"))
+}
+
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     name_problem(name).map_or(Ok(()), |why| Err(Invalid { field: field.to_owned(), why }))
 }
@@ -440,6 +474,18 @@ mod tests {
         check(|s| s.tags = vec![("a".into(), "x".repeat(257)); 1], Some("tags"));
         check(|s| s.tags = vec![("a".into(), String::new()); 2], Some("tags"));
         check(|s| s.tags = (0..33).map(|i| (i.to_string(), String::new())).collect(), Some("tags"));
+    }
+
+    #[test]
+    fn the_name_of_a_tenant_is_lower_case_and_short() {
+        let check = |name: &str, good| assert_eq!(tenant_problem(name).is_none(), good, "{name}");
+        check("acme", true);
+        check("0-acme.test_1", true);
+        check(&"a".repeat(63), true);
+        check(&"a".repeat(64), false);
+        for bad in ["", "Acme", "acmE", "a b", "../a", "-a", "a..b", "ä", "a/b"] {
+            check(bad, false);
+        }
     }
 
     #[test]

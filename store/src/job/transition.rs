@@ -3,7 +3,7 @@
 use super::{
     CancelRequest, Dependency, EdgePolicy, Edit, Event, Holder, Job, JobId, JobRef, KindId, LastRun, Lease, Millis,
     Outcome, OutcomeName, QueueId, QueueOrder, Reason, Rejection, RunNumber, RunSettings, State, StateName, Time,
-    Unique, UniqueHold, Verdict, limits, spec::JobSpec,
+    UniqueHold, Verdict, limits, spec::JobSpec,
 };
 
 /// What becomes of `job` (none: there is no such job) when `event` happens at `now`: the job as it is then (none: it is
@@ -62,9 +62,6 @@ fn enqueued(
     order: QueueOrder,
     now: Time,
 ) -> Job {
-    let put_off = spec.unique.as_ref().and_then(Unique::put_off).filter(|_| spec.run_at.is_none());
-    let wanted = spec.delay.or(put_off).map(|delay| now.after(delay)).or(spec.run_at).unwrap_or(now);
-    let run_at = wanted.max(now);
     let mut job = Job {
         id: at.job,
         tenant: at.tenant,
@@ -73,7 +70,7 @@ fn enqueued(
         state: State::Held,
         priority: spec.priority,
         enqueued_at: now,
-        run_at,
+        run_at: spec.runs_at(now),
         expires_at: spec.expires_at,
         run: RunNumber(0),
         started: false,
@@ -93,6 +90,7 @@ fn enqueued(
         }),
         order,
         edits: 0,
+        depth: spec.depth,
     };
     if let Some(state) = ended_by_dependency(&job, now) {
         job.state = state;
@@ -366,6 +364,7 @@ fn edited(job: &Job, edit: &Edit, now: Time) -> Result<Job, Rejection> {
     next.expires_at = edit.expires_at.unwrap_or(job.expires_at);
     next.retry = edit.retry.clone().or(next.retry);
     next.tags = edit.tags.clone().unwrap_or(next.tags);
+    next.depth = edit.depth.map_or(job.depth, |depth| depth.max(job.depth));
     next.edits += u32::from(edit.args.is_some());
     if let Some(run_at) = edit.run_at {
         next.run_at = run_at.max(now);

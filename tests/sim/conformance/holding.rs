@@ -240,13 +240,6 @@ fn a_taken_over_period_does_not_outlive_the_take_over() {
     });
 }
 
-fn reserve(w: &mut World, n: u32) -> JobId {
-    match w.call(Command::ReserveIds { n }) {
-        Reply::Reserved { first } => first,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// A run that ends so and stages a job with this spec: whether it is there, and whom it joined.
 #[track_caller]
 fn check_staged(outcome: Outcome, own_key: bool, spec: JobSpec, expected: Result<(), Option<u64>>) {

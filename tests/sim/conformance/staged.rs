@@ -1,17 +1,9 @@
 //! What a run stages is recorded with its outcome, or not at all.
 
-use runner_store::command::{Command, Finish, Part, Reply, RunRef, StagedJob};
+use runner_store::command::{Command, Finish, Part, RunRef, StagedJob};
 use runner_store::job::{JobId, JobSpec, Millis, Outcome, StateName};
 
 use crate::world::*;
-
-#[track_caller]
-fn reserve(w: &mut World, n: u32) -> JobId {
-    match w.call(Command::ReserveIds { n }) {
-        Reply::Reserved { first } => first,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn staging(run: RunRef, outcome: Outcome, jobs: &[(JobId, JobSpec)]) -> Command {
     let staged = jobs.iter().map(|(id, spec)| StagedJob { id: *id, spec: spec.clone() }).collect();

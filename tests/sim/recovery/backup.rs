@@ -12,7 +12,7 @@ use runner_store::error::StoreError;
 use runner_store::writer::step;
 use tempfile::TempDir;
 
-use super::golden::text_of_schema_1;
+use super::golden::text_of;
 use super::history;
 use crate::world::*;
 
@@ -70,7 +70,7 @@ fn a_backup_has_every_row_of_every_table() {
     let dump = engine.dump().unwrap();
     drop(engine);
     let backup = StoreDir::new(place.path("backup"));
-    assert_eq!(text_of_schema_1(&backup.jobs()), text_of_schema_1(&place.dir.jobs()), "row by row");
+    assert_eq!(text_of(2, &backup.jobs()), text_of(2, &place.dir.jobs()), "row by row");
     assert_eq!((made.path.as_path(), made.jobs), (backup.path(), history::JOBS as u64));
     assert_eq!(made.bytes, fs::metadata(backup.jobs()).unwrap().len());
     assert_eq!(backup.marker().unwrap(), place.dir.marker().unwrap());

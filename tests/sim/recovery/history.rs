@@ -3,10 +3,14 @@
 //! would hide what was forgotten.
 
 use runner_store::clock::Clock;
-use runner_store::command::{Command, Enqueue, Finish, IdempotencyKey, Measured, NameClass, Reply, RunRef, StagedJob};
+use runner_store::command::{
+    Command, Enqueue, Finish, IdempotencyKey, Measured, NameClass, QueueSettings, Reply, RunRef, Settings, StagedJob,
+    TenantSettings,
+};
 use runner_store::engine::redb::Redb;
 use runner_store::job::{
-    Backoff, Edit, JobId, JobSpec, KindId, Millis, Outcome, Priority, QueueId, RetryPolicy, RunNumber,
+    Backoff, Edit, JobId, JobSpec, KindId, Millis, OnConflict, Outcome, Priority, QueueId, RetryPolicy, RunNumber,
+    Unique,
 };
 use runner_store::writer::step;
 
@@ -36,6 +40,28 @@ pub(crate) fn write(engine: &mut Redb, clock: &Clock) {
     step(engine, &again).unwrap();
     crash(engine, clock);
     step(engine, &[Command::Due, claim(BOOT, 2, &[ordinary]), claim(BOOT, 1, &[media])]).unwrap();
+}
+
+/// Jobs that [`write_more`] adds.
+pub(crate) const MORE_JOBS: usize = 6;
+
+/// What came later: jobs that wait for others, unique keys, and what is set for a tenant and a queue.
+pub(crate) fn write_more(engine: &mut Redb) {
+    let settings = [
+        Settings::Queue(TENANT, "media".to_owned(), QueueSettings { capacity: Some(900), ..QueueSettings::default() }),
+        Settings::Tenant(TENANT, TenantSettings { capacity: 5_000, ..TenantSettings::default() }),
+    ];
+    let mut commands: Vec<Command> = settings.into_iter().map(|set| Command::Set(Box::new(set))).collect();
+    let held = || work_with(|spec| spec.hold = true);
+    let after = |place| work_with(|spec| spec.depends_on = after_places(&[place]));
+    let period = |spec: &mut JobSpec| {
+        let kept = unique("nightly", OnConflict::Keep).unique.map(|u| Unique { period: Some(Millis::secs(90)), ..u });
+        spec.unique = kept;
+    };
+    commands.push(enqueue(vec![held(), after(0), after(1), unique("mail", OnConflict::Reject), work_with(period)]));
+    commands.push(enqueue(vec![work_with(|spec| spec.delay = Some(Millis::secs(70)))]));
+    let (decision, _) = step(engine, &commands).unwrap();
+    assert_eq!(decision.replies[2..].iter().map(|reply| ids(reply).len()).sum::<usize>(), MORE_JOBS);
 }
 
 fn enqueue_all(engine: &mut Redb) {

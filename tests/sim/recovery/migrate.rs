@@ -103,7 +103,7 @@ fn a_migration_that_was_interrupted_anywhere_is_begun_again() {
 /// Puts a file of schema 1, which has no number of its schema in it, into the store's folder.
 fn golden_in(place: &Place) {
     fs::remove_file(place.dir.jobs()).unwrap();
-    golden::load_schema_1(&place.dir.jobs());
+    golden::load(1, &place.dir.jobs());
 }
 
 #[test]

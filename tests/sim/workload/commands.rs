@@ -1,8 +1,8 @@
 //! Random commands.
 
 use runner_store::command::{
-    Bulk, BulkVerb, Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Measured, Settings,
-    StagedJob, StoreSettings, Sweep,
+    Bulk, BulkVerb, Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Measured, Name,
+    NameClass, Settings, StagedJob, StoreSettings, Sweep,
 };
 use runner_store::job::{Edit, JobId, JobRef, Millis, Outcome, Priority, RetryPolicy, RunSettings, StateName, Time};
 
@@ -46,7 +46,8 @@ impl Workload {
             187..190 => Command::Start { job: self.a_job(), holder: self.a_boot() },
             190..193 => Command::Checkpoint { run: self.a_run(), bytes: vec![b'c'; self.dice.below(20) as usize] },
             193..196 => Command::Revive { job: self.a_job(), after: None },
-            196..199 => Command::Set(Box::new(self.settings())),
+            196..198 => Command::Set(Box::new(self.settings())),
+            198 => self.a_name(),
             _ => Command::Resume,
         }
     }
@@ -145,8 +146,19 @@ impl Workload {
             expires_at: d.maybe(4, |d| d.maybe(2, |d| Time(now.0 + d.below(2_000)))),
             retry: d.maybe(4, |_| RetryPolicy::default()),
             tags: d.maybe(4, |d| vec![("t".to_owned(), d.below(3).to_string())]),
+            depth: None,
         };
         Command::Edit { job, edit: Box::new(edit) }
+    }
+
+    fn a_name(&mut self) -> Command {
+        let tenant = self.a_tenant();
+        let n = self.dice.below(3);
+        Command::Name(match self.dice.below(5) {
+            0 => Name::of_tenant(["default", "acme", "Not a name"][n as usize]),
+            1 => Name { tenant, class: NameClass::Kind, name: ["a", "b", "c"][n as usize].to_owned() },
+            _ => Name::of_plugin(tenant, ["thumbs", "mail", "audit"][n as usize]),
+        })
     }
 
     fn a_sweep(&mut self) -> Command {

@@ -38,6 +38,7 @@ impl Workload {
             tags: d.maybe(3, |d| ("t".to_owned(), d.below(3).to_string())).into_iter().collect(),
             depends_on,
             unique,
+            depth: d.maybe(12, |d| 17 + d.below(5) as u32).unwrap_or_default(),
             ..JobSpec::new(kind, vec![b'x'; d.below(40) as usize])
         }
     }

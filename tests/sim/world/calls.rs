@@ -6,7 +6,7 @@ use runner_store::job::{
     RunSettings, States, Unique,
 };
 
-use super::TENANT;
+use super::{TENANT, World};
 
 pub(crate) fn at(id: JobId) -> JobRef {
     JobRef { tenant: TENANT, job: id }
@@ -152,6 +152,15 @@ pub(crate) fn changed(reply: &Reply) -> bool {
     match reply {
         Reply::Job { changed, .. } => *changed,
         other => panic!("not a job: {other:?}"),
+    }
+}
+
+/// Sets ids aside; answers the first.
+#[track_caller]
+pub(crate) fn reserve(w: &mut World, n: u32) -> JobId {
+    match w.call(Command::ReserveIds { n }) {
+        Reply::Reserved { first } => first,
+        other => panic!("{other:?}"),
     }
 }
 

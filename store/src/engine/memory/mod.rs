@@ -48,13 +48,14 @@ struct Tables {
     paused: bool,
     next_job: u64,
     next_seq: u64,
+    next_name: u32,
 }
 
 impl Memory {
     /// An empty store.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let tables = Tables { next_job: 1, next_seq: 1, ..Tables::default() };
+        let tables = Tables { next_job: 1, next_seq: 1, next_name: 1, ..Tables::default() };
         Self { clock, tables: Arc::new(RwLock::new(tables)) }
     }
 
@@ -126,7 +127,10 @@ impl Tables {
                 let old = RunNumber(record.run.0.saturating_sub(crate::job::limits::RUNS_KEPT));
                 self.runs.remove(&(*at, old));
             }
-            Change::Name(name, number) => _ = self.names.insert(name.clone(), *number),
+            Change::Name(name, number) => {
+                self.names.insert(name.clone(), *number);
+                self.next_name = self.next_name.max(number + 1);
+            }
             Change::Key(at, record) => {
                 self.keys.insert(*at, record.clone());
                 self.keys_until.insert((record.until, *at));

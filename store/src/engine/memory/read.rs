@@ -23,7 +23,7 @@ impl Tables {
             uptime,
             paused: self.paused,
             next_job: JobId(self.next_job),
-            next_name: self.names.len() as u32 + 1,
+            next_name: self.next_name,
             ..WorkingSet::default()
         };
         let mut wanted: Vec<JobRef> = needs.jobs.iter().copied().collect();

@@ -20,6 +20,11 @@ pub(super) fn schema_2(into: &WriteTransaction) -> Result<(), StoreError> {
     numbers(into)
 }
 
+/// Makes the tables that schema 3 added: what plugins keep, and the logs of runs. Whatever has neither has nothing in them.
+pub(super) fn schema_3(into: &WriteTransaction) -> Result<(), StoreError> {
+    super::write::create_tables(into)
+}
+
 /// The index entries of every row. Answers the bytes of payloads, which are totalled next.
 fn entries(into: &WriteTransaction) -> Result<BTreeMap<TotalKey, i64>, StoreError> {
     let jobs = into.open_table(tables::JOBS).map_err(engine_error)?;

@@ -46,6 +46,11 @@ pub(super) const UNIQUES_UNTIL: Table<44, ()> = TableDefinition::new("uniques_un
 pub(super) const SPREADS: Table<12, &[u8]> = TableDefinition::new("spreads");
 /// tenant, class, SHA-256 of the name → scope and settings.
 pub(super) const SETTINGS: Table<37, &[u8]> = TableDefinition::new("settings");
+/// tenant, plugin, then the key's own bytes → value. The one key of variable length: it stands at the end, behind what
+/// has a fixed width, so that the order is that of the keys within each plugin, and no key reaches into another's.
+pub(super) const KV: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("kv");
+/// tenant, id, run → the log of a run.
+pub(super) const RUN_LOGS: Table<16, &[u8]> = TableDefinition::new("run_logs");
 /// tenant, class, queue → how much.
 pub(super) const TOTALS: Table<9, u64> = TableDefinition::new("totals");
 /// number → event.
@@ -67,7 +72,7 @@ macro_rules! for_each_table {
     ($each:ident) => {
         $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS SETTINGS TOTALS LOG META
+            SPREADS SETTINGS TOTALS KV RUN_LOGS LOG META
         )
     };
 }
