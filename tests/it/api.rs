@@ -6,6 +6,7 @@ mod enqueue;
 mod events;
 mod queues;
 mod start;
+mod tenants;
 
 use std::sync::Arc;
 

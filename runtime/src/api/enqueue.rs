@@ -20,6 +20,7 @@ use super::error::Problem;
 use super::new_job::NewJob;
 use super::params::Params;
 use super::read::{Bad, Object, Value};
+use super::tenant::Whose;
 use super::types::{BufferedShown, EnqueuedList, EnqueuedShown, FlushedShown};
 
 /// The header that makes a call safe to repeat.
@@ -38,6 +39,7 @@ enum Shape {
 /// See the module.
 pub async fn post(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
@@ -53,10 +55,10 @@ pub async fn post(
         parse(&app, &text)?
     };
     if buffered {
-        return buffer(&app, key.as_deref(), jobs).await;
+        return buffer(&app, tenant, key.as_deref(), jobs).await;
     }
     let key = key.map(|key| IdempotencyKey { key, request });
-    let jobs = accept(&app, key, jobs).await?;
+    let jobs = accept(&app, tenant, key, jobs).await?;
     let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };
     let mut shown = jobs.into_iter().map(EnqueuedShown::from);
     Ok(match (shape, shown.next()) {
@@ -66,7 +68,7 @@ pub async fn post(
 }
 
 /// 202: received, not yet accepted.
-async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Response, Problem> {
+async fn buffer(app: &App, tenant: TenantId, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Response, Problem> {
     if key.is_some() {
         let why =
             "says nothing for buffered jobs: nobody remembers them before they are accepted; leave one of both out";
@@ -77,12 +79,17 @@ async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Resp
         return Err(Rejection::DiskReserve.into());
     }
     let received = BufferedShown { buffered: jobs.len() as u64 };
-    app.buffered.receive(&app.store, jobs).await.map_err(|_| Problem::overloaded())?;
+    app.buffered.receive(&app.store, tenant, jobs).await.map_err(|_| Problem::overloaded())?;
     Ok((StatusCode::ACCEPTED, Json(received)).into_response())
 }
 
-async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
-    match app.call(Command::Enqueue(Enqueue { key, ..Enqueue::new(TenantId::DEFAULT, jobs) })).await? {
+async fn accept(
+    app: &App,
+    tenant: TenantId,
+    key: Option<IdempotencyKey>,
+    jobs: Vec<JobSpec>,
+) -> Result<Vec<Enqueued>, Problem> {
+    match app.call(Command::Enqueue(Enqueue { key, ..Enqueue::new(tenant, jobs) })).await? {
         Reply::Enqueued(jobs) => Ok(jobs),
         Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
         Reply::Rejected(rejection) => Err(rejection.into()),

@@ -21,6 +21,7 @@ pub mod read;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod tenant;
 pub mod time;
 pub mod types;
 pub mod verbs;

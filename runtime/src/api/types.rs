@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
-use runner_store::job::{Job, OutcomeName, Reason, StateName, TenantId, limits};
+use runner_store::job::{Job, OutcomeName, Reason, StateName, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -140,7 +140,7 @@ impl JobShown {
         let of_kind = app.plugins.settings(&kind);
         Self {
             id: job.id.to_string(),
-            tenant: tenant_name(job.tenant),
+            tenant: app.store.tenant_name(job.tenant).as_ref().to_owned(),
             queue: app.store.queue_name(job.queue).to_string(),
             state: job.state.name(),
             priority: job.priority.0,
@@ -209,10 +209,6 @@ impl From<&RunRecord> for RunShown {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn tenant_name(tenant: TenantId) -> String {
-    if tenant == TenantId::DEFAULT { "default".to_owned() } else { format!("#{tenant}") }
 }
 
 /// Why a job does not run yet, as far as its row tells.
