@@ -1,5 +1,7 @@
 //! `runner plugin`: look at plugins and try them, without a store or a server.
 
+mod new;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,6 +53,9 @@ pub(super) enum Verb {
     /// Run a handler once; its output goes to stdout, everything else to stderr
     #[command(after_help = "Example: runner plugin invoke plugins/dist/text.wasm '{\"markdown\": \"*hello*\"}'")]
     Invoke(Invoke),
+    /// Make a project for a plugin, which builds, tests and runs as it stands
+    #[command(after_help = "Examples: runner plugin new hello\n          runner plugin new import --with batch,policy")]
+    New(new::Args),
     /// Print the contract that handlers are built for
     #[command(after_help = "Example: runner plugin wit > plugin.wit")]
     Wit,
@@ -82,6 +87,7 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::List { plugins, target, output } => list(plugins.as_deref(), target, *output),
         Verb::Check { file, output } => check(file, *output),
         Verb::Invoke(args) => invoke(args),
+        Verb::New(args) => new::main(args),
         Verb::Wit => {
             print(CONTRACT);
             Ok(ExitCode::SUCCESS)
