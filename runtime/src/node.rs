@@ -20,8 +20,8 @@ use crate::api::new_job;
 use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
-use crate::wasm::Host;
-use crate::wasm::folder::Registry;
+use crate::wasm::folder::TENANT_DEFAULT;
+use crate::wasm::{Catalog, Host};
 
 /// What an operator decides about a node.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ impl Node {
         store: Handle,
         dir: Option<&StoreDir>,
         host: Arc<Host>,
-        plugins: Arc<Registry>,
+        plugins: Arc<Catalog>,
         settings: NodeSettings,
     ) -> Result<Self, NodeError> {
         let boot = dir::new_boot();
@@ -167,7 +167,7 @@ async fn recover(
     store: &Handle,
     dir: Option<&StoreDir>,
     living: BootId,
-    plugins: &Registry,
+    plugins: &Catalog,
 ) -> Result<Recovered, NodeError> {
     let previous = match dir {
         Some(dir) => slots::previous(&dir.slots())?,
@@ -192,10 +192,10 @@ async fn recover(
 }
 
 /// What holds for the kinds that a plugin provides and that have had jobs.
-fn known_settings(store: &Handle, plugins: &Registry) -> Vec<(KindId, RunSettings)> {
+fn known_settings(store: &Handle, plugins: &Catalog) -> Vec<(KindId, RunSettings)> {
     let of = |(kind, plugin): (&str, &Arc<crate::wasm::Plugin>)| {
         let id = store.kind_id(TenantId::DEFAULT, kind)?;
         Some((id, scheduler::settings(&plugin.retry(kind))))
     };
-    plugins.kinds().filter_map(of).collect()
+    plugins.now().registry.kinds(TENANT_DEFAULT).filter_map(of).collect()
 }

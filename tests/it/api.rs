@@ -18,7 +18,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use runner_runtime::api::plugins::Plugins;
 use runner_runtime::api::{self, App};
-use runner_runtime::wasm::folder::Registry;
+use runner_runtime::wasm::Catalog;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Claim, Command, Finish, Grant, Lane, Measured, Reply, RunRef};
@@ -42,7 +42,7 @@ struct Answer {
 impl Api {
     fn new() -> Self {
         let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
-        let plugins = Plugins::of_node(Arc::new(Registry::default()), &[]);
+        let plugins = Plugins::of_node(Arc::<Catalog>::default());
         let app = App::new(store.clone(), plugins, Box::new(|| None));
         Self { router: api::router(Arc::clone(&app)), app, store }
     }

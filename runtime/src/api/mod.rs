@@ -155,6 +155,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))
+        .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/accept-clock", post(store::accept_clock))

@@ -14,8 +14,8 @@ use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, Retry
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
-use crate::wasm::ReadJob;
-use crate::wasm::folder::Registry;
+use crate::wasm::folder::TENANT_DEFAULT;
+use crate::wasm::{Catalog, ReadJob};
 
 /// What a handler gets where nobody gave args.
 const ARGS_DEFAULT: &[u8] = b"{}";
@@ -72,11 +72,11 @@ pub struct KindDefaults {
 
 /// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
 #[must_use]
-pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
+pub fn reader(plugins: &Arc<Catalog>) -> ReadJob {
     let plugins = Arc::clone(plugins);
     Arc::new(move |kind, args, options| {
         let spec = NewJob::read_options(kind, args, options)?;
-        let defaults = KindDefaults::of(&plugins, &spec.kind);
+        let defaults = KindDefaults::of(&plugins, TENANT_DEFAULT, &spec.kind);
         let spec = spec.into_spec(&defaults).map_err(|invalid| invalid.to_string())?;
         spec.check().map_err(|invalid| invalid.to_string())?;
         Ok(spec)
@@ -86,8 +86,8 @@ pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
 impl KindDefaults {
     /// What the manifest of the plugin that serves this kind says.
     #[must_use]
-    pub fn of(plugins: &Registry, kind: &str) -> Self {
-        let Some(plugin) = plugins.get(kind) else { return Self::default() };
+    pub fn of(plugins: &Catalog, tenant: &str, kind: &str) -> Self {
+        let Some(plugin) = plugins.get(tenant, kind) else { return Self::default() };
         let (own, every) = (plugin.manifest().of(kind), &plugin.manifest().every);
         Self {
             queue: own.and_then(|own| own.queue.clone()).or_else(|| every.queue.clone()),

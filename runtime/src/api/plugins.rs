@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use runner_store::job::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +13,17 @@ use super::App;
 use super::error::Problem;
 use super::new_job::KindDefaults;
 use super::params::Params;
-use crate::wasm::folder::{Registry, Report};
-use crate::wasm::{Description, Plugin};
+use super::time::rfc3339;
+use crate::wasm::catalog::{Loading, LoadingState};
+use crate::wasm::folder::{Report, TENANT_DEFAULT};
+use crate::wasm::loader::{NotReloaded, Reload};
+use crate::wasm::{Catalog, Description, Plugin};
 
-/// The plugins that a node has loaded, or none where no node runs.
+/// The plugins of a node, or none where no node runs.
 #[derive(Debug, Clone, Default)]
-pub struct Plugins(Option<Arc<Loaded>>);
-
-#[derive(Debug)]
-struct Loaded {
-    registry: Arc<Registry>,
-    reports: Vec<ReportShown>,
+pub struct Plugins {
+    catalog: Option<Arc<Catalog>>,
+    reload: Option<Reload>,
 }
 
 /// What holds for jobs of a kind that say nothing themselves.
@@ -38,11 +39,13 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as `Description` documents")]
 pub struct PluginShown {
+    pub tenant: String,
     pub name: String,
     pub digest: String,
     pub flavour: String,
     pub size_bytes: u64,
     pub compile_ms: u64,
+    pub from_cache: bool,
     pub kinds: Vec<String>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
@@ -59,27 +62,49 @@ pub struct ReportShown {
     pub problem: String,
 }
 
+/// A file that is not loaded yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadingShown {
+    /// Whose it is.
+    pub tenant: String,
+    /// The plugin's name.
+    pub name: String,
+    /// `queued`, `compiling`, or `waiting` until its tenant may compile again.
+    pub state: String,
+    /// Since when it is compiled.
+    pub since: Option<String>,
+    /// Until when it waits.
+    pub until: Option<String>,
+}
+
 /// All plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginsShown {
-    /// Those that are loaded, by file name.
+    /// Those that are loaded, by tenant and file name.
     pub plugins: Vec<PluginShown>,
     /// What is wrong with the others, or shadowed.
     pub reports: Vec<ReportShown>,
+    /// What is not loaded yet, in the order in which it will be.
+    pub loading: Vec<LoadingShown>,
 }
 
 impl Plugins {
     /// Those of a node.
     #[must_use]
-    pub fn of_node(registry: Arc<Registry>, reports: &[Report]) -> Self {
-        let reports = reports.iter().map(ReportShown::from).collect();
-        Self(Some(Arc::new(Loaded { registry, reports })))
+    pub fn of_node(catalog: Arc<Catalog>) -> Self {
+        Self { catalog: Some(catalog), reload: None }
+    }
+
+    /// The same, with a way to look at their folder again.
+    #[must_use]
+    pub fn with_reload(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
     }
 
     /// Whether a node runs here and has no plugin for this kind.
     #[must_use]
     pub fn lacks(&self, kind: &str) -> bool {
-        self.0.as_ref().is_some_and(|loaded| loaded.registry.get(kind).is_none())
+        self.catalog.as_ref().is_some_and(|catalog| !catalog.serves(TENANT_DEFAULT, kind))
     }
 
     /// What holds for jobs of this kind.
@@ -92,19 +117,24 @@ impl Plugins {
     /// Where jobs of this kind go unless they say otherwise.
     #[must_use]
     pub fn defaults(&self, kind: &str) -> KindDefaults {
-        self.0.as_ref().map_or_else(KindDefaults::default, |loaded| KindDefaults::of(&loaded.registry, kind))
+        let of = |catalog: &Arc<Catalog>| KindDefaults::of(catalog, TENANT_DEFAULT, kind);
+        self.catalog.as_ref().map_or_else(KindDefaults::default, of)
     }
 
     /// As the API shows them.
     #[must_use]
     pub fn shown(&self) -> PluginsShown {
-        let Some(loaded) = &self.0 else { return PluginsShown { plugins: Vec::new(), reports: Vec::new() } };
-        let plugins = loaded.registry.plugins().iter().map(|plugin| PluginShown::from(plugin.as_ref())).collect();
-        PluginsShown { plugins, reports: loaded.reports.clone() }
+        let now = self.catalog.as_ref().map(|catalog| catalog.now()).unwrap_or_default();
+        let plugins = now.registry.plugins().map(|(tenant, plugin)| PluginShown::new(tenant, plugin));
+        PluginsShown {
+            plugins: plugins.collect(),
+            reports: now.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect(),
+            loading: now.loading.iter().map(LoadingShown::from).collect(),
+        }
     }
 
-    fn of_kind(&self, kind: &str) -> Option<&Arc<Plugin>> {
-        self.0.as_ref()?.registry.get(kind)
+    fn of_kind(&self, kind: &str) -> Option<Arc<Plugin>> {
+        self.catalog.as_ref()?.get(TENANT_DEFAULT, kind)
     }
 }
 
@@ -114,16 +144,20 @@ impl From<&Report> for ReportShown {
     }
 }
 
-impl From<&Plugin> for PluginShown {
-    fn from(plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, kinds } =
+impl PluginShown {
+    /// A tenant's plugin.
+    #[must_use]
+    pub fn new(tenant: &str, plugin: &Plugin) -> Self {
+        let Description { name, flavour, digest, size_bytes, compile_time, from_cache, imports, exports, kinds } =
             plugin.describe().clone();
         Self {
+            tenant: tenant.to_owned(),
             name,
             digest: format!("sha256:{digest}"),
             flavour: flavour.as_str().to_owned(),
             size_bytes,
             compile_ms: u64::try_from(compile_time.as_millis()).unwrap_or(u64::MAX),
+            from_cache,
             kinds,
             imports,
             exports,
@@ -132,8 +166,40 @@ impl From<&Plugin> for PluginShown {
     }
 }
 
+impl From<&Loading> for LoadingShown {
+    fn from(Loading { tenant, name, state }: &Loading) -> Self {
+        let (state, since, until) = match *state {
+            LoadingState::Queued => ("queued", None, None),
+            LoadingState::Waiting { until } => ("waiting", None, Some(rfc3339(until))),
+            LoadingState::Compiling { since } => ("compiling", Some(rfc3339(since)), None),
+        };
+        Self { tenant: tenant.clone(), name: name.clone(), state: state.to_owned(), since, until }
+    }
+}
+
 /// `GET /v1/plugins`.
 pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<PluginsShown>, Problem> {
     params.finish()?;
     Ok(Json(app.plugins.shown()))
+}
+
+/// `POST /v1/plugins/reload`: looks at the folder now. What had been compiled before is loaded when it answers; 202 where
+/// something is left to be compiled.
+pub async fn reload(State(app): State<Arc<App>>, params: Params) -> Result<(StatusCode, Json<PluginsShown>), Problem> {
+    params.finish()?;
+    let Some(reload) = &app.plugins.reload else {
+        let detail = "no node follows a folder of plugins on this store; start one with `runner serve`";
+        return Err(Problem::new(StatusCode::CONFLICT, "no_node", detail));
+    };
+    reload.now().await.map_err(|error| {
+        let (status, code) = match error {
+            NotReloaded::Busy => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            NotReloaded::Stopped => (StatusCode::CONFLICT, "draining"),
+            NotReloaded::Folder(_) => (StatusCode::CONFLICT, "plugins_folder"),
+        };
+        Problem::new(status, code, error.to_string())
+    })?;
+    let shown = app.plugins.shown();
+    let status = if shown.loading.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(shown)))
 }

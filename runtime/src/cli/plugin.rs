@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runner_store::clock::Clock;
 use runner_store::job::limits::{ATTEMPTS_DEFAULT, PAYLOAD_BYTES_MAX};
@@ -19,13 +19,18 @@ use super::list::read_file;
 use super::output::{Format, Table, amount, bytes, millis, note, print, print_json, print_payload};
 use super::{ask, enqueue, open};
 use crate::api::new_job;
-use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
+use crate::api::plugins::{LoadingShown, PluginShown, Plugins, PluginsShown, ReportShown};
 use crate::api::read::nearest;
+use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::log::escaped;
-use crate::wasm::{Alone, CancelSignal, Host, JobView, Plugin, RunReport, RunRequest, Streams};
+use crate::wasm::{Alone, CancelSignal, CompileLimits, Host, JobView, Plugin, RunReport, RunRequest, Streams};
 
 /// The contract that handlers are built for.
 const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
+/// How long `reload` waits for what is compiled; the server goes on after that.
+const RELOADED_WITHIN: Duration = Duration::from_secs(600);
+/// How often it asks.
+const RELOADED_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -56,6 +61,17 @@ pub(super) enum Verb {
     /// Make a project for a plugin, which builds, tests and runs as it stands
     #[command(after_help = "Examples: runner plugin new hello\n          runner plugin new import --with batch,policy")]
     New(new::Args),
+    /// Let the server look at its folder of plugins now, and wait until what is new is compiled
+    ///
+    /// It looks by itself when something changes; this also tries again what went wrong.
+    #[command(after_help = "Example: runner plugin reload")]
+    Reload {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Print the contract that handlers are built for
     #[command(after_help = "Example: runner plugin wit > plugin.wit")]
     Wit,
@@ -88,6 +104,7 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Check { file, output } => check(file, *output),
         Verb::Invoke(args) => invoke(args),
         Verb::New(args) => new::main(args),
+        Verb::Reload { target, output } => reload(target, *output),
         Verb::Wit => {
             print(CONTRACT);
             Ok(ExitCode::SUCCESS)
@@ -98,8 +115,9 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
 fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCode, Failure> {
     let shown = match folder {
         Some(folder) => {
-            let loaded = open::plugins(folder, None)?;
-            Plugins::of_node(loaded.registry, &loaded.reports).shown()
+            let loaded = open::plugins(folder, None, None)?;
+            let reports = loaded.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect();
+            PluginsShown { reports, ..Plugins::of_node(loaded.catalog).shown() }
         }
         None => ask(target, async |client| {
             if client.is_local() {
@@ -107,24 +125,61 @@ fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCo
                 return Err(Failure::new(Code::Unreachable, message));
             }
             let shown: PluginsShown = client.get("/v1/plugins").await?.json()?;
-            for report in &shown.reports {
-                note(&format!("plugin {}: {}", escaped(&report.path), escaped(&report.problem)));
-            }
+            note_reports(&shown);
             Ok(shown)
         })?,
     };
+    Ok(show(&shown, format))
+}
+
+fn reload(target: &Target, format: Format) -> Result<ExitCode, Failure> {
+    let shown = ask(target, async |client| {
+        let mut shown: PluginsShown = client.post("/v1/plugins/reload", None, None).await?.json()?;
+        let is_going_on = |shown: &PluginsShown| shown.loading.iter().any(|loading| loading.state == "compiling");
+        let until = Instant::now() + RELOADED_WITHIN;
+        while is_going_on(&shown) && Instant::now() < until {
+            tokio::time::sleep(RELOADED_EVERY).await;
+            shown = client.get("/v1/plugins").await?.json()?;
+        }
+        note_reports(&shown);
+        Ok(shown)
+    })?;
+    Ok(show(&shown, format))
+}
+
+fn note_reports(shown: &PluginsShown) {
+    for report in &shown.reports {
+        note(&format!("plugin {}: {}", escaped(&report.path), escaped(&report.problem)));
+    }
+    for LoadingShown { tenant, name, state, since, until } in &shown.loading {
+        let when = match (since, until) {
+            (Some(since), _) => format!(" since {since}"),
+            (_, Some(until)) => format!(" until {until}, as compiling has taken the tenant's share of the hour"),
+            (None, None) => String::new(),
+        };
+        note(&format!("plugin {}/{}: {}{when}", escaped(tenant), escaped(name), escaped(state)));
+    }
+}
+
+/// Exit code 1 where something is wrong.
+fn show(shown: &PluginsShown, format: Format) -> ExitCode {
     if format == Format::Json {
         shown.plugins.iter().for_each(print_json);
     } else {
         let mut table = Table::new(&["plugin", "flavour", "size", "compiled in", "digest", "kinds"]);
         for plugin in &shown.plugins {
-            let measures = [bytes(plugin.size_bytes), millis(plugin.compile_ms), short(&plugin.digest)];
-            let names = [plugin.name.clone(), plugin.flavour.clone()];
+            let took = if plugin.from_cache { "before".to_owned() } else { millis(plugin.compile_ms) };
+            let measures = [bytes(plugin.size_bytes), took, short(&plugin.digest)];
+            let name = match plugin.tenant.as_str() {
+                TENANT_DEFAULT => plugin.name.clone(),
+                tenant => format!("{tenant}/{}", plugin.name),
+            };
+            let names = [name, plugin.flavour.clone()];
             table.row(names.into_iter().chain(measures).chain([plugin.kinds.join(" ")]));
         }
         table.print("there are no plugins");
     }
-    Ok(ExitCode::from(if shown.reports.is_empty() { Code::Done as u8 } else { Code::Failed as u8 }))
+    ExitCode::from(if shown.reports.is_empty() { Code::Done as u8 } else { Code::Failed as u8 })
 }
 
 /// Enough of a digest to tell versions apart.
@@ -133,9 +188,9 @@ fn short(digest: &str) -> String {
 }
 
 fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+    let host = open::host(Some(1), None, CompileLimits::default())?;
     let plugin = load(&host, file)?;
-    let shown = PluginShown::from(&plugin);
+    let shown = PluginShown::new(TENANT_DEFAULT, &plugin);
     if format == Format::Json {
         print_json(&shown);
         return Ok(ExitCode::SUCCESS);
@@ -167,7 +222,7 @@ fn load(host: &Host, file: &Path) -> Result<Plugin, Failure> {
 }
 
 fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+    let host = open::host(Some(1), None, CompileLimits::default())?;
     let plugin = Arc::new(load(&host, &args.file)?);
     let kind = kind(&plugin, args.kind.as_deref())?;
     let bytes = handler_args(args)?;

@@ -27,8 +27,8 @@ use self::ids::Ids;
 use self::run::Runs;
 pub(crate) use self::run::settings;
 use self::starter::{NotStarted, StartOne};
-use crate::wasm::folder::Registry;
-use crate::wasm::{CancelSignal, Host, ReadJob};
+use crate::wasm::folder::TENANT_DEFAULT;
+use crate::wasm::{CancelSignal, Catalog, Host, ReadJob};
 use runner_store::clock::Clock;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
@@ -45,7 +45,7 @@ const BY_HAND_MAX: usize = 64;
 pub(crate) struct Parts {
     pub(crate) store: Handle,
     pub(crate) host: Arc<Host>,
-    pub(crate) plugins: Arc<Registry>,
+    pub(crate) plugins: Arc<Catalog>,
     pub(crate) read_job: ReadJob,
     pub(crate) slots_file: Option<Arc<Slots>>,
     pub(crate) boot: BootId,
@@ -82,7 +82,8 @@ struct Shell {
     ready: HashMap<RunRef, Arc<Job>>,
     /// Ends runs that have.
     signals: HashMap<RunRef, CancelSignal>,
-    lanes: HashMap<Lane, ()>,
+    /// Lanes that have had jobs, and whether a plugin serves them.
+    lanes: HashMap<Lane, bool>,
     next_sweep: Time,
     messages: mpsc::Sender<Message>,
     tasks: JoinSet<()>,
@@ -105,6 +106,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         tasks: JoinSet::new(),
     };
     let mut draining = false;
+    let mut plugins = parts.plugins.watch();
     shell.take_notices();
     loop {
         shell.sweep();
@@ -120,6 +122,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 }
             }
             Some(wanted) = wishes.recv() => shell.start_by_hand(wanted),
+            // The catalog is one of the parts, so it does not go away.
+            Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
@@ -186,12 +190,13 @@ impl Shell {
             if key.state != runner_store::job::StateName::Available {
                 continue;
             }
-            if self.lanes.insert(key.lane, ()).is_none() {
-                let kind = self.parts.store.kind_name(key.lane.kind);
-                let served = self.parts.plugins.get(&kind).is_some();
+            if !self.lanes.contains_key(&key.lane) {
+                let served = self.serves(key.lane);
                 if !served {
+                    let kind = self.parts.store.kind_name(key.lane.kind);
                     tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
                 }
+                self.lanes.insert(key.lane, served);
                 events.push(Event::Served { lane: key.lane, served });
             }
             events.push(Event::Available { lane: key.lane, difference });
@@ -200,6 +205,29 @@ impl Shell {
         events.push(Event::Paused(notices.paused));
         events.push(Event::NextDue(notices.next_due));
         self.tell(events);
+    }
+
+    /// Plugins have come or gone: jobs of their kinds run, or wait.
+    fn look_at_plugins(&mut self) {
+        let mut events = Vec::new();
+        for (lane, was_served) in &self.lanes {
+            let served = self.serves(*lane);
+            if served != *was_served {
+                events.push(Event::Served { lane: *lane, served });
+            }
+        }
+        for event in &events {
+            if let Event::Served { lane, served } = event {
+                self.lanes.insert(*lane, *served);
+            }
+        }
+        if !events.is_empty() {
+            self.tell(events);
+        }
+    }
+
+    fn serves(&self, lane: Lane) -> bool {
+        self.parts.plugins.serves(TENANT_DEFAULT, &self.parts.store.kind_name(lane.kind))
     }
 
     fn act(&mut self, action: Action) {

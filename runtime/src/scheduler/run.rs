@@ -9,6 +9,7 @@ use runner_store::job::{Job, JobId, OnConflict, Outcome, RunSettings, Time, limi
 
 use super::Parts;
 use super::ids::{Ids, RunIds};
+use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{Alone, CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest, Streams};
 
@@ -64,7 +65,7 @@ impl Work {
             Ok(None) => return self.ended(Command::HandBack(run)),
             Err(error) => return self.not_entered("its args cannot be read", &error).await,
         };
-        let Some(plugin) = self.parts.plugins.get(&kind).cloned() else {
+        let Some(plugin) = self.parts.plugins.get(TENANT_DEFAULT, &kind) else {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };

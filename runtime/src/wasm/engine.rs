@@ -4,14 +4,19 @@
 //! `wasmtime::Config` or touches a store's limits. The pool only reserves address space; where even that is refused
 //! (a small `RLIMIT_AS`), [`engine`] falls back to allocating on demand, which is slower and otherwise the same.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, Strategy,
     VariableOperatorCost, WasmBacktraceDetails, WasmFeatures,
 };
 
+use super::compile::Compiler;
+use super::compile::cache::Cache;
 use super::guest::{Guest, Meter};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
 
@@ -63,13 +68,20 @@ pub struct HostSettings {
     pub threads: usize,
     /// Whether instances come from a pool, which is faster and reserves much address space. Default: true.
     pub pooled: bool,
+    /// Where plugins are compiled. Default: in this process.
+    pub compiler: Compiler,
+    /// What was compiled before. Default: none, and each start compiles.
+    pub cache: Option<Arc<Cache>>,
 }
+
+/// What native code depends on beside the plugin: wasmtime's version, the processor and all settings above, as SHA-256.
+pub(super) type Fingerprint = [u8; 32];
 
 impl Default for HostSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
-        Self { slots, threads: cores, pooled: true }
+        Self { slots, threads: cores, pooled: true, compiler: Compiler::Here, cache: None }
     }
 }
 
@@ -85,6 +97,28 @@ pub(super) fn engine(settings: &HostSettings) -> wasmtime::Result<Engine> {
         }
     }
     Engine::new(&config(None))
+}
+
+/// The engine of a process that only compiles: the same, without a pool.
+pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config(None))
+}
+
+/// Code of engines with the same fingerprint may be exchanged.
+pub(super) fn fingerprint(engine: &Engine) -> Fingerprint {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            unreachable!("nobody asks for the short form")
+        }
+    }
+    let mut hasher = Sha(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().into()
 }
 
 /// What a component may make the host copy in one call, or answer.
@@ -200,4 +234,15 @@ fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     pool.pagemap_scan(Enabled::Auto);
     // Memory protection keys are not compiled in: fifteen keys for all slots would couple runs to one another.
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_does_not_change_the_code() {
+        let pooled = Engine::new(&config(Some(&HostSettings::default()))).expect("a pool fits here");
+        assert_eq!(fingerprint(&pooled), fingerprint(&for_compiling().expect("an engine starts")));
+    }
 }

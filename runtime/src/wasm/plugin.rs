@@ -2,16 +2,16 @@
 //!
 //! A [`Plugin`] exists only if all of that went well: its header is Wasm's, its counts are within bounds, it
 //! compiled, everything it imports is offered and what it must export is there. So a run can fail for the guest's
-//! reasons only. Compiling happens in this process; [`compile`] is the one place that does it, bytes in and code out,
-//! so that it can move into a child. Folders and manifests' files are `folder`'s business.
+//! reasons only. How it is compiled is [`compile`]'s business, folders and manifests' files are `folder`'s.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
 
+use super::compile::{self, Compiled, Stop};
 use super::grants::Grants;
 use super::guest::Guest;
 use super::host::{self, contract};
@@ -33,7 +33,7 @@ pub struct Plugin {
 }
 
 /// Which of the two shapes of a handler a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flavour {
     /// A component that exports the handler interface.
     Component,
@@ -52,8 +52,10 @@ pub struct Description {
     pub digest: String,
     /// Size of the file.
     pub size_bytes: u64,
-    /// How long checking and compiling took.
+    /// How long checking it and compiling it, or finding its code, took.
     pub compile_time: Duration,
+    /// Whether it had been compiled before.
+    pub from_cache: bool,
     /// What the guest asks for.
     pub imports: Vec<String>,
     /// What it offers.
@@ -101,45 +103,122 @@ pub enum PluginError {
     Digest { pinned: String, found: String },
     #[error("its name is not allowed: {problem}; rename the file")]
     Name { problem: String },
+    #[error(
+        "compiling it takes more than {} s, where the slowest honest plugins take 9; look for one huge function, \
+         or for generated code, and build it anew", limit.as_secs_f64()
+    )]
+    CompileTime { limit: Duration },
+    #[error(
+        "the process that compiled it was {how}, as when it needs more than its {} MiB of memory, or nests too deeply; \
+         look for generated code, and build it anew", memory_bytes >> 20
+    )]
+    CompilerDied { how: String, memory_bytes: u64 },
+    #[error("its native code would have more than {} MiB; build it with optimisation for size", max >> 20)]
+    CodeTooLarge { max: u64 },
+    #[error("it could not be compiled, for no fault of its own: {message}; start the runner again")]
+    CompilerFailed { message: String },
+    #[error("compiling it was stopped, as the runner stops")]
+    CompileStopped,
 }
 
-/// Compiled and linked code.
+/// Compiled and linked code. A copy shares it.
+#[derive(Clone)]
 pub(super) enum Code {
     Component(contract::PluginPre<Guest>),
     Command(wasmtime::InstancePre<Guest>),
 }
 
-enum Compiled {
-    Component(Component),
-    Module(Module),
+/// Bytes that passed every check that is quick: what is left is to compile them, unless that was done before.
+pub(super) struct Checked<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    digest: String,
+    flavour: Flavour,
+    begun: Instant,
+}
+
+impl<'a> Checked<'a> {
+    pub(super) fn new(name: &'a str, bytes: &'a [u8], manifest: &Manifest) -> Result<Self, PluginError> {
+        let begun = Instant::now();
+        check_name(name)?;
+        let digest = check_bytes(bytes, manifest)?;
+        let flavour = header::flavour(bytes)?;
+        Ok(Self { name, bytes, digest, flavour, begun })
+    }
+
+    /// The plugin, if its bytes were compiled before.
+    pub(super) fn cached(&self, host: &Host, manifest: &Manifest) -> Option<Result<Plugin, PluginError>> {
+        let compiled = compile::cached(host, self.flavour, &self.digest)?;
+        Some(self.link(host, &compiled, true, manifest))
+    }
+
+    /// Refuses what declares too much to be compiled.
+    pub(super) fn gate(&self) -> Result<(), PluginError> {
+        gate::check(self.bytes)
+    }
+
+    /// Compiles and links it. Takes up to minutes.
+    pub(super) fn compile(&self, host: &Host, manifest: &Manifest, stop: &Stop) -> Result<Plugin, PluginError> {
+        self.gate()?;
+        let compiled = compile::compile(host, self.flavour, &self.digest, self.bytes, stop)?;
+        self.link(host, &compiled, false, manifest)
+    }
+
+    fn link(
+        &self,
+        host: &Host,
+        compiled: &Compiled,
+        from_cache: bool,
+        manifest: &Manifest,
+    ) -> Result<Plugin, PluginError> {
+        let (code, imports, exports) = match compiled {
+            Compiled::Component(component) => link_component(host, component)?,
+            Compiled::Module(module) => link_command(host, module)?,
+        };
+        let description = Description {
+            name: self.name.to_owned(),
+            flavour: self.flavour,
+            digest: self.digest.clone(),
+            size_bytes: self.bytes.len() as u64,
+            compile_time: self.begun.elapsed(),
+            from_cache,
+            imports,
+            exports,
+            kinds: Vec::new(),
+        };
+        Ok(Plugin::assembled(description, code, manifest))
+    }
 }
 
 impl Plugin {
     /// Checks, compiles and links a file's bytes.
-    pub(super) fn new(host: &Host, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Self, PluginError> {
-        let begun = Instant::now();
-        if let Some(problem) = runner_store::job::name_problem(name) {
-            return Err(PluginError::Name { problem });
+    pub(super) fn new(
+        host: &Host,
+        name: &str,
+        bytes: &[u8],
+        manifest: Manifest,
+        stop: &Stop,
+    ) -> Result<Self, PluginError> {
+        let checked = Checked::new(name, bytes, &manifest)?;
+        match checked.cached(host, &manifest) {
+            Some(plugin) => plugin,
+            None => checked.compile(host, &manifest, stop),
         }
-        let digest = check_bytes(bytes, &manifest)?;
-        let flavour = header::flavour(bytes)?;
-        gate::check(bytes)?;
-        let (code, imports, exports) = match compile(host.engine(), flavour, bytes)? {
-            Compiled::Component(component) => link_component(host, &component)?,
-            Compiled::Module(module) => link_command(host, &module)?,
-        };
-        let description = Description {
-            name: name.to_owned(),
-            flavour,
-            digest,
-            size_bytes: bytes.len() as u64,
-            compile_time: begun.elapsed(),
-            imports,
-            exports,
-            kinds: manifest.kinds(name),
-        };
+    }
+
+    /// The same code under another name or manifest.
+    pub(super) fn again(&self, name: &str, manifest: &Manifest) -> Result<Self, PluginError> {
+        check_name(name)?;
+        check_pin(self.digest(), manifest)?;
+        let description = Description { name: name.to_owned(), ..self.description.clone() };
+        Ok(Self::assembled(description, self.code.clone(), manifest))
+    }
+
+    fn assembled(description: Description, code: Code, manifest: &Manifest) -> Self {
+        let name = description.name.clone();
+        let description = Description { kinds: manifest.kinds(&name), ..description };
         let grants = Grants::own(manifest.allow.clone());
-        Ok(Self { name: name.to_owned(), manifest, grants, description, code })
+        Self { name, manifest: manifest.clone(), grants, description, code }
     }
 
     /// Its name within its tenant.
@@ -224,19 +303,21 @@ fn check_bytes(bytes: &[u8], manifest: &Manifest) -> Result<String, PluginError>
         return Err(PluginError::TooLarge { size_bytes, max: PLUGIN_BYTES_MAX });
     }
     let found = digest(bytes);
+    check_pin(&found, manifest)?;
+    Ok(found)
+}
+
+fn check_pin(found: &str, manifest: &Manifest) -> Result<(), PluginError> {
     match &manifest.sha256 {
-        Some(pinned) if *pinned != found => Err(PluginError::Digest { pinned: pinned.clone(), found }),
-        _ => Ok(found),
+        Some(pinned) if *pinned != found => {
+            Err(PluginError::Digest { pinned: pinned.clone(), found: found.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
-/// Makes native code of bytes: the only place that does.
-fn compile(engine: &Engine, flavour: Flavour, bytes: &[u8]) -> Result<Compiled, PluginError> {
-    let compiled = match flavour {
-        Flavour::Component => Component::from_binary(engine, bytes).map(Compiled::Component),
-        Flavour::Command => Module::from_binary(engine, bytes).map(Compiled::Module),
-    };
-    compiled.map_err(|error| PluginError::Invalid { message: chain(&error) })
+fn check_name(name: &str) -> Result<(), PluginError> {
+    runner_store::job::name_problem(name).map_or(Ok(()), |problem| Err(PluginError::Name { problem }))
 }
 
 type Linked = (Code, Vec<String>, Vec<String>);

@@ -5,7 +5,7 @@
 //! instead of failing.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use super::engine::{self, HostSettings};
+use super::compile::cache::Cache;
+use super::compile::{Compiler, Stop};
+use super::engine::{self, Fingerprint, HostSettings};
 use super::folder::{self, LoadError};
 use super::guest::Guest;
 use super::host;
@@ -44,6 +46,11 @@ pub struct Host {
     engine: Engine,
     components: Linker<Guest>,
     commands: wasmtime::Linker<Guest>,
+    compiler: Compiler,
+    cache: Option<Arc<Cache>>,
+    fingerprint: Fingerprint,
+    /// Held while a child compiles: one at a time in a process.
+    compiling: Mutex<()>,
     places: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
@@ -67,7 +74,9 @@ impl Host {
             .enable_time()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, guests: Some(guests) })
+        let HostSettings { compiler, cache, .. } = settings.clone();
+        let (fingerprint, compiling) = (engine::fingerprint(&engine), Mutex::new(()));
+        Ok(Self { engine, components, commands, compiler, cache, fingerprint, compiling, places, guests: Some(guests) })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -75,7 +84,7 @@ impl Host {
     /// # Errors
     /// What is wrong with the file and how to mend it.
     pub fn compile(&self, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Plugin, PluginError> {
-        Plugin::new(self, name, bytes, manifest)
+        Plugin::new(self, name, bytes, manifest, &Stop::default())
     }
 
     /// Loads `NAME.wasm` and, if it is there, `NAME.toml` beside it.
@@ -126,6 +135,24 @@ impl Host {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The turn to compile.
+    pub(super) fn compiling(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave half-done.
+        self.compiling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn component_linker(&self) -> &Linker<Guest> {

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use runner_store::Handle;
 use runner_store::command::limits::LIST_JOBS_MAX;
 use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply};
-use runner_store::dir::Create;
+use runner_store::dir::{Create, StoreDir};
 use runner_store::job::{JobId, JobRef, StateName, TenantId};
 use tokio::sync::oneshot;
 
@@ -30,6 +30,7 @@ use super::signals::Signals;
 use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
 use crate::node::{Node, NodeSettings};
+use crate::wasm::folder::TENANT_DEFAULT;
 
 /// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
 const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -105,7 +106,10 @@ enum Ended {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let list = List::read(&args.jobs)?;
     refuse_holds(&list)?;
-    let loaded = open::plugins(&args.plugins, args.slots)?;
+    let dir = StoreDir::new(&args.data);
+    // A store that is yet to be made has no cache; the next command on it will.
+    let cache = if args.store == StoreKind::Data && dir.exists() { open::cache(&dir) } else { None };
+    let loaded = open::plugins(&args.plugins, args.slots, cache)?;
     refuse_unknown_kinds(&list, &loaded, args)?;
     let store = match args.store {
         StoreKind::Memory => open::memory()?,
@@ -124,7 +128,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         }
         let settings = NodeSettings { grace: args.grace, ..NodeSettings::default() };
         let settings = NodeSettings { slots: args.slots.unwrap_or(settings.slots), ..settings };
-        let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.registry));
+        let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.catalog));
         let node = Node::start(handle.clone(), dir.as_ref(), host, plugins, settings).await?;
         let ended = wait(&handle, &jobs, &node, &mut signals).await?;
         node.drain();
@@ -151,11 +155,12 @@ fn refuse_holds(list: &List) -> Result<(), Failure> {
 }
 
 fn refuse_unknown_kinds(list: &List, loaded: &Loaded, args: &Args) -> Result<(), Failure> {
+    let serving = loaded.catalog.now();
     let unknown = |line: &Line| {
-        if loaded.registry.get(&line.kind).is_some() {
+        if serving.registry.get(TENANT_DEFAULT, &line.kind).is_some() {
             return None;
         }
-        let known = || loaded.registry.kinds().map(|(kind, _)| kind);
+        let known = || serving.registry.kinds(TENANT_DEFAULT).map(|(kind, _)| kind);
         let hint = match nearest(&line.kind, known()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known().next().is_none() => "it has no plugin at all".to_owned(),
@@ -185,7 +190,7 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let digest = list.digest();
     let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
     let round = again::round(handle, &digest, parts.len(), args.again)?;
-    let defaults = Plugins::of_node(Arc::clone(&loaded.registry), &[]);
+    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog));
     let mut accepted = Vec::with_capacity(list.lines().len());
     let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {
