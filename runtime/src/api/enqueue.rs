@@ -47,12 +47,13 @@ pub async fn post(
     params.finish()?;
     let key = key(&headers)?;
     let text = body::json(&app.bodies, &headers, body).await?;
+    let name = app.store.tenant_name(tenant);
     let Parsed { shape, jobs, request, buffered } = if text.len() > PARSED_HERE_BYTES_MAX {
-        let app = Arc::clone(&app);
-        let parsed = tokio::task::spawn_blocking(move || parse(&app, &text)).await;
+        let (app, name) = (Arc::clone(&app), Arc::clone(&name));
+        let parsed = tokio::task::spawn_blocking(move || parse(&app, &name, &text)).await;
         parsed.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "parsing the body panicked"))??
     } else {
-        parse(&app, &text)?
+        parse(&app, &name, &text)?
     };
     if buffered {
         return buffer(&app, tenant, key.as_deref(), jobs).await;
@@ -115,7 +116,7 @@ struct Parsed {
     buffered: bool,
 }
 
-fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
+fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
     let raw = body::parse(text)?;
     let (shape, raws) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
         Ok(raws) => (Shape::List, raws),
@@ -134,7 +135,7 @@ fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
             (Shape::List, "") => Bad { field: format!("jobs[{i}]"), ..bad },
             (Shape::List, field) => Bad { field: format!("jobs[{i}].{field}"), ..bad },
         };
-        let (spec, ack) = parse_one(app, text, raw, &mut digest).map_err(in_list)?;
+        let (spec, ack) = parse_one(app, (tenant, text), raw, &mut digest).map_err(in_list)?;
         if i > 0 && buffered != (ack == Ack::Buffered) {
             let why = "differs from that of the jobs before: a list is received as one".to_owned();
             return Err(in_list(Bad { field: "ack".to_owned(), why, at: 0 }).into());
@@ -154,7 +155,12 @@ enum Ack {
     Buffered,
 }
 
-fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<(JobSpec, Ack), Bad> {
+fn parse_one(
+    app: &App,
+    (tenant, text): (&str, &str),
+    raw: &RawValue,
+    digest: &mut Sha256,
+) -> Result<(JobSpec, Ack), Bad> {
     let mut object = Object::read(text, raw)?;
     let canonical = object.canonical("args");
     digest.update((canonical.len() as u64).to_le_bytes());
@@ -166,7 +172,7 @@ fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Resu
         }
     }
     let job = NewJob::read(object)?;
-    let defaults = app.plugins.defaults(&job.kind);
+    let defaults = app.plugins.defaults(tenant, &job.kind);
     let bad = |invalid: Invalid| Bad { field: invalid.field, why: invalid.why, at: 0 };
     let spec = job.into_spec(&defaults).map_err(bad)?;
     // The store checks as well; here the place in a list of one is still known.

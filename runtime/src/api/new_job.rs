@@ -14,7 +14,6 @@ use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, Retry
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
-use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::{Catalog, ReadJob};
 
 /// What a handler gets where nobody gave args.
@@ -74,9 +73,9 @@ pub struct KindDefaults {
 #[must_use]
 pub fn reader(plugins: &Arc<Catalog>) -> ReadJob {
     let plugins = Arc::clone(plugins);
-    Arc::new(move |kind, args, options| {
+    Arc::new(move |tenant, kind, args, options| {
         let spec = NewJob::read_options(kind, args, options)?;
-        let defaults = KindDefaults::of(&plugins, TENANT_DEFAULT, &spec.kind);
+        let defaults = KindDefaults::of(&plugins, tenant, &spec.kind);
         let spec = spec.into_spec(&defaults).map_err(|invalid| invalid.to_string())?;
         spec.check().map_err(|invalid| invalid.to_string())?;
         Ok(spec)
@@ -336,7 +335,7 @@ mod tests {
     #[test]
     fn a_handler_says_in_its_options_what_a_caller_says() {
         let read = reader(&Arc::default());
-        let enqueue = |options: &str| read("a".to_owned(), br#"{"u": 7}"#.to_vec(), options);
+        let enqueue = |options: &str| read("default", "a".to_owned(), br#"{"u": 7}"#.to_vec(), options);
         let options =
             r#"{"depends_on": ["5", {"job": "6", "on_failure": "run"}], "unique": {"fields": ["u"]}, "hold": true}"#;
         let spec = enqueue(options).unwrap();

@@ -15,7 +15,7 @@ use super::new_job::KindDefaults;
 use super::params::Params;
 use super::time::rfc3339;
 use crate::wasm::catalog::{Loading, LoadingState};
-use crate::wasm::folder::{Report, TENANT_DEFAULT};
+use crate::wasm::folder::Report;
 use crate::wasm::loader::{NotReloaded, Reload};
 use crate::wasm::{Catalog, Description, Plugin};
 
@@ -101,23 +101,23 @@ impl Plugins {
         Self { reload: Some(reload), ..self }
     }
 
-    /// Whether a node runs here and has no plugin for this kind.
+    /// Whether a node runs here and has no plugin for this kind of a tenant.
     #[must_use]
-    pub fn lacks(&self, kind: &str) -> bool {
-        self.catalog.as_ref().is_some_and(|catalog| !catalog.serves(TENANT_DEFAULT, kind))
+    pub fn lacks(&self, tenant: &str, kind: &str) -> bool {
+        self.catalog.as_ref().is_some_and(|catalog| !catalog.serves(tenant, kind))
     }
 
-    /// What holds for jobs of this kind.
+    /// What holds for jobs of this kind of a tenant.
     #[must_use]
-    pub fn settings(&self, kind: &str) -> Settings {
-        let Some(plugin) = self.of_kind(kind) else { return Settings::default() };
+    pub fn settings(&self, tenant: &str, kind: &str) -> Settings {
+        let Some(plugin) = self.of_kind(tenant, kind) else { return Settings::default() };
         Settings { max_attempts: plugin.retry(kind).max_attempts, timeout: Some(plugin.limits(kind).timeout) }
     }
 
-    /// Where jobs of this kind go unless they say otherwise.
+    /// Where jobs of this kind of a tenant go unless they say otherwise.
     #[must_use]
-    pub fn defaults(&self, kind: &str) -> KindDefaults {
-        let of = |catalog: &Arc<Catalog>| KindDefaults::of(catalog, TENANT_DEFAULT, kind);
+    pub fn defaults(&self, tenant: &str, kind: &str) -> KindDefaults {
+        let of = |catalog: &Arc<Catalog>| KindDefaults::of(catalog, tenant, kind);
         self.catalog.as_ref().map_or_else(KindDefaults::default, of)
     }
 
@@ -133,8 +133,8 @@ impl Plugins {
         }
     }
 
-    fn of_kind(&self, kind: &str) -> Option<Arc<Plugin>> {
-        self.catalog.as_ref()?.get(TENANT_DEFAULT, kind)
+    fn of_kind(&self, tenant: &str, kind: &str) -> Option<Arc<Plugin>> {
+        self.catalog.as_ref()?.get(tenant, kind)
     }
 }
 

@@ -137,10 +137,11 @@ impl JobShown {
     #[must_use]
     pub fn new(app: &App, job: &Job) -> Self {
         let kind = app.store.kind_name(job.kind);
-        let of_kind = app.plugins.settings(&kind);
+        let tenant = app.store.tenant_name(job.tenant);
+        let of_kind = app.plugins.settings(&tenant, &kind);
         Self {
             id: job.id.to_string(),
-            tenant: app.store.tenant_name(job.tenant).as_ref().to_owned(),
+            tenant: tenant.to_string(),
             queue: app.store.queue_name(job.queue).to_string(),
             state: job.state.name(),
             priority: job.priority.0,
@@ -216,7 +217,9 @@ fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
     match job.state.name() {
         StateName::Held => Some("on hold until it is released".to_owned()),
         StateName::Blocked => Some(waits_for(job)),
-        StateName::Available if app.plugins.lacks(kind) => Some(format!("no plugin provides kind {kind}")),
+        StateName::Available if app.plugins.lacks(&app.store.tenant_name(job.tenant), kind) => {
+            Some(format!("no plugin provides kind {kind}"))
+        }
         _ => None,
     }
 }

@@ -44,7 +44,7 @@ pub async fn start(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
         return Err(conflict("no_node", detail));
     };
     let kind = app.store.kind_name(row.kind);
-    if app.plugins.lacks(&kind) {
+    if app.plugins.lacks(&app.store.tenant_name(row.tenant), &kind) {
         return Err(conflict("no_plugin", format!("no plugin provides kind {kind}; put one into the plugins' folder")));
     }
     match starter.start(at).await {

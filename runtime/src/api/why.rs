@@ -188,7 +188,7 @@ fn available(app: &App, job: &Job) -> Vec<Because> {
     } else if let Some(word) = (app.ready)() {
         why.push(because("not_ready", format!("the node does not take work: it is {word}")));
     }
-    if app.plugins.lacks(&kind) {
+    if app.plugins.lacks(&app.store.tenant_name(job.tenant), &kind) {
         let detail = format!("no plugin provides kind {kind}; put one into the plugins' folder");
         why.push(because("no_plugin", detail));
     }

@@ -80,7 +80,8 @@ impl Staged {
             return Err(refused("limit", format!("more than {} jobs in one run (`enqueues`)", self.enqueues_max)));
         }
         let added = (args.len() + options.len() + kind.len()) as u64;
-        let spec = (self.read_job)(kind, args, &options).map_err(|why| refused("invalid", why))?;
+        let spec =
+            (self.read_job)(&self.grants.tenant().name, kind, args, &options).map_err(|why| refused("invalid", why))?;
         self.add_bytes(added, 0)?;
         let Some(id) = self.ids.as_ref().and_then(|next| next()) else {
             self.bytes -= added;
