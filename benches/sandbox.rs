@@ -83,7 +83,18 @@ fn request(plugin: &Plugin) -> RunRequest {
     let (limits, grants) = (plugin.limits("noop"), plugin.grants());
     let read_job = runner_runtime::api::new_job::reader(&Arc::default());
     let (backing, streams) = (Arc::new(Alone), Streams::default());
-    RunRequest { job, limits, grants, ids: None, read_job, backing, streams, cancel: CancelSignal::new() }
+    RunRequest {
+        job,
+        others: Vec::new(),
+        limits,
+        middleware: Vec::new(),
+        grants,
+        ids: None,
+        read_job,
+        backing,
+        streams,
+        cancel: CancelSignal::new(),
+    }
 }
 
 /// The processor's name, where the system says it.

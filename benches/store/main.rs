@@ -1,15 +1,17 @@
 //! What the store costs: durable enqueues in lists and one by one, claims with finishes but without handlers, claims with
-//! many jobs queued, opening after a kill; cascades, sweeps and a long time of both. Two-phase commits, events, counts and run records included.
+//! many jobs queued, opening after a kill; cascades, sweeps and a long time of both; plugins' keys. Two-phase commits,
+//! events, counts and run records included.
 //!
 //! ```text
 //! cargo bench -p runner-store --bench store -- [QUESTION…] [--scale PERCENT] [--dir DIR]
 //! ```
-//! Questions: `lists`, `singles`, `settle`, `depth`, `open`, `cascade`, `sweep`, `churn`; all if none is named.
+//! Questions: `lists`, `singles`, `settle`, `depth`, `open`, `cascade`, `sweep`, `churn`, `kv`; all if none is named.
 //! `--scale 10` runs a tenth of the jobs, `depth --scale 1000` claims from ten million.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has no result")]
 
 mod keeping;
+mod kv;
 mod measure;
 
 use std::os::unix::process::ExitStatusExt;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Claim, Command, Enqueue, Finish, Grant, Lane, Measured, Reply, RunRef};
+use runner_store::command::{Claim, Command, Enqueue, Finish, Grant, Lane, Reply, RunRef};
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
@@ -69,6 +71,9 @@ fn main() {
     }
     if asked("churn") {
         keeping::churn(&options);
+    }
+    if asked("kv") {
+        kv::kv(&options);
     }
     // Disks have moods, and most of these figures follow them.
     print_disk(&options.dir);
@@ -232,24 +237,22 @@ fn claim(handle: &Handle, max: u32) -> Vec<std::sync::Arc<Job>> {
 
 /// Each finish is a call of its own; all are under way at once, as from as many handlers.
 fn finish(handle: &Handle, jobs: &[std::sync::Arc<Job>]) {
+    finish_with(handle, jobs, |job| {
+        let outcome = Outcome::Completed { output: b"{\"ok\":true}".to_vec() };
+        Finish::new(RunRef { at: job.at(), run: job.run }, outcome, RunSettings::default())
+    });
+}
+
+fn finish_with(handle: &Handle, jobs: &[std::sync::Arc<Job>], finish: impl Fn(&Job) -> Finish) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let finish = |job: &Job| {
-            let handle = handle.clone();
-            let command = Command::Finish(Box::new(Finish {
-                run: RunRef { at: job.at(), run: job.run },
-                outcome: Outcome::Completed { output: b"{\"ok\":true}".to_vec() },
-                settings: RunSettings::default(),
-                measured: Measured::default(),
-                staged: Vec::new(),
-                checkpoint: None,
-                merged: Vec::new(),
-            }));
+        let call = |job: &Job| {
+            let (handle, command) = (handle.clone(), Command::Finish(Box::new(finish(job))));
             tokio::spawn(async move { handle.call(command).await.unwrap() })
         };
-        let finishes: Vec<_> = jobs.iter().map(|job| finish(job)).collect();
-        for finish in finishes {
-            finish.await.unwrap();
+        let calls: Vec<_> = jobs.iter().map(|job| call(job)).collect();
+        for call in calls {
+            call.await.unwrap();
         }
     });
 }

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod buffered;
 pub mod cli;
+mod machine;
 pub mod node;
 pub mod operator;
 pub mod scheduler;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, EndBoots, Reply};
+use runner_store::command::{Command, EndBoots, Name, NameClass, Reply};
 use runner_store::dir::{self, StoreDir};
 use runner_store::error::{CallError, StoreError};
 use runner_store::job::{BootId, KindId, RunSettings, TenantId};
@@ -17,10 +17,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::new_job;
+use crate::machine;
+use crate::operator::Operator;
 use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
-use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::{Catalog, Host};
 
 /// What an operator decides about a node.
@@ -30,6 +31,11 @@ pub struct NodeSettings {
     pub slots: u32,
     /// How long runs may go on when the node drains. Default: 30 s.
     pub grace: Duration,
+    /// Memory of all runs together, reserved before they start; none: what the operator's configuration says, or else half
+    /// of what this process may use.
+    pub memory_bytes: Option<u64>,
+    /// What each tenant may use.
+    pub operator: Arc<Operator>,
 }
 
 /// Where a node is in its life.
@@ -77,7 +83,7 @@ impl Default for NodeSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
-        Self { slots, grace: Duration::from_secs(30) }
+        Self { slots, grace: Duration::from_secs(30), memory_bytes: None, operator: Arc::default() }
     }
 }
 
@@ -93,6 +99,7 @@ impl Node {
         plugins: Arc<Catalog>,
         settings: NodeSettings,
     ) -> Result<Self, NodeError> {
+        name_tenants(&store, &settings.operator).await?;
         let boot = dir::new_boot();
         let recovered = recover(&store, dir, boot, &plugins).await?;
         let slots_file = match dir {
@@ -101,7 +108,10 @@ impl Node {
         };
         let slots = settings.slots.clamp(1, SLOTS_MAX);
         let read_job = new_job::reader(&plugins);
-        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, clock: Clock::System };
+        let NodeSettings { operator, memory_bytes, .. } = settings;
+        let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
+        let clock = Clock::System;
+        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, memory_bytes, operator, clock };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
         let (starter, wishes) = starter::channel();
@@ -162,6 +172,21 @@ impl Node {
     }
 }
 
+/// Gives every tenant of the configuration its number, for ever.
+async fn name_tenants(store: &Handle, operator: &Operator) -> Result<(), NodeError> {
+    for (tenant, _) in operator.tenants() {
+        if store.tenant_id(tenant).is_some() {
+            continue;
+        }
+        let name = Name { tenant: TenantId::NONE, class: NameClass::Tenant, name: tenant.to_owned() };
+        match store.call(Command::Name(name)).await? {
+            Reply::Named(_) => {}
+            other => return Err(StoreError::Contradiction(format!("a tenant has no number: {other:?}")).into()),
+        }
+    }
+    Ok(())
+}
+
 /// Ends the runs of dead boots, in steps.
 async fn recover(
     store: &Handle,
@@ -193,9 +218,9 @@ async fn recover(
 
 /// What holds for the kinds that a plugin provides and that have had jobs.
 fn known_settings(store: &Handle, plugins: &Catalog) -> Vec<(KindId, RunSettings)> {
-    let of = |(kind, plugin): (&str, &Arc<crate::wasm::Plugin>)| {
-        let id = store.kind_id(TenantId::DEFAULT, kind)?;
+    let of = |(tenant, kind, plugin): (&str, &str, &Arc<crate::wasm::Plugin>)| {
+        let id = store.kind_id(store.tenant_id(tenant)?, kind)?;
         Some((id, scheduler::settings(&plugin.retry(kind))))
     };
-    plugins.now().registry.kinds(TENANT_DEFAULT).filter_map(of).collect()
+    plugins.now().registry.served().filter_map(of).collect()
 }

@@ -1,8 +1,8 @@
 //! What `runner store check` reports.
 
 /// The findings of a check. A store without findings is clean: every row decodes, every index entry is that of a row and
-/// every row has its entries, every count is the number of its rows, every payload and run record belongs to a row, and
-/// the log's events chain, fold to the rows, and end at them.
+/// every row has its entries, every count is the number of its rows, every payload, run record and log of a run belongs to a
+/// row, every key to a plugin, and the log's events chain, fold to the rows, and end at them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Rows looked at.

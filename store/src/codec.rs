@@ -11,7 +11,7 @@ use crate::job::{Job, QueueOrder};
 pub const VERSION: u8 = 1;
 
 /// Fields of a row.
-pub const FIELDS: usize = 24;
+pub const FIELDS: usize = 26;
 /// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
 /// row from before them is what it would be today.
 const FIELDS_MIN: usize = 20;
@@ -73,8 +73,11 @@ impl Row {
             order,
             edits,
             depth,
+            conflicts,
+            alone,
         } = job;
-        let later = [unique.is_some(), *order != QueueOrder::default(), *edits != 0, *depth != 0];
+        let ordered = *order != QueueOrder::default();
+        let later = [unique.is_some(), ordered, *edits != 0, *depth != 0, *conflicts != 0, *alone];
         let fields = later.iter().rposition(|says| *says).map_or(FIELDS_MIN, |last| FIELDS_MIN + last + 1);
         row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, fields as u8]);
         let mut field = 0;
@@ -89,7 +92,7 @@ impl Row {
         }
         put!(id, tenant, queue, kind, state, priority, enqueued_at, run_at, expires_at, run, started, attempts);
         put!(crashes, snoozes, max_attempts, timeout, retry, dependencies, tags, last);
-        put!(unique, order, edits, depth);
+        put!(unique, order, edits, depth, conflicts, alone);
         assert_eq!(field, FIELDS, "every field of a row is written");
         row
     }
@@ -236,12 +239,22 @@ mod tests {
             order: QueueOrder::RunAt,
             edits: 6,
             depth: 7,
+            conflicts: 2,
+            alone: true,
         }
     }
 
     /// As rows were before some fields came.
     fn early_job() -> Job {
-        Job { unique: None, order: QueueOrder::Priority, edits: 0, depth: 0, ..job_with_everything() }
+        Job {
+            unique: None,
+            order: QueueOrder::Priority,
+            edits: 0,
+            depth: 0,
+            conflicts: 0,
+            alone: false,
+            ..job_with_everything()
+        }
     }
 
     #[test]
@@ -261,6 +274,8 @@ mod tests {
             (Job { order: QueueOrder::RunAt, ..early.clone() }, 22),
             (Job { edits: 1, ..early.clone() }, 23),
             (Job { depth: 1, ..early.clone() }, 24),
+            (Job { conflicts: 1, ..early.clone() }, 25),
+            (Job { alone: true, ..early.clone() }, 26),
         ];
         let mut fold = Fold::default();
         let mut before: Option<Row> = None;
@@ -288,7 +303,7 @@ mod tests {
     #[test]
     fn the_bytes_of_every_record_are_golden() {
         check_golden("row with everything", Row::of(&job_with_everything()).bytes());
-        let of_schema_2 = Job { depth: 0, ..job_with_everything() };
+        let of_schema_2 = Job { depth: 0, conflicts: 0, alone: false, ..job_with_everything() };
         check_golden("row of schema 2", Row::of(&of_schema_2).bytes());
         let job = early_job();
         check_golden("row", Row::of(&job).bytes());
@@ -325,12 +340,21 @@ mod tests {
             node: Some(BootId(7)),
             progress: Some((50, "half".into())),
             staged: Vec::new(),
+            memory_denied: false,
+            notes: Vec::new(),
+            call: None,
         };
         check_golden("run", &encode(&record));
         let staged = vec![StagedFate { id: JobId(5), joined: Some(JobId(4)), why: None }];
         let record = RunRecord { staged, ..record };
         check_golden("run with staged jobs that joined others", &encode(&record));
         assert_eq!(decode::<RunRecord>(&encode(&record)).unwrap(), record);
+        let (notes, call) = (vec!["a fact".to_owned()], Some((JobId(42), RunNumber(2))));
+        let record = RunRecord { memory_denied: true, notes, call, ..record };
+        check_golden("run of a call", &encode(&record));
+        for record in [record.clone(), RunRecord { call: None, staged: Vec::new(), ..record }] {
+            assert_eq!(decode::<RunRecord>(&encode(&record)).unwrap(), record);
+        }
         let answer = vec![Enqueued { id: JobId(42), state: StateName::Available, duplicate: false }];
         let remembered = KeyRecord { request: [0xcd; 32], until: Time(1_700_086_400_000), answer };
         check_golden("key", &encode(&remembered));

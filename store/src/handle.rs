@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -15,6 +15,9 @@ use crate::job::{KindId, Millis, PluginId, QueueId, Rejection, Seq, TenantId};
 use crate::notice::Board;
 use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
+
+/// Asked for with every run.
+static DEFAULT_TENANT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(TenantId::DEFAULT_NAME));
 
 /// How often merged args may be overtaken by another change of their holder.
 const MERGES_MAX: u32 = 5;
@@ -202,7 +205,7 @@ impl Handle {
     #[must_use]
     pub fn tenant_name(&self, id: TenantId) -> Arc<str> {
         if id == TenantId::DEFAULT {
-            return Arc::from(TenantId::DEFAULT_NAME);
+            return Arc::clone(&DEFAULT_TENANT);
         }
         self.shared.word(NameClass::Tenant, id.0)
     }

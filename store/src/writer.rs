@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Merged, Reply, RunRef, Sweep, limits};
+use crate::command::{Command, Ended, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
@@ -26,7 +26,7 @@ use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
 pub const QUEUED_COMMANDS_MAX: usize = 8_192;
-/// What one transaction takes: jobs, and bytes of args, output and checkpoints. More of either makes a commit longer for everyone in it
+/// What one transaction takes: jobs, and bytes of args, output, checkpoints and what plugins keep. More of either makes a commit longer for everyone in it
 /// than it saves.
 const BATCH_WEIGHT_MAX: usize = 2_048;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -129,7 +129,12 @@ impl Chores {
     /// What a sweep may remove beside these commands: as many jobs as they finish, and of the log, of which it takes four
     /// times as many events, as much as they write. Else what it trims would grow for as long as they come.
     fn sweep_share(&self, callers: &[Command]) -> u32 {
-        let finished = callers.iter().filter(|command| matches!(command, Command::Finish(_))).count();
+        let finished = callers.iter().map(|command| match command {
+            Command::Finish(_) => 1,
+            Command::FinishCall(call) => call.runs.len(),
+            _ => 0,
+        });
+        let finished: usize = finished.sum();
         let touched: usize = callers.iter().map(|command| measure(command).0).sum();
         let told = if self.settle { limits::SETTLED_JOBS_MAX as usize } else { 0 };
         let share = finished.max((touched + told).div_ceil(SWEPT_EVENTS_PER_JOB));
@@ -201,9 +206,18 @@ fn measure(command: &Command) -> (usize, usize) {
                 Outcome::Completed { output } => output.len(),
                 _ => 0,
             };
-            let staged: usize = call.staged.iter().map(|staged| staged.spec.args.len()).sum();
             let checkpoint = call.checkpoint.as_ref().map_or(0, Vec::len);
-            (1 + call.staged.len(), output + staged + checkpoint + merged(&call.merged))
+            let (rows, bytes) = measure_effects(&call.staged, call.kv.as_ref(), call.log.as_deref());
+            (1 + rows, output + checkpoint + bytes + merged(&call.merged))
+        }
+        Command::FinishCall(call) => {
+            let output = |ended: &Ended| match &ended.outcome {
+                Outcome::Completed { output } => output.len(),
+                _ => 0,
+            };
+            let outputs: usize = call.runs.iter().map(output).sum();
+            let (rows, bytes) = measure_effects(&call.staged, call.kv.as_ref(), call.log.as_deref());
+            (call.runs.len() + rows, outputs + bytes + merged(&call.merged))
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
         Command::Checkpoint { bytes, .. } => (1, bytes.len()),
@@ -226,6 +240,13 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }
+}
+
+/// What a call stages: rows, and bytes.
+fn measure_effects(staged: &[StagedJob], kv: Option<&KvWrites>, log: Option<&[u8]>) -> (usize, usize) {
+    let args: usize = staged.iter().map(|staged| staged.spec.args.len()).sum();
+    let (keys, kept) = kv.map_or((0, 0), |kv| (kv.writes.len(), kv.bytes()));
+    (staged.len() + keys, args + kept + log.map_or(0, <[u8]>::len))
 }
 
 fn serve(

@@ -91,8 +91,7 @@ impl Api {
         let measured =
             Measured { fuel: 4_100, memory_peak_bytes: 65_536, plugin: Some([7; 32]), ..Measured::default() };
         let settings = RunSettings::default();
-        let finish =
-            Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None, merged: Vec::new() };
+        let finish = Finish { measured, ..Finish::new(run, outcome, settings) };
         let reply = self.store.call(Command::Finish(Box::new(finish))).await.unwrap();
         assert!(matches!(reply, Reply::Job { changed: true, .. }), "{reply:?}");
     }

@@ -60,7 +60,9 @@ fn request(plugin: &Plugin) -> RunRequest {
     let limits = Limits { timeout: Millis::secs(10), ..plugin.limits("guest") };
     RunRequest {
         job: job(),
+        others: Vec::new(),
         limits,
+        middleware: Vec::new(),
         grants: plugin.grants(),
         ids: None,
         read_job: read_job(),

@@ -2,20 +2,22 @@
 //!
 //! It keeps a ledger of every job that was accepted, and says at once when a job has two holders, a run number does not
 //! grow, a life has two ends, an accepted job is gone without a reason, two jobs hold one unique key, an enqueue went
-//! beyond a capacity, or a job ran before what it waits for had ended. Which events met which states, and what met on one
+//! beyond a capacity, a job ran before what it waits for had ended, or a call left anything but what its outcome says. Which events met which states, and what met on one
 //! job within two neighbouring batches, it counts.
 
+mod kept;
 mod meetings;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use runner_store::command::{
-    BulkVerb, Command, Enqueue, Finish, Keep, QueueSettings, Reply, RunRef, Settings, TenantSettings,
+    BulkVerb, Command, Enqueue, Keep, QueueSettings, Reply, RunRef, Settings, StagedJob, TenantSettings,
 };
 use runner_store::engine::{Dump, KeyRef};
 use runner_store::job::{EventName, JobId, JobRef, JobSpec, Millis, On, OnConflict, StateName, TenantId, Time};
 use runner_store::log::LogEntry;
 
+use self::kept::Kept;
 use self::meetings::Meetings;
 pub(crate) use self::meetings::{Meeting, What};
 
@@ -35,6 +37,7 @@ pub(crate) struct Auditor {
     completed: HashMap<TenantId, u64>,
     reached: BTreeMap<(Option<StateName>, EventName), u64>,
     meetings: Meetings,
+    kept: Kept,
 }
 
 /// What is known of a job; kept when it is gone.
@@ -118,9 +121,19 @@ impl Auditor {
                     let new = jobs.iter().zip(&call.jobs).filter(|(job, _)| !job.duplicate);
                     new.for_each(|(job, spec)| batch.bear(call, job.id, spec, &ids));
                 }
-                (Command::Finish(call), Reply::Job { .. }) => {
+                (Command::Finish(call), Reply::Job { job, .. }) => {
                     self.end(call.run);
-                    batch.bear_staged(call);
+                    if self.kept.finish(call, job) {
+                        batch.bear_staged(call.run.at.tenant, &call.staged);
+                    }
+                }
+                (Command::FinishCall(call), Reply::Call(ends)) => {
+                    assert_eq!(ends.len(), call.runs.len());
+                    let accepted = call.runs.iter().zip(ends).filter(|(_, end)| end.is_ok());
+                    accepted.for_each(|(ended, _)| self.end(ended.run));
+                    if self.kept.finish_call(call, ends) {
+                        batch.bear_staged(call.runs[0].run.at.tenant, &call.staged);
+                    }
                 }
                 (Command::HandBack(run), Reply::Job { .. }) => self.end(*run),
                 (_, Reply::Claimed(jobs)) => {
@@ -360,6 +373,7 @@ impl Auditor {
         let ledger: BTreeMap<JobRef, StateName> =
             self.jobs.iter().filter_map(|(at, track)| Some((*at, track.state?))).collect();
         assert_eq!(kept, ledger);
+        self.kept.check(dump);
         let uniques: HashMap<KeyRef, JobId> = dump.uniques.iter().map(|(key, record)| (*key, record.job)).collect();
         for ((tenant, key), job) in &self.holders {
             assert_eq!(uniques.get(&KeyRef::of(*tenant, key)), Some(job), "who holds {key}");
@@ -377,15 +391,15 @@ impl<'a> Seen<'a> {
         self.born.insert(JobRef { tenant: call.tenant, job: id }, Born { spec, edges, staged: false });
     }
 
-    fn bear_staged(&mut self, call: &'a Finish) {
-        for staged in &call.staged {
+    fn bear_staged(&mut self, tenant: TenantId, staged: &'a [StagedJob]) {
+        for staged in staged {
             let on = |on: On| match on {
                 On::Job(job) => Some(job),
                 // It may have joined another one: which, only the run's record knows.
                 On::Position(_) => None,
             };
             let edges = staged.spec.depends_on.iter().filter_map(|edge| on(edge.on)).collect();
-            let at = JobRef { tenant: call.run.at.tenant, job: staged.id };
+            let at = JobRef { tenant, job: staged.id };
             self.born.entry(at).or_insert(Born { spec: &staged.spec, edges, staged: true });
         }
     }
@@ -394,6 +408,7 @@ impl<'a> Seen<'a> {
     fn names_run_of(&self, at: JobRef) -> bool {
         self.commands.iter().any(|command| match command {
             Command::Finish(call) => call.run.at == at,
+            Command::FinishCall(call) => call.runs.iter().any(|ended| ended.run.at == at),
             Command::HandBack(run) => run.at == at,
             _ => false,
         })

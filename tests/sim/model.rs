@@ -171,6 +171,14 @@ fn ask(world: &World, workload: &mut Workload) {
     }
     world.ask(&Query::Jobs(workload.query()));
     world.ask(&Query::Unique(at.tenant, "s1".to_owned()));
+    let keys = workload.keys_query();
+    for key in ["", "ab"] {
+        world.ask(&Query::Kv(keys.space, key.to_owned()));
+    }
+    world.ask(&Query::KvCount(keys.space.tenant));
+    world.ask(&Query::KvKeys(keys));
+    world.ask(&Query::RunLog(workload.some_run()));
+    world.ask(&Query::Stored);
     if workload.dice.one_in(30)
         && let Answer::Names(names) = world.ask(&Query::Names)
     {

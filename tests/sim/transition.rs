@@ -64,6 +64,8 @@ fn job(state: StateName) -> Job {
         order: QueueOrder::default(),
         edits: 0,
         depth: 0,
+        conflicts: 0,
+        alone: false,
     }
 }
 
@@ -79,7 +81,11 @@ fn waits_for(job: JobId, on_failure: EdgePolicy) -> Dependency {
 }
 
 fn finished(run: RunNumber, outcome: Outcome) -> Event {
-    Event::Finished { run, outcome, settings: settings() }
+    Event::Finished { run, outcome, settings: settings(), alone: false }
+}
+
+fn conflicted(run: RunNumber) -> Event {
+    Event::Conflicted { run, key: "seats".to_owned(), settings: settings() }
 }
 
 fn enqueued(spec: JobSpec) -> Event {

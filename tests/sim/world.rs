@@ -12,7 +12,8 @@ mod calls;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Command, JobsQuery, Lane, Name, NameClass, Part, Query, Reply, RunRecord, RunRef, Stored, Sweep, limits,
+    Answer, Command, JobsQuery, KvKeysQuery, Lane, Name, NameClass, Namespace, Part, Query, Reply, RunRecord, RunRef,
+    Stored, Sweep, limits,
 };
 use runner_store::decide::Conduct;
 use runner_store::engine::memory::Memory;
@@ -269,6 +270,37 @@ impl World {
     pub(crate) fn stored(&self) -> Stored {
         match self.ask(&Query::Stored) {
             Answer::Stored(stored) => stored,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a plugin keeps under a key, as text.
+    pub(crate) fn kv(&self, space: Namespace, key: &str) -> Option<String> {
+        match self.ask(&Query::Kv(space, key.to_owned())) {
+            Answer::Kv(value) => value.map(|value| String::from_utf8(value).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn kv_keys(&self, space: Namespace, prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        match self.ask(&Query::KvKeys(KvKeysQuery { space, prefix, after, limit })) {
+            Answer::KvKeys(keys) => keys,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many keys the plugins of the tenant have.
+    pub(crate) fn kv_count(&self) -> u64 {
+        match self.ask(&Query::KvCount(TENANT)) {
+            Answer::KvCount(n) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
+        match self.ask(&Query::RunLog(run)) {
+            Answer::RunLog(log) => log,
             other => panic!("{other:?}"),
         }
     }

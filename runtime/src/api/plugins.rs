@@ -49,6 +49,8 @@ pub struct PluginShown {
     pub kinds: Vec<String>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
+    /// The interfaces of the contract among its exports.
+    pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
 }
@@ -148,8 +150,18 @@ impl PluginShown {
     /// A tenant's plugin.
     #[must_use]
     pub fn new(tenant: &str, plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, from_cache, imports, exports, kinds } =
-            plugin.describe().clone();
+        let Description {
+            name,
+            flavour,
+            digest,
+            size_bytes,
+            compile_time,
+            from_cache,
+            imports,
+            exports,
+            offers,
+            kinds,
+        } = plugin.describe().clone();
         Self {
             tenant: tenant.to_owned(),
             name,
@@ -161,6 +173,7 @@ impl PluginShown {
             kinds,
             imports,
             exports,
+            offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
         }
     }

@@ -18,6 +18,7 @@ use super::jobs;
 use super::params::{OfJob, Params};
 use super::time::rfc3339;
 use super::types::reason;
+use crate::scheduler::starter::Reason;
 
 /// Jobs of one graph.
 const NODES_MAX: usize = 200;
@@ -79,9 +80,14 @@ pub struct GraphEdge {
 /// See the module.
 pub async fn why(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params) -> Result<Json<Why>, Problem> {
     params.finish()?;
+    // Asked before the row is read, so that a view is not held while the scheduler answers.
+    let scheduler = match &app.starter {
+        Some(starter) => starter.why(at).await,
+        None => Vec::new(),
+    };
     let view = app.store.snapshot()?;
     let job = jobs::job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
-    let why = reasons(&app, view.as_ref(), &job)?;
+    let why = reasons(&app, view.as_ref(), &job, scheduler)?;
     Ok(Json(Why { id: job.id.to_string(), state: job.state.name(), why }))
 }
 
@@ -133,7 +139,7 @@ fn graph_job(app: &App, at: JobRef, job: Option<&Job>) -> GraphJob {
     }
 }
 
-fn reasons(app: &App, view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, StoreError> {
+fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) -> Result<Vec<Because>, StoreError> {
     let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
     let mut why = Vec::new();
     match job.state.name() {
@@ -157,7 +163,7 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, St
             );
             why.push(because("retryable", detail));
         }
-        StateName::Available => why.extend(available(app, job)),
+        StateName::Available => why.extend(available(app, job, scheduler)),
         StateName::Running => {
             let since = job.lease().map(|lease| rfc3339(lease.claimed_at)).unwrap_or_default();
             why.push(because("running", format!("run {} has it since {since}", job.run)));
@@ -179,7 +185,7 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, St
     Ok(why)
 }
 
-fn available(app: &App, job: &Job) -> Vec<Because> {
+fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
     let kind = app.store.kind_name(job.kind);
     let mut why = Vec::new();
@@ -196,6 +202,7 @@ fn available(app: &App, job: &Job) -> Vec<Because> {
         let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);
         why.push(because("suspect", detail));
     }
+    why.extend(scheduler.into_iter().map(|reason| because(reason.code, reason.detail)));
     if why.is_empty() {
         why.push(because("next", "it may run: it waits for its turn and a free slot".to_owned()));
     }

@@ -200,6 +200,7 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     let mut row = |what: &str, is: String| table.row([what.to_owned(), is]);
     row("plugin", shown.name);
     row("flavour", shown.flavour);
+    row("offers", shown.offers.join(" "));
     row("kinds", shown.kinds.join(" "));
     row("digest", shown.digest);
     row("size", bytes(shown.size_bytes));
@@ -226,10 +227,8 @@ fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
     let plugin = Arc::new(load(&host, &args.file)?);
     let kind = kind(&plugin, args.kind.as_deref())?;
     let bytes = handler_args(args)?;
-    let mut limits = plugin.limits(&kind);
-    if let Some(timeout) = args.timeout {
-        limits.timeout = Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    }
+    let limits = plugin.limits(&kind);
+    let timeout = args.timeout.map(|timeout| Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
     let now = Clock::System.now();
     let job = JobView {
         id: 1,
@@ -242,6 +241,7 @@ fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
         max_attempts: ATTEMPTS_DEFAULT,
         enqueued_at: now,
         run_at: now,
+        timeout,
         ..JobView::default()
     };
     let next = AtomicU64::new(2);
@@ -250,7 +250,9 @@ fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
     let read_job = new_job::reader(&Arc::default());
     let request = RunRequest {
         job,
+        others: Vec::new(),
         limits,
+        middleware: Vec::new(),
         grants,
         ids: Some(ids),
         read_job,

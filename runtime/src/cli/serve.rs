@@ -84,7 +84,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
-        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace };
+        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
         let loader =
             Loader::start(Arc::clone(&host), &args.plugins, Arc::new(open::is_tenant)).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {

@@ -1,23 +1,45 @@
 //! Which runs start now: pure. [`Core::handle`] takes what happened and answers what to do; [`Core::next_wakeup`] says when
 //! it wants to be asked again. It does no I/O and reads no clock; the shell beside it does.
 //!
-//! Runs are claimed ahead of free slots, so that no slot waits for a commit, but only as far ahead as runs have been
-//! ending lately: of handlers that take a minute nothing is claimed ahead, and a job that comes first never waits for
-//! others that were merely claimed. Suspects are the exception: they are never claimed ahead, and one at a time.
+//! A run takes a slot, and its whole memory limit out of its tenant's budget and the node's, until it has ended. Tenants
+//! take turns at free slots; within a tenant what comes first goes first, and does not let what is smaller go before it
+//! ([`start`]). Runs are claimed ahead of free slots, so that no slot waits for a commit, but only as far ahead as runs of
+//! their tenant have been ending lately: of handlers that take a minute nothing is claimed ahead, and a job that comes
+//! first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
+//! batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod batch;
+mod claim;
+mod leave;
+mod start;
+mod tenant;
+mod why;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use runner_store::command::{Grant, Lane, RunRef, limits};
 use runner_store::index::Order;
-use runner_store::job::{Millis, Time};
+use runner_store::job::{Millis, TenantId, Time};
+
+pub use self::batch::CALL_ARGS_BYTES_MAX;
+use self::start::Short;
+use self::tenant::Tenant;
+pub use self::tenant::{Budget, Serves};
+pub use self::why::{Held, Whose};
 
 /// Runs claimed ahead of free slots, at most: what the fastest handlers end in a few commits.
 const AHEAD_MAX: u32 = limits::CLAIM_RUNS_MAX - SLOTS_MAX;
-/// Claims that may leave out suspects because no slot is free for one. Then none is asked for until one is: with quick
-/// handlers and enough to do there would always be something claimed ahead to take it.
-const PASSED_OVER_MAX: u32 = 16;
 /// Slots of a node, at most.
 pub const SLOTS_MAX: u32 = 256;
+
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// By which jobs become due.
+    pub wall: Time,
+    /// By which everything else is measured, as it never steps.
+    pub uptime: Millis,
+}
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +51,19 @@ pub enum Event {
         /// By how many.
         difference: i64,
     },
-    /// A plugin for the lane's kind is loaded, or no longer.
+    /// A plugin for the lane's kind is loaded, or another one, or none any longer.
     Served {
         /// Which lane.
         lane: Lane,
-        /// Whether one is.
-        served: bool,
+        /// What its runs are like; none: no plugin serves it.
+        by: Option<Serves>,
+    },
+    /// What a tenant may use, from now on; before, as much as there is.
+    Budget {
+        /// Whose.
+        tenant: TenantId,
+        /// How much.
+        budget: Budget,
     },
     /// The claim that was asked for is answered: these are ours, in any order.
     Claimed(Vec<Claimed>),
@@ -52,8 +81,13 @@ pub enum Event {
     },
     /// Whether claims wait for an operator.
     Paused(bool),
-    /// A run has left its slot.
-    Ended(RunRef),
+    /// A run has left its slot; of a call of several, the one that [`Action::Start`] named.
+    Ended {
+        /// Which.
+        run: RunRef,
+        /// What it used.
+        fuel: u64,
+    },
     /// Someone wants a run ended, or its job is gone.
     Cancelled(RunRef),
     /// When the next job becomes due, as the store says.
@@ -75,22 +109,24 @@ pub struct Claimed {
     pub lane: Lane,
     /// Its place among others.
     pub order: Order,
+    /// How much its args take of a call with others; not asked where there are none.
+    pub args_bytes: usize,
+    /// Whether it is not to share a call, as one with it has failed.
+    pub alone: bool,
 }
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the store for runs. There is never more than one such question open.
-    Claim {
-        /// How many in all.
-        max: u32,
-        /// From where.
-        grants: Vec<Grant>,
-    },
-    /// Enter the handler of a claimed run.
+    /// Ask the store for runs, with all of these at once, and answer with what came of all. There is never more than one
+    /// such question open.
+    Claim(Vec<Take>),
+    /// Enter the handler of a claimed run, or of several in one call.
     Start {
-        /// Which.
+        /// Which; the call goes by its name.
         run: RunRef,
+        /// Those that share the call, in order.
+        others: Vec<RunRef>,
         /// The slot that it holds until it has ended.
         slot: usize,
     },
@@ -102,39 +138,86 @@ pub enum Action {
     Due,
 }
 
+/// One part of a claim: of one tenant, so that none takes what is another's, or for one call of many jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// How many in all.
+    pub max: u32,
+    /// From where.
+    pub grants: Vec<Grant>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Core {
     slots: u32,
     free: Vec<usize>,
-    lanes: BTreeMap<Lane, LaneState>,
-    ready: BTreeMap<Order, Claimed>,
+    /// Memory of all runs together, and what is reserved of it.
+    memory_bytes: u64,
+    reserved_bytes: u64,
+    tenants: BTreeMap<TenantId, Tenant>,
+    /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot.
+    open: BTreeSet<TenantId>,
+    waiting: BTreeSet<TenantId>,
+    /// Tenants that have used up their fuel and may go on with a next period.
+    spent: BTreeSet<TenantId>,
+    /// Lanes whose jobs share calls.
+    batched: BTreeSet<Lane>,
+    /// Whose run has started last: the next one's turn is that of those behind it.
+    turn: TenantId,
+    /// Who comes first and does not fit into the node's memory.
+    short: Option<Short>,
     /// Runs that were started by hand and wait for a slot: they go before those that are ready.
-    by_hand: VecDeque<Claimed>,
+    by_hand: VecDeque<Call>,
     /// Claims of jobs to be started by hand that are not answered, and how many of them are of suspects.
     wanted: usize,
     suspects_promised: usize,
+    /// Suspects that are claimed or run.
+    suspects_in_hand: usize,
     paused: bool,
-    running: HashMap<RunRef, (usize, Lane)>,
+    running: HashMap<RunRef, Running>,
+    /// The call that a run shares, by the name of the call.
+    shares: HashMap<RunRef, RunRef>,
+    /// Claimed, not started.
+    ready: usize,
     claim: ClaimState,
+    /// Claims that were answered: the measure of how fast runs end.
+    round: u64,
     /// Runs to be ended that are not ours, or not yet: the open claim may answer them. Forgotten with its answer.
     cancelled: HashSet<RunRef>,
     /// Whether the open claim may answer suspects.
     suspects_claimed: bool,
-    /// Claims in a row that left out suspects, as no slot was free for one.
+    /// Claims in a row that left out what is not claimed ahead, as no slot was free for it.
     passed_over: u32,
-    /// Runs that ended since the last claim was answered, and between the two before: how fast slots become free.
-    ended: u32,
-    ended_before: u32,
+    /// Whether the last claim left out jobs for want of room, which a run that ends may make.
+    left_out: bool,
+    /// When a batch has lingered, or a period of fuel begins.
+    alarm: Option<Millis>,
     next_due: Option<Time>,
     due: DueState,
     draining: bool,
 }
 
-#[derive(Debug, Default)]
-struct LaneState {
-    available: u64,
-    served: bool,
+/// What goes into one slot: a run, or several that share a call.
+#[derive(Debug, Clone)]
+struct Call {
+    first: RunRef,
+    /// Empty but for batches.
+    others: Vec<RunRef>,
+    lane: Lane,
+    order: Order,
+}
+
+/// A call that holds a slot.
+#[derive(Debug)]
+struct Running {
+    slot: usize,
+    lane: Lane,
+    memory_bytes: u64,
+    /// Those that share it.
+    others: Vec<RunRef>,
+    /// Runs of a shared call that someone wants ended.
+    flagged: Vec<RunRef>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +249,8 @@ pub enum MayStart {
     Busy,
     /// It is a suspect, and another one runs or is about to.
     NoSuspect,
+    /// It could not start for long, or ever.
+    Held(Held),
     /// The node stops.
     Draining,
 }
@@ -174,26 +259,37 @@ pub enum MayStart {
 const DUE_PAUSE: Millis = Millis(100);
 
 impl Core {
-    /// A node with so many slots, 1 to [`SLOTS_MAX`], and nothing to do yet.
+    /// A node with so many slots, 1 to [`SLOTS_MAX`], so much memory for its runs, and nothing to do yet.
     #[must_use]
-    pub fn new(slots: u32) -> Self {
+    pub fn new(slots: u32, memory_bytes: u64) -> Self {
         let slots = slots.clamp(1, SLOTS_MAX);
         Self {
             slots,
             free: (0..slots as usize).rev().collect(),
-            lanes: BTreeMap::new(),
-            ready: BTreeMap::new(),
+            memory_bytes,
+            reserved_bytes: 0,
+            tenants: BTreeMap::new(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            spent: BTreeSet::new(),
+            batched: BTreeSet::new(),
+            turn: TenantId(0),
+            short: None,
             by_hand: VecDeque::new(),
             wanted: 0,
             suspects_promised: 0,
+            suspects_in_hand: 0,
             paused: false,
             running: HashMap::new(),
+            shares: HashMap::new(),
+            ready: 0,
             claim: ClaimState::Idle,
+            round: 0,
             cancelled: HashSet::new(),
             suspects_claimed: false,
             passed_over: 0,
-            ended: 0,
-            ended_before: 0,
+            left_out: false,
+            alarm: None,
             next_due: None,
             due: DueState::Idle,
             draining: false,
@@ -201,30 +297,33 @@ impl Core {
     }
 
     /// What to do now that `event` has happened.
-    pub fn handle(&mut self, event: Event, now: Time) -> Vec<Action> {
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         self.handle_all([event], now)
     }
 
     /// The same for events that became known together: nothing is done before all of them are, or what is known first
     /// would take the slots of what comes first.
-    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Time) -> Vec<Action> {
+    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.alarm.is_some_and(|at| at <= now.uptime) {
+            self.look_again();
+        }
+        self.begin_periods(now);
         for event in events {
             self.learn(event, now, &mut actions);
         }
         self.start(&mut actions);
         self.ask_due(now, &mut actions);
-        self.ask_claim(&mut actions);
+        self.ask_claim(now, &mut actions);
+        self.alarm = self.next_alarm(now);
         actions
     }
 
-    fn learn(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+    fn learn(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         match event {
-            Event::Available { lane, difference } => self.available(lane, difference),
-            Event::Served { lane, served } => {
-                self.lanes.entry(lane).or_default().served = served;
-                self.look_again();
-            }
+            Event::Available { lane, difference } => self.available(lane, difference, now),
+            Event::Served { lane, by } => self.served(lane, by, now),
+            Event::Budget { tenant, budget } => self.set_budget(tenant, budget, now),
             Event::Claimed(runs) => self.claimed(runs, actions),
             Event::Wanted { suspect } => {
                 self.wanted += 1;
@@ -236,7 +335,7 @@ impl Core {
                     self.look_again();
                 }
             }
-            Event::Ended(run) => self.ended(run),
+            Event::Ended { run, fuel } => self.ended(run, fuel, now, actions),
             Event::Cancelled(run) => self.cancelled(run, actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {
@@ -244,34 +343,42 @@ impl Core {
                 }
                 self.next_due = next;
             }
-            Event::Due(0) => self.due = DueState::Fruitless { again: now.after(DUE_PAUSE) },
+            Event::Due(0) => self.due = DueState::Fruitless { again: now.wall.after(DUE_PAUSE) },
             Event::Due(_) => self.due = DueState::Idle,
             Event::Tick => {}
             Event::Drain => self.drain(actions),
         }
     }
 
-    /// When [`Event::Tick`] is wanted.
+    /// How long after `now` [`Event::Tick`] is wanted, if nothing happens before.
     #[must_use]
-    pub fn next_wakeup(&self) -> Option<Time> {
+    pub fn next_wakeup(&self, now: Moment) -> Option<Millis> {
+        if self.draining {
+            return None;
+        }
+        let due = self.due_at().map(|at| at.since(now.wall));
+        let alarm = self.alarm.map(|at| Millis(at.0.saturating_sub(now.uptime.0)));
+        [due, alarm].into_iter().flatten().min()
+    }
+
+    fn due_at(&self) -> Option<Time> {
         match self.due {
-            _ if self.draining => None,
             DueState::Idle => self.next_due,
             DueState::Open => None,
             DueState::Fruitless { again } => self.next_due.map(|at| at.max(again)),
         }
     }
 
-    /// Runs that hold a slot.
+    /// Calls that hold a slot.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Runs that are claimed and have not started.
+    /// Runs that are claimed and have not started; those that share a call count once.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.ready.len() + self.by_hand.len()
+        self.ready + self.by_hand.len()
     }
 
     /// Whether a claim is open.
@@ -280,24 +387,22 @@ impl Core {
         matches!(self.claim, ClaimState::Open { .. }) || self.wanted > 0
     }
 
-    /// Whether a job may be started by hand that is a suspect or not; `most` may wait for a slot.
+    /// Whether a job of this lane may be started by hand; `most` may wait for a slot.
     #[must_use]
-    pub fn may_start(&self, suspect: bool, most: usize) -> MayStart {
+    pub fn may_start(&self, lane: Lane, most: usize, now: Moment) -> MayStart {
         let claiming_suspects = matches!(self.claim, ClaimState::Open { .. }) && self.suspects_claimed;
-        match suspect {
-            _ if self.draining => MayStart::Draining,
-            true if self.suspect_in_hand() || claiming_suspects => MayStart::NoSuspect,
-            _ if self.wanted + self.by_hand.len() >= most => MayStart::Busy,
-            _ => MayStart::Yes,
+        if self.draining {
+            return MayStart::Draining;
         }
-    }
-
-    fn available(&mut self, lane: Lane, difference: i64) {
-        let state = self.lanes.entry(lane).or_default();
-        state.available = state.available.saturating_add_signed(difference);
-        // Also where there are fewer: a claim that only discarded what had expired has come nearer to what has not.
-        if difference != 0 {
-            self.look_again();
+        if lane.suspect && (self.suspect_in_hand() || claiming_suspects) {
+            return MayStart::NoSuspect;
+        }
+        if self.wanted + self.by_hand.len() >= most {
+            return MayStart::Busy;
+        }
+        match self.held_for_long(lane, now) {
+            Some(held) => MayStart::Held(held),
+            None => MayStart::Yes,
         }
     }
 
@@ -309,20 +414,6 @@ impl Core {
         };
     }
 
-    fn claimed(&mut self, runs: Vec<Claimed>, actions: &mut Vec<Action>) {
-        let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
-        self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
-        self.ended_before = std::mem::take(&mut self.ended);
-        let cancelled = self.take_cancelled();
-        for claimed in runs {
-            if self.draining || cancelled.contains(&claimed.run) {
-                actions.push(Action::HandBack(claimed.run));
-            } else {
-                self.ready.insert(claimed.order, claimed);
-            }
-        }
-    }
-
     fn started_by_hand(&mut self, suspect: bool, run: Option<Claimed>, actions: &mut Vec<Action>) {
         self.wanted = self.wanted.saturating_sub(1);
         self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
@@ -331,8 +422,12 @@ impl Core {
             Some(claimed) if self.draining || cancelled.contains(&claimed.run) => {
                 actions.push(Action::HandBack(claimed.run));
             }
-            Some(claimed) => self.by_hand.push_back(claimed),
-            None if suspect => self.look_again_for_suspects(),
+            Some(claimed) => {
+                self.suspects_in_hand += usize::from(claimed.lane.suspect);
+                self.by_hand.push_back(Call::of_one(&claimed));
+            }
+            // What was left because of it may be claimed now.
+            None if suspect => self.look_again(),
             None => {}
         }
     }
@@ -342,109 +437,29 @@ impl Core {
         if self.is_claiming() { self.cancelled.clone() } else { std::mem::take(&mut self.cancelled) }
     }
 
-    fn ended(&mut self, run: RunRef) {
-        if let Some((slot, _)) = self.running.remove(&run) {
-            self.free.push(slot);
-            self.ended += 1;
-            // A slot became free: a claim that found nothing may have been asked for nothing.
-            self.look_again_for_suspects();
-        }
-    }
-
-    /// A suspect that was left because another one ran may start now.
-    fn look_again_for_suspects(&mut self) {
-        if self.lanes.iter().any(|(lane, state)| lane.suspect && state.available > 0) {
-            self.look_again();
-        }
-    }
-
-    fn cancelled(&mut self, run: RunRef, actions: &mut Vec<Action>) {
-        if self.running.contains_key(&run) {
-            actions.push(Action::End(run));
-        } else if let Some(order) = self.ready.iter().find(|(_, ready)| ready.run == run).map(|(order, _)| *order) {
-            self.ready.remove(&order);
-            actions.push(Action::HandBack(run));
-        } else if let Some(at) = self.by_hand.iter().position(|waits| waits.run == run) {
-            self.by_hand.remove(at);
-            actions.push(Action::HandBack(run));
-        } else if self.is_claiming() {
-            self.cancelled.insert(run);
-        }
-    }
-
-    fn drain(&mut self, actions: &mut Vec<Action>) {
-        self.draining = true;
-        let (ready, by_hand) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.by_hand));
-        actions.extend(by_hand.into_iter().chain(ready.into_values()).map(|claimed| Action::HandBack(claimed.run)));
-    }
-
-    fn start(&mut self, actions: &mut Vec<Action>) {
-        while !self.free.is_empty() {
-            let by_hand = self.by_hand.pop_front();
-            let Some(next) = by_hand.or_else(|| self.ready.pop_first().map(|(_, next)| next)) else { break };
-            let slot = self.free.pop().expect("a slot is free");
-            self.running.insert(next.run, (slot, next.lane));
-            actions.push(Action::Start { run: next.run, slot });
-        }
-    }
-
-    fn ask_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.next_wakeup().is_some_and(|at| at <= now) {
+    fn ask_due(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.draining && self.due_at().is_some_and(|at| at <= now.wall) {
             self.due = DueState::Open;
             actions.push(Action::Due);
         }
     }
 
-    fn ask_claim(&mut self, actions: &mut Vec<Action>) {
-        if self.draining || self.paused || self.claim != ClaimState::Idle {
-            return;
-        }
-        let in_hand = (self.ready() + self.running.len()) as u32;
-        let ahead = (2 * self.ended.max(self.ended_before)).min(AHEAD_MAX);
-        // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
-        // that end, so that what was claimed becomes less.
-        let at_least = u32::from(self.ended >= 2 && in_hand < self.slots + AHEAD_MAX);
-        let max = (self.slots + ahead).saturating_sub(in_hand).max(at_least);
-        if max == 0 {
-            return;
-        }
-        let left_out = self.free.is_empty() && self.suspects_wait();
-        if left_out && self.passed_over >= PASSED_OVER_MAX {
-            return;
-        }
-        let mut suspects = self.suspects_wanted();
-        let mut grants = Vec::new();
-        for (lane, state) in self.lanes.iter().filter(|(_, state)| state.served && state.available > 0) {
-            let most = if lane.suspect { std::mem::take(&mut suspects) } else { max };
-            let max = most.min(u32::try_from(state.available).unwrap_or(u32::MAX));
-            if max > 0 {
-                grants.push(Grant { lane: *lane, max });
-            }
-        }
-        if !grants.is_empty() {
-            self.suspects_claimed = grants.iter().any(|grant| grant.lane.suspect);
-            self.passed_over = if left_out { self.passed_over + 1 } else { 0 };
-            self.claim = ClaimState::Open { news: false };
-            actions.push(Action::Claim { max, grants });
-        }
-    }
-
-    /// One, if none is in hand and a slot is free for it.
-    fn suspects_wanted(&self) -> u32 {
-        u32::from(!self.suspect_in_hand() && self.free.len() > self.ready())
-    }
-
-    /// Whether one could start if a slot were free.
-    fn suspects_wait(&self) -> bool {
-        let waits = |(lane, state): (&Lane, &LaneState)| lane.suspect && state.served && state.available > 0;
-        self.lanes.iter().any(waits) && !self.suspect_in_hand()
-    }
-
     fn suspect_in_hand(&self) -> bool {
-        let claimed = |claimed: &Claimed| claimed.lane.suspect;
-        let running = self.running.values().any(|(_, lane)| lane.suspect);
-        let waits = self.ready.values().any(claimed) || self.by_hand.iter().any(claimed);
-        running || waits || self.suspects_promised > 0
+        self.suspects_in_hand + self.suspects_promised > 0
+    }
+
+    fn tenant(&mut self, id: TenantId) -> &mut Tenant {
+        self.tenants.entry(id).or_default()
+    }
+}
+
+impl Call {
+    fn of_one(claimed: &Claimed) -> Self {
+        Self { first: claimed.run, others: Vec::new(), lane: claimed.lane, order: claimed.order }
+    }
+
+    fn runs(&self) -> impl Iterator<Item = RunRef> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
     }
 }
 

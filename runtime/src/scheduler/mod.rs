@@ -5,30 +5,31 @@
 
 pub mod core;
 mod ids;
+mod lanes;
 mod run;
 pub mod starter;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, Grant, Lane, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Claim, Command, Lane, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, Time};
+use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
 use runner_store::slots::Slots;
 use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event, MayStart};
+use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Take};
 use self::ids::Ids;
 use self::run::Runs;
 pub(crate) use self::run::settings;
-use self::starter::{NotStarted, StartOne};
-use crate::wasm::folder::TENANT_DEFAULT;
-use crate::wasm::{CancelSignal, Catalog, Host, ReadJob};
+use self::starter::{NotStarted, StartOne, Wanted};
+use crate::operator::Operator;
+use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
@@ -50,7 +51,16 @@ pub(crate) struct Parts {
     pub(crate) slots_file: Option<Arc<Slots>>,
     pub(crate) boot: BootId,
     pub(crate) slots: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) operator: Arc<Operator>,
     pub(crate) clock: Clock,
+}
+
+impl Parts {
+    /// The plugin that serves a tenant's kind.
+    pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
+        self.plugins.get(&self.store.tenant_name(tenant), kind)
+    }
 }
 
 /// What the node wants of its scheduler.
@@ -69,7 +79,7 @@ enum Message {
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome may not be recorded yet.
-    Ended(RunRef),
+    Ended { run: RunRef, fuel: u64 },
     /// The question for what is due is answered.
     Due(u32),
 }
@@ -82,25 +92,27 @@ struct Shell {
     ready: HashMap<RunRef, Arc<Job>>,
     /// Ends runs that have.
     signals: HashMap<RunRef, CancelSignal>,
-    /// Lanes that have had jobs, and whether a plugin serves them.
-    lanes: HashMap<Lane, bool>,
+    /// Lanes that have had jobs, and which plugin serves them; and their tenants: what the core knows.
+    lanes: HashMap<Lane, Option<Serves>>,
+    tenants: HashSet<TenantId>,
     next_sweep: Time,
     messages: mpsc::Sender<Message>,
     tasks: JoinSet<()>,
 }
 
 /// Schedules until the node drains and nothing is left in hand.
-pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishes: mpsc::Receiver<StartOne>) {
+pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishes: mpsc::Receiver<Wanted>) {
     let parts = Arc::new(parts);
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
     let mut shell = Shell {
-        core: Core::new(parts.slots),
+        core: Core::new(parts.slots, parts.memory_bytes),
         runs: Runs::new(Arc::clone(&parts), ids),
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
         signals: HashMap::new(),
-        lanes: HashMap::new(),
+        lanes: HashSet::new(),
+        tenants: HashSet::new(),
         next_sweep: Time(0),
         messages,
         tasks: JoinSet::new(),
@@ -121,7 +133,10 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                     shell.take(message);
                 }
             }
-            Some(wanted) = wishes.recv() => shell.start_by_hand(wanted),
+            Some(wanted) = wishes.recv() => match wanted {
+                Wanted::Start(wanted) => shell.start_by_hand(wanted),
+                Wanted::Why(question) => shell.answer(question),
+            },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
@@ -148,10 +163,14 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
 impl Shell {
     /// Tells the core, and does what it says.
     fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
-        let now = self.parts.clock.now();
+        let now = self.now();
         for action in self.core.handle_all(events, now) {
             self.act(action);
         }
+    }
+
+    fn now(&self) -> Moment {
+        Moment { wall: self.parts.clock.now(), uptime: self.parts.clock.uptime() }
     }
 
     fn take(&mut self, message: Message) {
@@ -167,9 +186,9 @@ impl Shell {
                 let run = job.map(|job| self.ready_run(job));
                 self.tell([Event::StartedByHand { suspect, run }]);
             }
-            Message::Ended(run) => {
+            Message::Ended { run, fuel } => {
                 self.signals.remove(&run);
-                self.tell([Event::Ended(run)]);
+                self.tell([Event::Ended { run, fuel }]);
             }
             Message::Due(jobs) => self.tell([Event::Due(jobs)]),
         }
@@ -178,7 +197,8 @@ impl Shell {
     /// A claimed job, which is ours to start.
     fn ready_run(&mut self, job: Arc<Job>) -> Claimed {
         let run = RunRef { at: job.at(), run: job.run };
-        let claimed = Claimed { run, lane: index::lane(&job), order: index::order(&job) };
+        let (lane, order) = (index::lane(&job), index::order(&job));
+        let claimed = Claimed { run, lane, order, args_bytes: 0, alone: job.alone };
         self.ready.insert(run, job);
         claimed
     }
@@ -190,15 +210,7 @@ impl Shell {
             if key.state != runner_store::job::StateName::Available {
                 continue;
             }
-            if !self.lanes.contains_key(&key.lane) {
-                let served = self.serves(key.lane);
-                if !served {
-                    let kind = self.parts.store.kind_name(key.lane.kind);
-                    tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
-                }
-                self.lanes.insert(key.lane, served);
-                events.push(Event::Served { lane: key.lane, served });
-            }
+            self.know(key.lane, &mut events);
             events.push(Event::Available { lane: key.lane, difference });
         }
         events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
@@ -209,16 +221,13 @@ impl Shell {
 
     /// Plugins have come or gone: jobs of their kinds run, or wait.
     fn look_at_plugins(&mut self) {
+        let lanes: Vec<(Lane, Option<Serves>)> = self.lanes.iter().map(|(lane, by)| (*lane, *by)).collect();
         let mut events = Vec::new();
-        for (lane, was_served) in &self.lanes {
-            let served = self.serves(*lane);
-            if served != *was_served {
-                events.push(Event::Served { lane: *lane, served });
-            }
-        }
-        for event in &events {
-            if let Event::Served { lane, served } = event {
-                self.lanes.insert(*lane, *served);
+        for (lane, was) in lanes {
+            let by = self.serves(lane);
+            if by != was {
+                self.lanes.insert(lane, by);
+                events.push(Event::Served { lane, by });
             }
         }
         if !events.is_empty() {
@@ -226,14 +235,10 @@ impl Shell {
         }
     }
 
-    fn serves(&self, lane: Lane) -> bool {
-        self.parts.plugins.serves(TENANT_DEFAULT, &self.parts.store.kind_name(lane.kind))
-    }
-
     fn act(&mut self, action: Action) {
         match action {
-            Action::Claim { max, grants } => self.claim(max, grants),
-            Action::Start { run, slot } => self.start(run, slot),
+            Action::Claim(takes) => self.claim(takes),
+            Action::Start { run, others, slot } => self.start(run, &others, slot),
             Action::End(run) => {
                 if let Some(signal) = self.signals.get(&run) {
                     signal.cancel();
@@ -260,26 +265,35 @@ impl Shell {
         }
     }
 
-    fn claim(&mut self, max: u32, grants: Vec<Grant>) {
-        let (store, messages) = (self.parts.store.clone(), self.messages.clone());
-        let claim = Command::Claim(Claim { holder: self.parts.boot, max, grants });
+    fn claim(&mut self, takes: Vec<Take>) {
+        let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
         self.tasks.spawn(async move {
-            let jobs = match store.call(claim).await {
-                Ok(Reply::Claimed(jobs)) => jobs,
-                _ => Vec::new(),
-            };
+            let claim = |Take { max, grants }| Command::Claim(Claim { holder, max, grants });
+            let mut asked = JoinSet::new();
+            // Asked at once, so that one commit answers all.
+            for take in takes {
+                let (store, claim) = (store.clone(), claim(take));
+                asked.spawn(async move { store.call(claim).await });
+            }
+            let mut jobs = Vec::new();
+            while let Some(reply) = asked.join_next().await {
+                if let Ok(Ok(Reply::Claimed(claimed))) = reply {
+                    jobs.extend(claimed);
+                }
+            }
             _ = messages.send(Message::Claimed(jobs)).await;
         });
     }
 
     /// Claims one job beside the open claim, if it may start.
     fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
-        let refused = match self.suspect(job) {
+        let refused = match self.lane(job) {
             Err(why) => Err(why),
-            Ok(suspect) => match self.core.may_start(suspect, BY_HAND_MAX) {
-                MayStart::Yes => Ok(suspect),
+            Ok(lane) => match self.core.may_start(lane, BY_HAND_MAX, self.now()) {
+                MayStart::Yes => Ok(lane.suspect),
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
+                MayStart::Held(held) => Err(NotStarted::Held(lanes::because(&held).detail)),
                 MayStart::Draining => Err(NotStarted::Draining),
             },
         };
@@ -305,11 +319,11 @@ impl Shell {
         });
     }
 
-    /// Whether a crash stands behind a job. One row is read: an operator's wish is rare.
-    fn suspect(&self, job: JobRef) -> Result<bool, NotStarted> {
+    /// The lane in which a job stands, or would. One row is read: an operator's wish is rare.
+    fn lane(&mut self, job: JobRef) -> Result<Lane, NotStarted> {
         let read = self.parts.store.snapshot().and_then(|view| view.read(&Query::Job(job)));
         match read {
-            Ok(Answer::Job(Some(job))) => Ok(job.is_suspect()),
+            Ok(Answer::Job(Some(job))) => Ok(self.known(index::lane(&job))),
             Ok(_) => Err(Rejection::Unknown.into()),
             Err(error) => Err(CallError::Unknown(error.to_string()).into()),
         }
@@ -331,7 +345,7 @@ impl Shell {
         });
     }
 
-    fn start(&mut self, run: RunRef, slot: usize) {
+    fn start(&mut self, run: RunRef, _others: &[RunRef], slot: usize) {
         let Some(job) = self.ready.remove(&run) else { return };
         let signal = CancelSignal::new();
         self.signals.insert(run, signal.clone());
@@ -340,7 +354,7 @@ impl Shell {
         let whole = async move {
             let finish = work.enter().await;
             // The slot is free before the outcome is recorded: the commit is not the guest's time.
-            _ = messages.send(Message::Ended(run)).await;
+            _ = messages.send(Message::Ended { run, fuel: finish.fuel() }).await;
             finish.record().await;
         };
         self.tasks.spawn_on(whole, &self.parts.host.threads());
@@ -363,8 +377,9 @@ impl Shell {
     }
 
     fn nap(&self) -> Duration {
-        let now = self.parts.clock.now();
-        let next = self.core.next_wakeup().map_or(self.next_sweep, |at| at.min(self.next_sweep));
-        Duration::from(next.since(now)).min(NAP_MAX)
+        let now = self.now();
+        let sweep = self.next_sweep.since(now.wall);
+        let next = self.core.next_wakeup(now).map_or(sweep, |wait| wait.min(sweep));
+        Duration::from(next).min(NAP_MAX)
     }
 }

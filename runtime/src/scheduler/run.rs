@@ -9,7 +9,6 @@ use runner_store::job::{Job, JobId, OnConflict, Outcome, RunSettings, Time, limi
 
 use super::Parts;
 use super::ids::{Ids, RunIds};
-use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::{Alone, CancelSignal, IdSource, JobView, NewJob, Plugin, RunReport, RunRequest, Streams};
 
@@ -65,7 +64,7 @@ impl Work {
             Ok(None) => return self.ended(Command::HandBack(run)),
             Err(error) => return self.not_entered("its args cannot be read", &error).await,
         };
-        let Some(plugin) = self.parts.plugins.get(TENANT_DEFAULT, &kind) else {
+        let Some(plugin) = self.parts.plugin(self.job.tenant, &kind) else {
             // It went since the run was claimed: not the job's fault.
             return self.ended(Command::HandBack(run));
         };
@@ -138,13 +137,11 @@ impl Work {
         settings: &RunSettings,
     ) -> RunRequest {
         let job = &self.job;
-        let mut limits = plugin.limits(kind);
-        limits.timeout = job.timeout.unwrap_or(limits.timeout);
         RunRequest {
             job: JobView {
                 id: job.id.0,
                 kind: kind.to_owned(),
-                tenant: "default".to_owned(),
+                tenant: self.parts.store.tenant_name(job.tenant).as_ref().to_owned(),
                 queue: self.parts.store.queue_name(job.queue).as_ref().to_owned(),
                 args,
                 run: job.run.0,
@@ -157,8 +154,12 @@ impl Work {
                 checkpoint,
                 dependencies: job.dependencies.iter().map(|edge| edge.job.0).collect(),
                 meta: Vec::new(),
+                timeout: job.timeout,
+                states_retry: job.retry.is_some(),
             },
-            limits,
+            others: Vec::new(),
+            limits: plugin.limits(kind),
+            middleware: Vec::new(),
             grants: plugin.grants(),
             ids: ids.map(|ids| Arc::new(move || ids.take()) as IdSource),
             read_job: Arc::clone(&self.parts.read_job),
@@ -174,6 +175,14 @@ impl Work {
 }
 
 impl Ended {
+    /// The fuel that it used.
+    pub(super) fn fuel(&self) -> u64 {
+        match &self.finish {
+            Command::Finish(finish) => finish.measured.fuel,
+            _ => 0,
+        }
+    }
+
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the run.
     pub(super) async fn record(self) {
         let Self { parts, mut finish } = self;
@@ -239,16 +248,19 @@ fn finish(run: RunRef, report: RunReport, settings: RunSettings, (started, left)
             memory_peak_bytes: report.memory_peak_bytes,
             plugin: digest_bytes(&report.digest),
             progress: report.progress,
+            ..Measured::default()
         },
         staged: report.enqueues.into_iter().map(staged).collect(),
         checkpoint: report.checkpoint,
         merged: Vec::new(),
+        kv: None,
+        log: None,
     }
 }
 
 fn unmeasured(run: RunRef, outcome: Outcome, settings: RunSettings, (started, left): (Time, Time)) -> Finish {
     let measured = Measured { started_at: Some(started), finished_at: Some(left), ..Measured::default() };
-    Finish { run, outcome, settings, measured, staged: Vec::new(), checkpoint: None, merged: Vec::new() }
+    Finish { measured, ..Finish::new(run, outcome, settings) }
 }
 
 fn staged(job: NewJob) -> StagedJob {

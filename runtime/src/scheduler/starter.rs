@@ -1,4 +1,5 @@
-//! Starting exactly one job, now: an operator's wish, which reaches the scheduler beside what it decides itself.
+//! What others want of a scheduler beside what it decides itself: that it starts exactly one job, now, and that it says why
+//! one does not start.
 
 use std::sync::Arc;
 
@@ -9,9 +10,32 @@ use tokio::sync::{mpsc, oneshot};
 /// Wishes that wait for the scheduler; whoever comes when there are more is refused.
 const WISHES_MAX: usize = 64;
 
-/// Asks a node's scheduler to start a job. Cheap to clone.
+/// Asks a node's scheduler. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Starter(mpsc::Sender<StartOne>);
+pub struct Starter(mpsc::Sender<Wanted>);
+
+/// One thing that someone wants.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Start(StartOne),
+    Why(Why),
+}
+
+/// One question.
+#[derive(Debug)]
+pub(crate) struct Why {
+    pub(crate) job: JobRef,
+    pub(crate) answer: oneshot::Sender<Vec<Reason>>,
+}
+
+/// Why a job that is available does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable; for programs.
+    pub code: &'static str,
+    /// One sentence, and how to change it; for people.
+    pub detail: String,
+}
 
 /// One wish.
 #[derive(Debug)]
@@ -34,6 +58,9 @@ pub enum NotStarted {
         "the process died under this job before, and another such job is about to run: start it when that has ended"
     )]
     Suspect,
+    /// It could not start for long, or ever.
+    #[error("it cannot start now: {0}")]
+    Held(String),
     /// As many started jobs wait for a slot as may.
     #[error("as many jobs as may have been started by hand and wait for a slot; try again when one has ended")]
     Busy,
@@ -43,7 +70,7 @@ pub enum NotStarted {
 }
 
 /// The two ends of the way to a scheduler.
-pub(crate) fn channel() -> (Starter, mpsc::Receiver<StartOne>) {
+pub(crate) fn channel() -> (Starter, mpsc::Receiver<Wanted>) {
     let (sender, wishes) = mpsc::channel(WISHES_MAX);
     (Starter(sender), wishes)
 }
@@ -55,11 +82,21 @@ impl Starter {
     /// Why it was not started.
     pub async fn start(&self, job: JobRef) -> Result<Arc<Job>, NotStarted> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send(StartOne { job, answer }).map_err(|error| match error {
+        self.0.try_send(Wanted::Start(StartOne { job, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotStarted::Busy,
             mpsc::error::TrySendError::Closed(_) => NotStarted::Draining,
         })?;
         // A scheduler that is gone has stopped, and with it whatever it had not begun.
         answered.await.unwrap_or(Err(NotStarted::Draining))
+    }
+
+    /// Why an available job does not start, the most telling reason first; nothing: it is about to. Nothing, too, where the
+    /// scheduler has stopped or is asked too much.
+    pub async fn why(&self, job: JobRef) -> Vec<Reason> {
+        let (answer, answered) = oneshot::channel();
+        if self.0.try_send(Wanted::Why(Why { job, answer })).is_err() {
+            return Vec::new();
+        }
+        answered.await.unwrap_or_default()
     }
 }

@@ -35,6 +35,11 @@ impl From<Result<Vec<u8>, types::Failure>> for Answer {
 }
 
 impl Answer {
+    /// The size of its output; an answer without one has none.
+    pub(super) fn output_bytes(&self) -> usize {
+        if let Self::Ok(output) = self { output.len() } else { 0 }
+    }
+
     /// The outcome that the answer means; `fits` says whether an output still fits among the staged effects.
     pub(super) fn outcome(self, limits: &Limits, fits: impl FnOnce(usize) -> bool) -> Outcome {
         match self {

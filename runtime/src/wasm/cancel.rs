@@ -13,6 +13,13 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct CancelSignal(watch::Sender<Asked>);
 
+/// The signals of all jobs of one call.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
+    first: CancelSignal,
+    others: Vec<CancelSignal>,
+}
+
 /// What was asked of a run so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Asked {
@@ -70,5 +77,28 @@ impl CancelSignal {
 impl Default for CancelSignal {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Signals {
+    pub(crate) fn new(first: CancelSignal, others: Vec<CancelSignal>) -> Self {
+        Self { first, others }
+    }
+
+    /// Whether every job of the call was asked to end.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.all().all(CancelSignal::is_asked)
+    }
+
+    pub(crate) fn first(&self) -> &CancelSignal {
+        &self.first
+    }
+
+    pub(crate) fn others(&self) -> &[CancelSignal] {
+        &self.others
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &CancelSignal> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 }

@@ -124,6 +124,12 @@ impl Manifest {
         RetrySettings { max_attempts: own_attempts.or(attempts), policy: own_policy.or(policy) }
     }
 
+    /// How many jobs of this kind go into one call.
+    #[must_use]
+    pub fn batch(&self, kind: &str) -> Option<Batch> {
+        self.of(kind).and_then(|own| own.batch)
+    }
+
     /// What the manifest says of this kind alone.
     #[must_use]
     pub fn of(&self, kind: &str) -> Option<&KindSettings> {

@@ -7,16 +7,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
 use wasmtime::Module;
 use wasmtime::component::Component;
 
 use super::compile::{self, Compiled, Stop};
+use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
-use super::host::{self, contract};
+use super::host;
 use super::limits::Limits;
-use super::manifest::{Manifest, RetrySettings};
+use super::manifest::{Batch, Manifest, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -58,8 +60,10 @@ pub struct Description {
     pub from_cache: bool,
     /// What the guest asks for.
     pub imports: Vec<String>,
-    /// What it offers.
+    /// What it exports.
     pub exports: Vec<String>,
+    /// The interfaces of the contract among them: `handler`, `batch`, `policy`, `merge`, `middleware`.
+    pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
 }
@@ -101,6 +105,8 @@ pub enum PluginError {
     Link { message: String },
     #[error("its manifest pins sha256 {pinned}, but the file has {found}; put the pinned file here or change the pin")]
     Digest { pinned: String, found: String },
+    #[error("its manifest asks for what it does not export: {message}")]
+    Manifest { message: String },
     #[error("its name is not allowed: {problem}; rename the file")]
     Name { problem: String },
     #[error(
@@ -124,7 +130,7 @@ pub enum PluginError {
 /// Compiled and linked code. A copy shares it.
 #[derive(Clone)]
 pub(super) enum Code {
-    Component(contract::PluginPre<Guest>),
+    Component(Box<Exports>),
     Command(wasmtime::InstancePre<Guest>),
 }
 
@@ -184,9 +190,11 @@ impl<'a> Checked<'a> {
             from_cache,
             imports,
             exports,
+            // What follows from the code and the manifest together is filled in below.
+            offers: Vec::new(),
             kinds: Vec::new(),
         };
-        Ok(Plugin::assembled(description, code, manifest))
+        Plugin::assembled(description, code, manifest)
     }
 }
 
@@ -211,14 +219,20 @@ impl Plugin {
         check_name(name)?;
         check_pin(self.digest(), manifest)?;
         let description = Description { name: name.to_owned(), ..self.description.clone() };
-        Ok(Self::assembled(description, self.code.clone(), manifest))
+        Self::assembled(description, self.code.clone(), manifest)
     }
 
-    fn assembled(description: Description, code: Code, manifest: &Manifest) -> Self {
+    fn assembled(description: Description, code: Code, manifest: &Manifest) -> Result<Self, PluginError> {
         let name = description.name.clone();
-        let description = Description { kinds: manifest.kinds(&name), ..description };
+        let (offers, handles) = match &code {
+            Code::Component(exports) => (exports.names(), exports.handles()),
+            Code::Command(_) => (vec!["handler"], true),
+        };
+        check_manifest(manifest, &offers)?;
+        let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
+        let description = Description { offers, kinds, ..description };
         let grants = Grants::own(manifest.allow.clone());
-        Self { name, manifest: manifest.clone(), grants, description, code }
+        Ok(Self { name, manifest: manifest.clone(), grants, description, code })
     }
 
     /// Its name within its tenant.
@@ -261,6 +275,25 @@ impl Plugin {
     #[must_use]
     pub fn limits(&self, kind: &str) -> Limits {
         self.grants.tenant().clamp(&self.manifest.limits(kind))
+    }
+
+    /// The limits of its calls that are about no kind of its own: as a middleware.
+    #[must_use]
+    pub fn own_limits(&self) -> Limits {
+        self.grants.tenant().clamp(&self.manifest.limits(""))
+    }
+
+    /// How many jobs of this kind go into one call, and how long the first waits for others; none: one by one. A plugin
+    /// without a handler for single jobs is called with lists of one where its manifest says nothing.
+    #[must_use]
+    pub fn batch(&self, kind: &str) -> Option<Batch> {
+        match &self.code {
+            Code::Component(exports) if exports.batch.is_some() => {
+                let alone = exports.handler.is_none().then_some(Batch { max: 1, linger: Millis(0) });
+                self.manifest.batch(kind).or(alone)
+            }
+            Code::Component(_) | Code::Command(_) => None,
+        }
     }
 
     /// The retries of jobs of this kind.
@@ -320,6 +353,20 @@ fn check_name(name: &str) -> Result<(), PluginError> {
     runner_store::job::name_problem(name).map_or(Ok(()), |problem| Err(PluginError::Name { problem }))
 }
 
+/// A manifest may not ask for what the file cannot do, as an ignored setting would be a lie.
+fn check_manifest(manifest: &Manifest, offers: &[&str]) -> Result<(), PluginError> {
+    let lacks = |export: &str| !offers.contains(&export);
+    let message = if lacks("handler") && lacks("batch") && !manifest.kinds.is_empty() {
+        format!("`kinds` needs the export handler or batch, it has {}", offers.join(", "))
+    } else if let (true, Some((kind, _))) = (lacks("batch"), manifest.each.iter().find(|(_, own)| own.batch.is_some()))
+    {
+        format!("the batches of kind `{kind}` need the export batch, it has {}", offers.join(", "))
+    } else {
+        return Ok(());
+    };
+    Err(PluginError::Manifest { message })
+}
+
 type Linked = (Code, Vec<String>, Vec<String>);
 
 fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginError> {
@@ -331,18 +378,23 @@ fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginEr
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
     }
-    if !exports.iter().any(|name| interface(name) == host::HANDLER) {
-        let names = vec![format!("{}@{}", host::HANDLER, host::CONTRACT_VERSION)];
-        let hint = if exports.iter().any(|name| interface(name) == "wasi:cli/run") {
-            "it is a WASI command built as a component: build it for wasm32-wasip1 instead, or export the handler"
-        } else {
-            "build it for the world `plugin` of the contract that `runner plugin wit` prints"
-        };
-        return Err(PluginError::MissingExports { names, hint });
-    }
     let pre = host.component_linker().instantiate_pre(component).map_err(|e| link_error(&e))?;
-    let pre = contract::PluginPre::new(pre).map_err(|e| link_error(&e))?;
-    Ok((Code::Component(pre), imports, exports))
+    let found = Exports::of(pre);
+    if !found.is_plugin() {
+        return Err(no_plugin(&exports));
+    }
+    Ok((Code::Component(Box::new(found)), imports, exports))
+}
+
+fn no_plugin(exports: &[String]) -> PluginError {
+    let needed =
+        ["handler", "batch", "middleware"].map(|name| format!("{}{name}@{}", host::PACKAGE, host::CONTRACT_VERSION));
+    let hint = if exports.iter().any(|name| interface(name) == "wasi:cli/run") {
+        "it is a WASI command built as a component: build it for wasm32-wasip1 instead, or export the handler"
+    } else {
+        "build it for the world `plugin` of the contract that `runner plugin wit` prints"
+    };
+    PluginError::MissingExports { names: vec![needed.join(" or ")], hint }
 }
 
 fn link_command(host: &Host, module: &Module) -> Result<Linked, PluginError> {

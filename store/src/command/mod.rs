@@ -2,6 +2,7 @@
 //! queries read a consistent view. Replies and answers are data too.
 
 mod bulk;
+mod finish;
 mod query;
 mod records;
 mod reply;
@@ -10,12 +11,11 @@ mod settings;
 use serde::{Deserialize, Serialize};
 
 use crate::index::EndKey;
-use crate::job::{
-    BootId, Edit, JobId, JobRef, JobSpec, KindId, Outcome, QueueId, RunNumber, RunSettings, TenantId, Time,
-};
+use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KindId, QueueId, RunNumber, RunSettings, TenantId};
 
 pub use self::bulk::{Bulk, BulkVerb};
-pub use self::query::{Answer, Events, JobsPage, JobsQuery, Query, Stored};
+pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
+pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::settings::{Keep, QueueSettings, Scope, Settings, StoreSettings, TenantSettings};
@@ -26,6 +26,8 @@ pub mod limits {
     pub const LIST_JOBS_MAX: usize = 10_000;
     /// Runs that one claim takes.
     pub const CLAIM_RUNS_MAX: u32 = 1_024;
+    /// Runs of one call: as many as one claim takes.
+    pub const CALL_RUNS_MAX: usize = CLAIM_RUNS_MAX as usize;
     /// Jobs that become due in one step.
     pub const DUE_JOBS_MAX: u32 = 4_096;
     /// Runs of dead boots that are ended in one step.
@@ -53,6 +55,8 @@ pub enum Command {
     Claim(Claim),
     /// Record how a run ended, and what it staged.
     Finish(Box<Finish>),
+    /// Record how all runs of one call ended, each in its own way, and once what the call staged.
+    FinishCall(Box<FinishCall>),
     /// Give back a run whose handler was never entered.
     HandBack(RunRef),
     /// End runs that boots other than the living one hold, up to [`limits::ENDED_RUNS_MAX`]; repeat until none is left.
@@ -155,19 +159,6 @@ impl Enqueue {
     }
 }
 
-/// Merged args, for a holder that has not changed since.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Merged {
-    /// Of which job of the list.
-    pub position: u32,
-    /// Which job holds the key.
-    pub holder: JobId,
-    /// What the holder was when its args were read.
-    pub version: u64,
-    /// The holder's new args.
-    pub args: Vec<u8>,
-}
-
 /// See [`Command::Sweep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
@@ -228,51 +219,6 @@ pub struct RunRef {
     pub at: JobRef,
     /// Which of its runs.
     pub run: RunNumber,
-}
-
-/// See [`Command::Finish`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finish {
-    /// The run that speaks.
-    pub run: RunRef,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What holds where the job states nothing of its own.
-    pub settings: RunSettings,
-    /// What the record of the run keeps.
-    pub measured: Measured,
-    /// Jobs to enqueue with it, if it completed, snoozed or was discarded by its handler. Their ids were reserved.
-    pub staged: Vec<StagedJob>,
-    /// What a later run may resume from; none: unchanged.
-    pub checkpoint: Option<Vec<u8>>,
-    /// Merged args, for staged jobs whose unique key is held; positions are those in `staged`.
-    pub merged: Vec<Merged>,
-}
-
-/// A job that a run enqueues with its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedJob {
-    /// A reserved id.
-    pub id: JobId,
-    /// The job.
-    pub spec: JobSpec,
-}
-
-/// What the runtime measured of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Measured {
-    /// When the handler was entered.
-    pub started_at: Option<Time>,
-    /// When it was left; none: when that is recorded.
-    pub finished_at: Option<Time>,
-    /// Fuel used.
-    pub fuel: u64,
-    /// The most linear memory held at once.
-    pub memory_peak_bytes: u64,
-    /// SHA-256 of the plugin that ran.
-    pub plugin: Option<[u8; 32]>,
-    /// The last progress that the handler reported: 0 to 100, and its words.
-    pub progress: Option<(u8, String)>,
 }
 
 /// See [`Command::EndBoots`].

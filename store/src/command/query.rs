@@ -1,6 +1,6 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
-use super::{CountKey, Enqueued, Name, Part, RunRecord, Scope, Settings};
+use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 
@@ -36,8 +36,29 @@ pub enum Query {
     Dependents(JobRef, u32),
     /// What holds for the store, a tenant or a queue: what was set, or the defaults.
     Settings(Scope),
+    /// What a plugin keeps under a key.
+    Kv(Namespace, String),
+    /// A page of a plugin's keys, ascending.
+    KvKeys(KvKeysQuery),
+    /// How many keys all plugins of a tenant have.
+    KvCount(TenantId),
+    /// The log of a run, or of the call that it was a part of; none: it has none, or it is gone.
+    RunLog(RunRef),
     /// Figures of the store as a whole.
     Stored,
+}
+
+/// See [`Query::KvKeys`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvKeysQuery {
+    /// Whose.
+    pub space: Namespace,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Only keys after this one: the last of the page before.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: u32,
 }
 
 /// See [`Query::Jobs`].
@@ -76,6 +97,10 @@ pub enum Answer {
     Unique(Option<(JobId, Option<Time>)>),
     Dependents(Vec<JobId>),
     Settings(Settings),
+    Kv(Option<Vec<u8>>),
+    KvKeys(Vec<String>),
+    KvCount(u64),
+    RunLog(Option<Vec<u8>>),
     Stored(Stored),
 }
 
@@ -113,4 +138,8 @@ pub struct Stored {
     pub log_bytes: u64,
     /// Finished jobs whose dependents are being told.
     pub settling: u64,
+    /// Keys that plugins keep, of all tenants.
+    pub kv_keys: u64,
+    /// Runs, or calls, whose log is kept.
+    pub run_logs: u64,
 }

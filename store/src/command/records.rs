@@ -1,6 +1,7 @@
 //! What is stored and asked for beside a job's row.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Lane;
 use crate::job::{
@@ -25,7 +26,7 @@ impl Part {
 }
 
 /// How a run went. The last [`RUNS_KEPT`](crate::job::limits::RUNS_KEPT) of a job are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RunRecord {
     /// Which run.
     pub run: RunNumber,
@@ -50,8 +51,61 @@ pub struct RunRecord {
     /// The last progress that the handler reported: 0 to 100, and its words, cut at 256 bytes.
     pub progress: Option<(u8, String)>,
     /// Jobs that it staged and that did not come into being as they were staged.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub staged: Vec<StagedFate>,
+    /// Whether it was refused memory. If it completed all the same, this is all that tells of it.
+    #[serde(default)]
+    pub memory_denied: bool,
+    /// What else there is to say of it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Of a call of several jobs: the run under which the call's log stands, and what became of the jobs that it staged. If
+    /// that job is gone, so are these.
+    #[serde(default)]
+    pub call: Option<(JobId, RunNumber)>,
+}
+
+/// Fields that every record has. The others came later: a record leaves out those at its end that say nothing, so that
+/// most are what they were before.
+const RUN_FIELDS_MIN: usize = 11;
+
+impl Serialize for RunRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Taken apart, so that a field that is added and not written is a compile error.
+        let Self {
+            run,
+            started_at,
+            finished_at,
+            outcome,
+            error,
+            trace,
+            fuel,
+            memory_peak_bytes,
+            plugin,
+            node,
+            progress,
+            staged,
+            memory_denied,
+            notes,
+            call,
+        } = self;
+        let later = [!staged.is_empty(), *memory_denied, !notes.is_empty(), call.is_some()];
+        let fields = RUN_FIELDS_MIN + later.iter().rposition(|says| *says).map_or(0, |last| last + 1);
+        let mut record = serializer.serialize_struct("RunRecord", fields)?;
+        let mut field = 0;
+        macro_rules! put {
+            ($($name:ident)*) => {$(
+                if field < fields {
+                    record.serialize_field(stringify!($name), $name)?;
+                }
+                field += 1;
+            )*};
+        }
+        put!(run started_at finished_at outcome error trace fuel memory_peak_bytes plugin node progress);
+        put!(staged memory_denied notes call);
+        assert!(field >= fields, "every field of a record is written");
+        record.end()
+    }
 }
 
 /// What became of a staged job that is not there.
@@ -83,8 +137,10 @@ pub enum Total {
     UnfinishedIn(QueueId),
     /// Jobs that completed.
     Completed,
-    /// Bytes of args, outputs and checkpoints.
+    /// Bytes of args, outputs, checkpoints and logs of runs, and of what plugins keep: keys and values.
     Bytes,
+    /// Keys that plugins keep.
+    KvKeys,
 }
 
 /// What a name names.

@@ -24,6 +24,8 @@ pub enum Reply {
         /// Whether the command changed anything.
         changed: bool,
     },
+    /// The jobs of a call, in the order of its runs; or why a run did not end by it, such as that it was stale.
+    Call(Vec<Result<Arc<Job>, Rejection>>),
     /// The job is gone.
     Deleted,
     /// Runs of dead boots that were ended by this step.

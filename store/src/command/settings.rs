@@ -42,7 +42,8 @@ pub struct StoreSettings {
 pub struct TenantSettings {
     /// Jobs that have not ended; 10 million by default.
     pub capacity: u64,
-    /// Bytes of args, outputs and checkpoints; 10 GiB by default. Above nine tenths of them the oldest completed jobs go.
+    /// Bytes of args, outputs, checkpoints and logs of runs, and of what plugins keep; 10 GiB by default. Above nine tenths
+    /// of them the oldest completed jobs go.
     pub stored_bytes: u64,
     /// How long finished jobs are kept.
     pub keep: Keep,

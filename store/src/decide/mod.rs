@@ -6,6 +6,8 @@
 mod claim;
 mod enqueue;
 mod finish;
+mod kv;
+mod records;
 mod settle;
 mod staged;
 mod sweep;
@@ -21,10 +23,11 @@ use crate::codec::Row;
 use crate::command::{
     BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits,
 };
-use crate::engine::{Change, KeyRecord, KeyRef, Needs, Spread, UniqueRecord, Wait, WorkingSet};
+use crate::engine::{Change, KeyRecord, KeyRef, KvKey, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
 use crate::job::{
-    Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, State, TenantId, Time, Verdict, transition,
+    Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, RunNumber, State, TenantId, Time, Verdict,
+    transition,
 };
 use crate::log::LogEntry;
 
@@ -69,6 +72,7 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Enqueue(call) => enqueue::needs(call, &mut needs),
             Command::Claim(call) => claim::needs(call, &mut needs),
             Command::Finish(call) => finish::needs(call, &mut needs),
+            Command::FinishCall(call) => finish::call_needs(call, &mut needs),
             Command::EndBoots(call) => {
                 let living = if cfg!(planted = "rescue_by_id") { crate::job::BootId(u64::MAX) } else { call.living };
                 needs.dead = Some((living, limits::ENDED_RUNS_MAX));
@@ -155,6 +159,10 @@ struct Batch<'a> {
     newly_waited_for: HashSet<JobRef>,
     newly_named: HashSet<JobRef>,
     spreads: BTreeMap<JobRef, Option<Spread>>,
+    /// What this batch has written under keys that conditions of it are about.
+    kv: HashMap<KvKey, Option<Vec<u8>>>,
+    /// Which runs of jobs have logs, and how large, as this batch leaves them.
+    run_logs: HashMap<JobRef, Vec<(RunNumber, usize)>>,
     settings: HashMap<Scope, Settings>,
     /// Orders that this batch gave to queues that have had jobs.
     orders: HashMap<QueueId, QueueOrder>,
@@ -193,6 +201,8 @@ impl<'a> Batch<'a> {
             newly_waited_for: HashSet::new(),
             newly_named: HashSet::new(),
             spreads: BTreeMap::new(),
+            kv: HashMap::new(),
+            run_logs: HashMap::new(),
             settings: HashMap::new(),
             orders: HashMap::new(),
             totals: HashMap::new(),
@@ -210,6 +220,7 @@ impl<'a> Batch<'a> {
             Command::Claim(call) => Ok(self.claim(call)),
             Command::Start { job, holder } => self.start(*job, *holder),
             Command::Finish(call) => self.finish(call),
+            Command::FinishCall(call) => self.finish_call(call),
             Command::HandBack(run) => self.hand_back(*run),
             Command::Checkpoint { run, bytes } => self.checkpoint(*run, bytes),
             Command::EndBoots(call) => Ok(self.end_boots(call)),
@@ -399,6 +410,7 @@ impl<'a> Batch<'a> {
             let gone = |at: &JobRef| matches!(self.jobs.get(at), Some(None));
             self.changes.retain(|change| match change {
                 Change::Payload(at, ..) | Change::Run(at, _) => !gone(at),
+                Change::RunLog(run, _) => !gone(&run.at),
                 _ => true,
             });
         }

@@ -1,6 +1,6 @@
 //! What a call enqueues with its outcome: which of it comes into being, and what becomes of the rest.
 
-use crate::command::{Merged, NeedsMerge, StagedFate, StagedJob};
+use crate::command::{KvWrites, Merged, NeedsMerge, StagedFate, StagedJob};
 use crate::job::{JobId, JobRef, On, OnConflict, TenantId, depth_after, staged_depth};
 
 use super::Batch;
@@ -16,6 +16,7 @@ pub(super) struct Effects<'a> {
     pub(super) depth: u32,
     pub(super) staged: &'a [StagedJob],
     pub(super) merged: &'a [Merged],
+    pub(super) kv: Option<&'a KvWrites>,
 }
 
 impl Batch<'_> {

@@ -13,11 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::Row;
 use crate::command::{
-    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Part, Query, RunRecord, Scope, Settings, Sweep, Total, TotalKey,
+    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
+    Sweep, Total, TotalKey,
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
-use crate::job::{BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, Seq, StateName, TenantId, Time, Verdict};
+use crate::job::{
+    BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, RunNumber, Seq, StateName, TenantId, Time, Verdict,
+};
 use crate::log::LogEntry;
 
 /// Something that keeps jobs durably, used by one writer.
@@ -89,6 +92,10 @@ pub struct Needs {
     pub expired_keys: u32,
     /// Who holds these unique keys, and their rows; with the holder's args where that says so.
     pub uniques: BTreeMap<KeyRef, bool>,
+    /// What these keys have.
+    pub kv: BTreeSet<KvKey>,
+    /// Which runs of these jobs have logs, and how large.
+    pub run_logs: BTreeSet<JobRef>,
     /// Args of these jobs.
     pub args: BTreeSet<JobRef>,
     /// What holds for these; of a tenant and of a queue that has had jobs also its totals.
@@ -161,6 +168,10 @@ pub struct WorkingSet {
     pub expired_uniques: Vec<(KeyRef, Time)>,
     /// Args of holders, as far as they were asked for; of one without args they are empty.
     pub args: HashMap<JobRef, Vec<u8>>,
+    /// What the keys have that were asked for; none: they are not there.
+    pub kv: HashMap<KvKey, Option<Vec<u8>>>,
+    /// Of the jobs that were asked for: the runs that have logs, first run first, and how many bytes each.
+    pub run_logs: HashMap<JobRef, Vec<(RunNumber, usize)>>,
     /// What was set.
     pub settings: HashMap<Scope, Settings>,
     /// Orders that were set, of queues of finished jobs whose rows were read.
@@ -253,6 +264,15 @@ pub struct KeyRef {
     pub hash: [u8; 32],
 }
 
+/// A key of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KvKey {
+    /// Whose.
+    pub space: Namespace,
+    /// The key.
+    pub key: String,
+}
+
 /// A remembered call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
@@ -273,7 +293,7 @@ pub enum Change {
     Job {
         /// None: there was none.
         before: Option<Arc<Job>>,
-        /// None: it is gone, with its payloads and run records.
+        /// None: it is gone, with its payloads, run records and logs.
         after: Option<Arc<Job>>,
         /// The bytes of `after`'s row.
         row: Option<Arc<Row>>,
@@ -282,8 +302,12 @@ pub enum Change {
     Event(LogEntry),
     /// A payload; none: it is gone.
     Payload(JobRef, Part, Option<Vec<u8>>),
-    /// The record of a run; the one that falls out of the last fifty goes.
+    /// The record of a run; the one that falls out of the last fifty goes, and its log.
     Run(JobRef, Box<RunRecord>),
+    /// The log of a run; none: it is gone. It goes as well where the run's record falls out, and with its job.
+    RunLog(RunRef, Option<Vec<u8>>),
+    /// What a plugin keeps under a key; none: nothing any more.
+    Kv(KvKey, Option<Vec<u8>>),
     /// A new name.
     Name(Name, u32),
     /// A remembered call.
@@ -366,6 +390,10 @@ pub struct Dump {
     pub payloads: Vec<(JobRef, Part, Vec<u8>)>,
     /// Run records.
     pub runs: Vec<(JobRef, RunRecord)>,
+    /// Logs of runs.
+    pub run_logs: Vec<(RunRef, Vec<u8>)>,
+    /// What plugins keep.
+    pub kv: Vec<(KvKey, Vec<u8>)>,
     /// Entries of lanes.
     pub lanes: Vec<crate::index::LaneKey>,
     /// Entries of the due index.

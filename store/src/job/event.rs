@@ -59,6 +59,17 @@ pub enum Event {
         outcome: Outcome,
         /// What holds where the job states nothing of its own.
         settings: RunSettings,
+        /// Whether it shared a call that failed as a whole.
+        alone: bool,
+    },
+    /// A run ended well, and another one had changed what it had read of its plugin's keys: nothing that it did is recorded.
+    Conflicted {
+        /// Which run it speaks of.
+        run: RunNumber,
+        /// The key that had changed.
+        key: String,
+        /// What holds where the job states nothing of its own.
+        settings: RunSettings,
     },
     /// The holder gives a run back whose handler was never entered.
     HandedBack {
@@ -264,6 +275,7 @@ impl EventName {
             (Event::Finished { outcome: Outcome::Snoozed { .. }, .. }, StateName::Scheduled | StateName::Retryable) => {
                 Self::Snoozed
             }
+            (Event::Conflicted { .. }, StateName::Available) => Self::Retrying,
             (Event::Finished { .. } | Event::HandedBack { .. } | Event::HolderGone { .. }, StateName::Available) => {
                 Self::Interrupted
             }
@@ -354,7 +366,7 @@ pub enum Rejection {
         /// How many there would be.
         wanted: u64,
     },
-    /// The tenant's args, outputs and checkpoints take as much as they may.
+    /// What is kept of the tenant's jobs and plugins takes as much as it may.
     #[error("the tenant's stored bytes would be {wanted}; the limit is {limit}")]
     TenantStorage {
         /// How many there may be.

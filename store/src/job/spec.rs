@@ -64,6 +64,22 @@ pub mod limits {
     pub const DEBOUNCE_MAX_FACTOR: u64 = 10;
     /// What a later run resumes from.
     pub const CHECKPOINT_BYTES_MAX: usize = 256 * 1024;
+    /// A key of a plugin.
+    pub const KV_KEY_BYTES_MAX: usize = 256;
+    /// A value of a plugin.
+    pub const KV_VALUE_BYTES_MAX: usize = 64 * 1024;
+    /// Keys that all plugins of a tenant have; asked when one is written, so that what is in flight may exceed it.
+    pub const KV_KEYS_MAX: u64 = 100_000;
+    /// Conflicts in a row about a plugin's keys before each counts as a failed attempt.
+    pub const CONFLICTS_MAX: u32 = 5;
+    /// The log of one run.
+    pub const RUN_LOG_BYTES_MAX: usize = 128 * 1024;
+    /// Logs of a job's runs together; the oldest go first.
+    pub const RUN_LOGS_BYTES_MAX: usize = 512 * 1024;
+    /// Notes in a run's record.
+    pub const NOTES_MAX: usize = 16;
+    /// A note in a run's record.
+    pub const NOTE_BYTES_MAX: usize = 256;
     /// Jobs in a row that enqueue each other at once: far beyond what a chain of steps needs, and soon reached by a job
     /// that enqueues itself.
     pub const DEPTH_MAX: u32 = 20;

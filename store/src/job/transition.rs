@@ -29,7 +29,8 @@ pub fn transition(job: Option<&Job>, event: &Event, now: Time) -> Result<Option<
         Event::Due => due(job, now),
         Event::Claimed { holder, expires_at } => claimed(job, *holder, *expires_at, now),
         Event::Renewed { run, expires_at } => renewed(job, *run, *expires_at),
-        Event::Finished { run, outcome, settings } => finished(job, *run, outcome, settings, now),
+        Event::Finished { run, outcome, settings, alone } => finished(job, *run, outcome, (settings, *alone), now),
+        Event::Conflicted { run, key, settings } => conflicted(job, *run, key, settings, now),
         Event::HandedBack { run } => handed_back(job, *run, now),
         Event::HolderGone { run, started, settings } => holder_gone(job, *run, *started, settings, now),
         Event::CancelRequested { reason } => cancel_requested(job, reason.as_deref(), now),
@@ -91,6 +92,8 @@ fn enqueued(
         order,
         edits: 0,
         depth: spec.depth,
+        conflicts: 0,
+        alone: false,
     };
     if let Some(state) = ended_by_dependency(&job, now) {
         job.state = state;
@@ -189,14 +192,22 @@ fn renewed(job: &Job, run: RunNumber, expires_at: Time) -> Result<Job, Rejection
     Ok(Job { state: State::Running(Lease { expires_at, ..lease.clone() }), ..job.clone() })
 }
 
-fn finished(job: &Job, run: RunNumber, outcome: &Outcome, settings: &RunSettings, now: Time) -> Result<Job, Rejection> {
+fn finished(
+    job: &Job,
+    run: RunNumber,
+    outcome: &Outcome,
+    (settings, alone): (&RunSettings, bool),
+    now: Time,
+) -> Result<Job, Rejection> {
     let lease = fenced(job, run)?;
-    let mut next = Job { started: true, last: Some(last_run(run, outcome)), ..job.clone() };
+    let last = Some(last_run(run, outcome));
+    let mut next = Job { started: true, last, conflicts: 0, alone: job.alone || alone, ..job.clone() };
     if !matches!(outcome, Outcome::Interrupted | Outcome::Cancelled | Outcome::Crashed) {
         next.crashes = 0;
     }
     if let Outcome::Completed { .. } = outcome {
         next.attempts += 1;
+        next.alone = false;
         next.state = State::Completed { finalized_at: now };
         return Ok(next);
     }
@@ -226,6 +237,22 @@ fn finished(job: &Job, run: RunNumber, outcome: &Outcome, settings: &RunSettings
     Ok(next)
 }
 
+fn conflicted(job: &Job, run: RunNumber, key: &str, settings: &RunSettings, now: Time) -> Result<Job, Rejection> {
+    let lease = fenced(job, run)?;
+    let conflicts = job.conflicts.saturating_add(1);
+    let last = Some(last_run(run, &Outcome::conflict(key)));
+    let mut next = Job { started: true, crashes: 0, last, conflicts, ..job.clone() };
+    if let Some(request) = &lease.cancel {
+        next.state = cancelled(request, now);
+    } else if conflicts <= limits::CONFLICTS_MAX {
+        // At once, and in its old place: whoever changed the key has got on, so that somebody always does.
+        next.state = State::Available;
+    } else {
+        failed(&mut next, None, settings, now);
+    }
+    Ok(next)
+}
+
 fn handed_back(job: &Job, run: RunNumber, now: Time) -> Result<Job, Rejection> {
     let lease = fenced(job, run)?;
     let last = Some(last_run(run, &Outcome::Interrupted));
@@ -234,7 +261,7 @@ fn handed_back(job: &Job, run: RunNumber, now: Time) -> Result<Job, Rejection> {
 }
 
 fn holder_gone(job: &Job, run: RunNumber, started: bool, settings: &RunSettings, now: Time) -> Result<Job, Rejection> {
-    if started { finished(job, run, &Outcome::Crashed, settings, now) } else { handed_back(job, run, now) }
+    if started { finished(job, run, &Outcome::Crashed, (settings, false), now) } else { handed_back(job, run, now) }
 }
 
 fn failed(next: &mut Job, retry_after: Option<Millis>, settings: &RunSettings, now: Time) {
@@ -347,7 +374,8 @@ fn revived(
 
 /// The job as if it had never failed; run numbers go on, as a fence is never reset.
 fn as_new(job: &Job, order: QueueOrder, now: Time) -> Job {
-    Job { order, run_at: now, expires_at: None, attempts: 0, crashes: 0, snoozes: 0, ..job.clone() }
+    let again = Job { order, run_at: now, expires_at: None, attempts: 0, crashes: 0, snoozes: 0, ..job.clone() };
+    Job { conflicts: 0, alone: false, ..again }
 }
 
 fn edited(job: &Job, edit: &Edit, now: Time) -> Result<Job, Rejection> {
@@ -390,7 +418,7 @@ fn deleted(job: &Job, force: bool) -> Result<Option<Job>, Rejection> {
 /// The fence: the lease, if `run` is the run that holds it.
 fn fenced(job: &Job, run: RunNumber) -> Result<&Lease, Rejection> {
     match job.lease() {
-        Some(lease) if run == job.run || cfg!(planted = "drop_run_check") => Ok(lease),
+        Some(lease) if job.is_held_by(run) => Ok(lease),
         _ => Err(Rejection::Stale { said: run }),
     }
 }

@@ -1,8 +1,8 @@
 //! Lines of a queue in a database.
 
-use runner_store::command::Reply;
+use runner_store::command::{Answer, Command, Finish, KvWrites, Name, Namespace, Query, Reply, StagedJob};
 use runner_store::job::{
-    Backoff, BootId, JobSpec, Millis, Outcome, Priority, Reason, Rejection, RetryPolicy, StateName,
+    Backoff, BootId, JobId, JobSpec, Millis, Outcome, PluginId, Priority, Reason, Rejection, RetryPolicy, StateName,
 };
 
 use super::*;
@@ -91,6 +91,36 @@ fn g_17_a_snooze_keeps_its_reason_and_counts_no_attempt() {
         assert_eq!(n.claim(1), []);
         n.advance(1);
         assert_eq!(n.claim(1).len(), 1);
+    });
+}
+
+/// A job that enqueues, writes keys and then traps leaves nothing of either; when it succeeds, both, once.
+#[test]
+fn what_a_trapped_run_staged_never_was() {
+    line(|n| {
+        let Reply::Named(number) = n.call(Command::Name(Name::of_plugin(TENANT, "shop"))) else { panic!("no number") };
+        let space = Namespace { tenant: TENANT, plugin: PluginId(number) };
+        let Reply::Reserved { first } = n.call(Command::ReserveIds { n: 2 }) else { panic!("not reserved") };
+        let id = n.enqueue(work());
+        let trap = Outcome::Trapped { code: "unreachable".to_owned(), message: String::new(), backtrace: None };
+        for (attempt, outcome) in [trap, completed()].into_iter().enumerate() {
+            let run = n.claim(1)[0];
+            let staged = vec![StagedJob { id: JobId(first.0 + attempt as u64), spec: JobSpec::new("mail", "{}") }];
+            let kv = Some(KvWrites { plugin: space.plugin, writes: vec![put("paid", "yes")] });
+            let log = Some(b"about to fail".to_vec());
+            n.call(Command::Finish(Box::new(Finish { staged, kv, log, ..finishing(run, outcome) })));
+            n.restart(BootId(2 + attempt as u64), vec![]);
+            let paid = n.ask(&Query::Kv(space, "paid".to_owned()));
+            let mails = [first, JobId(first.0 + 1)].map(|id| n.find(id).is_some());
+            match attempt {
+                0 => assert_eq!((paid, mails), (Answer::Kv(None), [false, false])),
+                _ => assert_eq!((paid, mails), (Answer::Kv(Some(b"yes".to_vec())), [false, true])),
+            }
+            assert_eq!(n.ask(&Query::KvCount(TENANT)), Answer::KvCount(attempt as u64));
+            assert_ne!(n.ask(&Query::RunLog(run)), Answer::RunLog(None), "what it said is kept");
+            n.advance(5_000);
+        }
+        assert_eq!(n.state(id), StateName::Completed);
     });
 }
 

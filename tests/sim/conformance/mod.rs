@@ -2,6 +2,7 @@
 
 mod boots;
 mod bulk;
+mod calls;
 mod claim;
 mod clock;
 mod dependencies;
@@ -9,6 +10,7 @@ mod depth;
 mod enqueue;
 mod holding;
 mod keys;
+mod kv;
 mod limits;
 mod log;
 mod names;
@@ -17,6 +19,7 @@ mod queries;
 mod quotas;
 mod races;
 mod retention;
+mod run_logs;
 mod runs;
 mod settling;
 mod staged;

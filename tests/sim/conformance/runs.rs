@@ -219,7 +219,7 @@ fn every_outcome_leaves_a_record_of_its_run() {
                 fuel: 5,
                 memory_peak_bytes: 6,
                 plugin: Some([7; 32]),
-                progress: None,
+                ..Measured::default()
             };
             let call = Finish { measured: measured.clone(), ..finishing(run, outcome) };
             w.call(Command::Finish(Box::new(call)));

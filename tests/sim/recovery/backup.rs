@@ -30,6 +30,7 @@ impl Place {
         let clock = Clock::manual(START);
         let mut engine = dir.open(Create::NewFolder, clock.clone(), Commit::OnePhase).unwrap();
         history::write(&mut engine, &clock);
+        history::write_kept(&mut engine);
         Self { parent, dir, clock }
     }
 

@@ -4,13 +4,13 @@
 
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Command, Enqueue, Finish, IdempotencyKey, Measured, NameClass, QueueSettings, Reply, RunRef, Settings, StagedJob,
-    TenantSettings,
+    Command, Ended, Enqueue, Finish, FinishCall, IdempotencyKey, KvWrites, Measured, Name, NameClass, QueueSettings,
+    Reply, RunRef, Settings, StagedJob, TenantSettings,
 };
 use runner_store::engine::redb::Redb;
 use runner_store::job::{
-    Backoff, Edit, JobId, JobSpec, KindId, Millis, OnConflict, Outcome, Priority, QueueId, RetryPolicy, RunNumber,
-    Unique,
+    Backoff, Edit, JobId, JobSpec, KindId, Millis, OnConflict, Outcome, PluginId, Priority, QueueId, RetryPolicy,
+    RunNumber, RunSettings, Unique,
 };
 use runner_store::writer::step;
 
@@ -40,6 +40,40 @@ pub(crate) fn write(engine: &mut Redb, clock: &Clock) {
     step(engine, &again).unwrap();
     crash(engine, clock);
     step(engine, &[Command::Due, claim(BOOT, 2, &[ordinary]), claim(BOOT, 1, &[media])]).unwrap();
+}
+
+/// What a call leaves beside its jobs: keys of a plugin, in a tenant's name or without one, and a log. It ends two of the
+/// runs that go on.
+pub(crate) fn write_kept(engine: &mut Redb) {
+    let names = [Name::of_tenant("acme"), Name::of_plugin(TENANT, "thumbs")];
+    let (decision, _) = step(engine, &names.map(Command::Name)).unwrap();
+    let Reply::Named(number) = decision.replies[1] else { panic!("{decision:?}") };
+    let running: Vec<RunRef> = engine
+        .dump()
+        .unwrap()
+        .jobs
+        .iter()
+        .filter(|job| job.lease().is_some_and(|lease| lease.cancel.is_none()))
+        .map(|job| RunRef { at: job.at(), run: job.run })
+        .collect();
+    let ended = |run: &RunRef| Ended {
+        run: *run,
+        outcome: completed(),
+        settings: RunSettings::default(),
+        measured: Measured { memory_denied: true, notes: vec!["a note".to_owned()], ..Measured::default() },
+    };
+    let writes = vec![put("seats", "4"), put("", "empty"), put("ümlaut", "ja")];
+    let call = FinishCall {
+        runs: running[..2].iter().map(ended).collect(),
+        failed: false,
+        staged: Vec::new(),
+        merged: Vec::new(),
+        kv: Some(KvWrites { plugin: PluginId(number), writes }),
+        log: Some(b"what it said".to_vec()),
+    };
+    let (decision, _) = step(engine, &[Command::FinishCall(Box::new(call))]).unwrap();
+    let Reply::Call(ends) = &decision.replies[0] else { panic!("{decision:?}") };
+    assert!(ends.iter().all(Result::is_ok), "{ends:?}");
 }
 
 /// Jobs that [`write_more`] adds.

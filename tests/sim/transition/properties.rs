@@ -132,6 +132,43 @@ fn a_renewal_only_ever_lengthens_a_lease() {
     assert_eq!(expiry(old - 1), Some(Time(old)), "an overtaken renewal takes nothing away");
 }
 
+/// Five are not counted; any other end begins a new row, a run that never began does not.
+#[test]
+fn conflicts_in_a_row_are_counted_apart() {
+    let mut running = Job { crashes: 1, ..job(StateName::Running) };
+    for conflicts in 1..=5 {
+        let next = after(&running, &conflicted(RUN));
+        assert_eq!((next.conflicts, next.attempts, next.crashes, next.run_at), (conflicts, 1, 0, running.run_at));
+        let last = next.last.clone().unwrap();
+        assert_eq!((last.run, last.outcome), (RUN, OutcomeName::Failed));
+        assert!(last.error.unwrap().starts_with("kv_conflict: another run changed the key \"seats\""));
+        running = Job { state: running.state.clone(), ..next };
+    }
+    let sixth = after(&running, &conflicted(RUN));
+    assert_eq!((sixth.conflicts, sixth.attempts, sixth.run_at), (6, 2, Time(NOW.0 + 2_000)));
+    assert_eq!(after(&running, &Event::HandedBack { run: RUN }).conflicts, 5);
+    for outcome in outcomes() {
+        assert_eq!(after(&running, &finished(RUN, outcome)).conflicts, 0);
+    }
+    let worn = Job { conflicts: 5, ..job(StateName::Discarded) };
+    assert_eq!(after(&worn, &Event::Retried { order: QueueOrder::Priority }).conflicts, 0);
+}
+
+/// Until it completes, or an operator retries it.
+#[test]
+fn a_job_whose_shared_call_failed_is_taken_alone() {
+    let shared = |outcome| Event::Finished { run: RUN, outcome, settings: settings(), alone: true };
+    let fail = || Outcome::Failed { message: String::new(), retry_after: None };
+    let running = job(StateName::Running);
+    assert!(after(&running, &shared(fail())).alone);
+    assert!(!after(&running, &shared(Outcome::Completed { output: vec![] })).alone);
+    let alone = Job { alone: true, ..running };
+    assert!(after(&alone, &finished(RUN, fail())).alone && after(&alone, &conflicted(RUN)).alone);
+    assert!(!after(&alone, &finished(RUN, Outcome::Completed { output: vec![] })).alone);
+    let discarded = Job { alone: true, ..job(StateName::Discarded) };
+    assert!(!after(&discarded, &Event::Retried { order: QueueOrder::Priority }).alone);
+}
+
 /// Every state, and what makes a difference within it.
 fn jobs() -> Vec<Job> {
     let mut jobs = Vec::new();
@@ -173,6 +210,9 @@ fn events() -> Vec<Event> {
     }
     for run in [RUN.0 - 1, RUN.0, RUN.0 + 1].map(RunNumber) {
         events.push(Event::HandedBack { run });
+        events.push(conflicted(run));
+        let trapped = Outcome::Trapped { code: String::new(), message: String::new(), backtrace: None };
+        events.push(Event::Finished { run, outcome: trapped, settings: settings(), alone: true });
         events.extend([false, true].map(|started| Event::HolderGone { run, started, settings: settings() }));
         events.extend(outcomes().into_iter().map(|outcome| finished(run, outcome)));
     }

@@ -80,6 +80,14 @@ gone_unstarted stale       stale     stale     stale     stale     stale     sta
 snoozed bound              stale     stale     stale     stale     stale     scheduled stale     stale     stale
 snoozed beyond             stale     stale     stale     stale     stale     retryable stale     stale     stale
 snoozed beyond last        stale     stale     stale     stale     stale     discarded stale     stale     stale
+conflicted                 stale     stale     stale     stale     stale     available stale     stale     stale
+conflicted last            stale     stale     stale     stale     stale     available stale     stale     stale
+conflicted fifth           stale     stale     stale     stale     stale     available stale     stale     stale
+conflicted sixth           stale     stale     stale     stale     stale     retryable stale     stale     stale
+conflicted sixth last      stale     stale     stale     stale     stale     discarded stale     stale     stale
+conflicted tenth           stale     stale     stale     stale     stale     retryable stale     stale     stale
+conflicted flagged         stale     stale     stale     stale     stale     cancelled stale     stale     stale
+conflicted stale           stale     stale     stale     stale     stale     stale     stale     stale     stale
 cancel                     cancelled cancelled cancelled cancelled cancelled running   no        no        already
 cancel flagged             cancelled cancelled cancelled cancelled cancelled already   no        no        already
 expired                    discarded discarded discarded no        discarded no        no        no        no
@@ -181,6 +189,7 @@ fn situation(row: &str, state: StateName) -> (Job, Event) {
         "handed_back" => Event::HandedBack { run },
         "gone_started" => Event::HolderGone { run, started: true, settings: settings() },
         "gone_unstarted" => Event::HolderGone { run, started: false, settings: settings() },
+        "conflicted" => conflicted(run),
         "cancel" => Event::CancelRequested { reason: None },
         "expired" => Event::Expired,
         "retried" => Event::Retried { order: QueueOrder::Priority },
@@ -238,7 +247,8 @@ fn special_job(mut job: Job, name: &str, special: &str) -> Job {
         ("edited", _) if job.state == State::Blocked => vec![waits_for(DEPENDENCY, policy)],
         _ => Vec::new(),
     };
-    // Two of three attempts and two of three crashes are behind it; or all snoozes but one; or all of them.
+    // Two of three attempts and two of three crashes are behind it; or all snoozes but one; or all of them; or so many
+    // conflicts.
     match special {
         "last" => job.attempts = 2,
         "poison" => job.crashes = 2,
@@ -246,6 +256,10 @@ fn special_job(mut job: Job, name: &str, special: &str) -> Job {
         "bound" => job.snoozes = 9_999,
         "beyond" => job.snoozes = 10_000,
         "beyond last" => (job.snoozes, job.attempts) = (10_000, 2),
+        "fifth" => job.conflicts = 4,
+        "sixth" => job.conflicts = 5,
+        "sixth last" => (job.conflicts, job.attempts) = (5, 2),
+        "tenth" => job.conflicts = 9,
         "flagged" => job = with_cancel(job),
         _ => {}
     }
@@ -264,6 +278,7 @@ fn a_job_that_is_not_there_can_only_be_enqueued() {
         Event::Expired,
         Event::Edited(Edit::default()),
         Event::HandedBack { run: RUN },
+        conflicted(RUN),
         Event::HolderGone { run: RUN, started: true, settings: settings() },
         Event::Renewed { run: RUN, expires_at: NOW },
         Event::DependencySettled { dependency: DEPENDENCY, verdict: Verdict::Completed },

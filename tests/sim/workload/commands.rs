@@ -1,19 +1,26 @@
 //! Random commands.
 
 use runner_store::command::{
-    Bulk, BulkVerb, Claim, Command, EndBoots, Enqueue, Finish, Grant, IdempotencyKey, JobsQuery, Measured, Name,
-    NameClass, Settings, StagedJob, StoreSettings, Sweep,
+    Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey, JobsQuery,
+    KvKeysQuery, KvWrite, KvWrites, Measured, Name, NameClass, Namespace, RunRef, Settings, StagedJob, StoreSettings,
+    Sweep,
 };
-use runner_store::job::{Edit, JobId, JobRef, Millis, Outcome, Priority, RetryPolicy, RunSettings, StateName, Time};
+use runner_store::job::{
+    Edit, JobId, JobRef, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings, StateName, TenantId, Time,
+};
 
 use super::Workload;
 
 impl Workload {
-    /// What is said before anything else: how long the log is kept.
+    /// What is said before anything else: how long the log is kept, and which plugins there are.
     pub(crate) fn opening(&self) -> Vec<Command> {
         let keep = StoreSettings { log_age: Millis(u64::MAX), log_bytes: u64::MAX };
         let keep = if self.trims { StoreSettings { log_bytes: 60_000, ..keep } } else { keep };
-        vec![Command::Set(Box::new(Settings::Store(keep)))]
+        let plugins = (1..=super::TENANTS).flat_map(|tenant| {
+            let name = move |name: &&str| Command::Name(Name::of_plugin(TenantId(tenant as u32), *name));
+            ["thumbs", "mail"].iter().map(name)
+        });
+        std::iter::once(Command::Set(Box::new(Settings::Store(keep)))).chain(plugins).collect()
     }
 
     /// What is said at this time.
@@ -30,7 +37,8 @@ impl Workload {
         match self.dice.below(200) {
             0..36 => self.enqueue(),
             36..76 => self.claim(),
-            76..116 => self.finish(),
+            76..108 => self.finish(),
+            108..116 => self.finish_call(),
             116..120 => Command::HandBack(self.a_run()),
             120 => self.end_boots(),
             121..126 => Command::Due,
@@ -57,7 +65,8 @@ impl Workload {
         match self.dice.below(20) {
             0..3 => self.enqueue(),
             3..6 => Command::Start { job, holder: self.a_boot() },
-            6..10 => self.finish(),
+            6..9 => self.finish(),
+            9 => self.finish_call(),
             10 => self.end_boots(),
             11..13 => Command::Cancel { job: self.near(job), reason: None },
             13..15 => Command::Retry { job: self.near(job), fresh: false },
@@ -93,8 +102,73 @@ impl Workload {
         let d = &mut self.dice;
         let settings = RunSettings { max_attempts: 3, retry: RetryPolicy::default() };
         let checkpoint = d.maybe(3, |d| vec![d.below(256) as u8]);
-        let measured = Measured { fuel: d.below(9), ..Measured::default() };
-        Command::Finish(Box::new(Finish { run, outcome, settings, measured, staged, checkpoint, merged: Vec::new() }))
+        let log = d.maybe(3, |d| vec![b'l'; d.below(30) as usize]);
+        let memory_denied = d.one_in(6);
+        let notes = d.maybe(6, |_| "a note".to_owned()).into_iter().collect();
+        let measured = Measured { fuel: d.below(9), memory_denied, notes, ..Measured::default() };
+        let kv = self.kv(run.at.tenant);
+        Command::Finish(Box::new(Finish {
+            measured,
+            staged,
+            checkpoint,
+            kv,
+            log,
+            ..Finish::new(run, outcome, settings)
+        }))
+    }
+
+    /// Of one to four runs that are remembered, most often of one tenant and each of another job.
+    fn finish_call(&mut self) -> Command {
+        let first = self.a_run();
+        let mut runs = vec![first];
+        for _ in 0..self.dice.below(4) {
+            let run = self.a_run();
+            let fits = run.at.tenant == first.at.tenant && runs.iter().all(|other| other.at != run.at);
+            if fits || self.dice.one_in(20) {
+                runs.push(run);
+            }
+        }
+        let failed = self.dice.one_in(4);
+        let settings = RunSettings { max_attempts: 3, retry: RetryPolicy::default() };
+        let together = Outcome::TimedOut { limit: Millis(5) };
+        let end = |run| Ended {
+            run,
+            outcome: if failed { together.clone() } else { self.outcome() },
+            settings: settings.clone(),
+            measured: Measured::default(),
+        };
+        let runs = runs.into_iter().map(end).collect();
+        let (staged, kv) = (self.staged(first.at), self.kv(first.at.tenant));
+        let log = self.dice.maybe(2, |d| vec![b'c'; d.below(30) as usize]);
+        Command::FinishCall(Box::new(FinishCall { runs, failed, staged, merged: Vec::new(), kv, log }))
+    }
+
+    /// Few keys with few values, so that conditions hold and do not.
+    fn kv(&mut self, tenant: TenantId) -> Option<KvWrites> {
+        let plugins: Vec<PluginId> = self.plugins.iter().filter(|(of, _)| *of == tenant).map(|(_, id)| *id).collect();
+        let plugin = *self.dice.pick(&plugins)?;
+        let d = &mut self.dice;
+        let value = |d: &mut super::Dice| d.maybe(2, |d| vec![b'v'; d.below(3) as usize]);
+        let write = |d: &mut super::Dice| KvWrite {
+            key: ["", "a", "ab", "b"][d.below(4) as usize].to_owned(),
+            expected: d.maybe(3, value),
+            value: value(d),
+        };
+        d.maybe(2, |d| KvWrites { plugin, writes: (0..1 + d.below(3)).map(|_| write(d)).collect() })
+    }
+
+    /// A page of a plugin's keys that may be asked for at any time.
+    pub(crate) fn keys_query(&mut self) -> KvKeysQuery {
+        let (tenant, plugin) = self.dice.pick(&self.plugins).copied().unwrap_or_default();
+        let d = &mut self.dice;
+        let word = |d: &mut super::Dice| ["", "a", "ab", "c"][d.below(4) as usize].to_owned();
+        let space = Namespace { tenant, plugin };
+        KvKeysQuery { space, prefix: word(d), after: d.maybe(2, word), limit: d.below(5) as u32 }
+    }
+
+    /// A run that something may be asked about.
+    pub(crate) fn some_run(&mut self) -> RunRef {
+        self.a_run()
     }
 
     fn outcome(&mut self) -> Outcome {

@@ -8,9 +8,11 @@ mod specs;
 
 use std::collections::VecDeque;
 
-use runner_store::command::{Command, Enqueue, Finish, Lane, Merged, Name, NameClass, NeedsMerge, Reply, RunRef};
+use runner_store::command::{
+    Command, Enqueue, Finish, FinishCall, Lane, Merged, Name, NameClass, NeedsMerge, Reply, RunRef,
+};
 use runner_store::index::EndKey;
-use runner_store::job::{BootId, DependsOn, JobId, JobRef, KindId, On, QueueId, RunNumber, TenantId, Time};
+use runner_store::job::{BootId, DependsOn, JobId, JobRef, KindId, On, PluginId, QueueId, RunNumber, TenantId, Time};
 
 const TENANTS: u64 = 3;
 const BOOTS: u64 = 3;
@@ -66,6 +68,7 @@ pub(crate) struct Workload {
     focus: Option<JobRef>,
     queues: Vec<(TenantId, QueueId)>,
     kinds: Vec<(TenantId, KindId)>,
+    plugins: Vec<(TenantId, PluginId)>,
     merging: Option<Command>,
     sweep: Option<EndKey>,
     bulk: Option<JobId>,
@@ -85,6 +88,7 @@ impl Workload {
             focus: None,
             queues: Vec::new(),
             kinds: Vec::new(),
+            plugins: Vec::new(),
             merging: None,
             sweep: None,
             bulk: None,
@@ -134,6 +138,16 @@ impl Workload {
             (Command::Finish(call), Reply::NeedsMerge(needs)) => {
                 let merged = self.merge(needs);
                 self.merging = Some(Command::Finish(Box::new(Finish { merged, ..(**call).clone() })));
+            }
+            (Command::FinishCall(call), Reply::NeedsMerge(needs)) => {
+                let merged = self.merge(needs);
+                self.merging = Some(Command::FinishCall(Box::new(FinishCall { merged, ..(**call).clone() })));
+            }
+            (Command::Name(name), Reply::Named(number)) if name.class == NameClass::Plugin => {
+                let plugin = (name.tenant, PluginId(*number));
+                if !self.plugins.contains(&plugin) {
+                    self.plugins.push(plugin);
+                }
             }
             (Command::Sweep(_), Reply::Swept { more, after, .. }) => self.sweep = after.filter(|_| *more),
             (Command::Bulk(_), Reply::Bulk { next, .. }) => self.bulk = *next,

@@ -1,9 +1,11 @@
 //! Specs, commands and what is read out of replies, in the few words that cases are written in.
 
-use runner_store::command::{Claim, Command, EndBoots, Enqueue, Finish, Grant, Lane, Measured, Reply, RunRef};
+use runner_store::command::{
+    Claim, Command, EndBoots, Enqueue, Finish, Grant, KvWrite, Lane, Name, Namespace, Reply, RunRef,
+};
 use runner_store::job::{
-    BootId, DependsOn, EdgePolicy, Edit, Job, JobId, JobRef, JobSpec, On, OnConflict, Outcome, Rejection, RunNumber,
-    RunSettings, States, Unique,
+    BootId, DependsOn, EdgePolicy, Edit, Job, JobId, JobRef, JobSpec, On, OnConflict, Outcome, PluginId, Rejection,
+    RunNumber, RunSettings, States, Unique,
 };
 
 use super::{TENANT, World};
@@ -38,15 +40,7 @@ pub(crate) fn finish(run: RunRef, outcome: Outcome) -> Command {
 }
 
 pub(crate) fn finishing(run: RunRef, outcome: Outcome) -> Finish {
-    Finish {
-        run,
-        outcome,
-        settings: RunSettings::default(),
-        measured: Measured::default(),
-        staged: Vec::new(),
-        checkpoint: None,
-        merged: Vec::new(),
-    }
+    Finish::new(run, outcome, RunSettings::default())
 }
 
 pub(crate) fn end_boots(living: BootId, started: Vec<RunRef>) -> Command {
@@ -162,6 +156,37 @@ pub(crate) fn reserve(w: &mut World, n: u32) -> JobId {
         Reply::Reserved { first } => first,
         other => panic!("{other:?}"),
     }
+}
+
+/// The number of a plugin's name.
+#[track_caller]
+pub(crate) fn plugin(w: &mut World, name: &str) -> PluginId {
+    match w.call(Command::Name(Name::of_plugin(TENANT, name))) {
+        Reply::Named(number) => PluginId(number),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The keys of a plugin.
+#[track_caller]
+pub(crate) fn space(w: &mut World, name: &str) -> Namespace {
+    Namespace { tenant: TENANT, plugin: plugin(w, name) }
+}
+
+/// Writes a key.
+pub(crate) fn put(key: &str, value: &str) -> KvWrite {
+    KvWrite { key: key.to_owned(), expected: None, value: Some(value.as_bytes().to_vec()) }
+}
+
+/// Removes a key.
+pub(crate) fn remove(key: &str) -> KvWrite {
+    KvWrite { key: key.to_owned(), expected: None, value: None }
+}
+
+/// Writes or removes a key, if it has what is expected.
+pub(crate) fn cas(key: &str, expected: Option<&str>, value: Option<&str>) -> KvWrite {
+    let bytes = |text: Option<&str>| text.map(|text| text.as_bytes().to_vec());
+    KvWrite { key: key.to_owned(), expected: Some(bytes(expected)), value: bytes(value) }
 }
 
 pub(crate) fn revive(id: JobId) -> Command {

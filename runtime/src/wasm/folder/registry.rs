@@ -27,6 +27,13 @@ impl Registry {
         self.tenants.get(tenant).into_iter().flatten().map(|(kind, plugin)| (kind.as_str(), plugin))
     }
 
+    /// Every tenant's kinds and who serves them.
+    pub fn served(&self) -> impl Iterator<Item = (&str, &str, &Arc<Plugin>)> {
+        self.tenants.iter().flat_map(|(tenant, kinds)| {
+            kinds.iter().map(move |(kind, plugin)| (tenant.as_str(), kind.as_str(), plugin))
+        })
+    }
+
     /// Every plugin that is loaded, with its tenant: by tenant, then in the order in which they were added.
     pub fn plugins(&self) -> impl Iterator<Item = (&str, &Arc<Plugin>)> {
         self.plugins.iter().map(|(tenant, plugin)| (tenant.as_str(), plugin))

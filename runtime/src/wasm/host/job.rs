@@ -7,7 +7,7 @@ use super::contract::runner::plugin::host::{Host, Level, NewJob};
 use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged, refused};
 use super::{CallError, call_error};
 use crate::wasm::backing::Backing;
-use crate::wasm::cancel::CancelSignal;
+use crate::wasm::cancel::Signals;
 use crate::wasm::grants::Denied;
 use crate::wasm::log::LogSource;
 use crate::wasm::streams::Streams;
@@ -17,10 +17,20 @@ const DENIALS_SAID_MAX: usize = 32;
 /// How much of a wrong id is repeated to whoever gave it.
 const SHOWN_CHARS_MAX: usize = 64;
 
+/// As what a guest was entered: not everything is for everyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::wasm) enum Role {
+    /// To handle one job.
+    Handler,
+    /// To handle jobs together, which have no checkpoints.
+    Batch,
+}
+
 /// The state of one run behind the contract.
 pub(in crate::wasm) struct Job {
+    pub(in crate::wasm) role: Role,
     pub(in crate::wasm) streams: Streams,
-    pub(in crate::wasm) cancel: CancelSignal,
+    pub(in crate::wasm) cancel: Signals,
     pub(in crate::wasm) staged: Staged,
     pub(in crate::wasm) backing: Arc<dyn Backing>,
     /// Ids of the jobs that this one waited for.
@@ -30,6 +40,17 @@ pub(in crate::wasm) struct Job {
 }
 
 impl Job {
+    pub(in crate::wasm) fn new(
+        role: Role,
+        streams: Streams,
+        cancel: Signals,
+        staged: Staged,
+        backing: Arc<dyn Backing>,
+        dependencies: Vec<u64>,
+    ) -> Self {
+        Self { role, streams, cancel, staged, backing, dependencies, denials: HashSet::new() }
+    }
+
     /// Says in the run's log what was denied, once for each thing, and what to add where.
     pub(super) fn denied(&mut self, denied: &Denied) -> CallError {
         if self.denials.len() < DENIALS_SAID_MAX && self.denials.insert(denied.what.clone()) {
@@ -69,6 +90,13 @@ impl Host for Job {
     }
 
     fn checkpoint(&mut self, data: Vec<u8>) -> Result<(), CallError> {
+        match self.role {
+            Role::Handler => {}
+            Role::Batch => {
+                let why = "a call of several jobs has no checkpoint: it would be for all of them".to_owned();
+                return Err(call_error("invalid", why));
+            }
+        }
         if data.len() > CHECKPOINT_BYTES_MAX {
             let message = format!("a checkpoint of {} bytes; at most {CHECKPOINT_BYTES_MAX}", data.len());
             return Err(call_error("limit", message));

@@ -13,7 +13,7 @@ mod staged;
 
 use wasmtime::component::{HasSelf, Linker};
 
-pub(super) use self::job::Job;
+pub(super) use self::job::{Job, Role};
 pub(super) use self::staged::{NewJobArgs, Staged};
 use super::guest::Guest;
 
@@ -21,7 +21,15 @@ use super::guest::Guest;
 pub(super) mod contract {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit",
-        world: "runner:plugin/plugin",
+        // Everything that a component may export. None does: what one has is looked up in it, see `exports`.
+        inline: "
+            package runner:host;
+            world every-export {
+                include runner:plugin/mixed-plugin-policy-merge@0.1.0;
+                export runner:plugin/middleware@0.1.0;
+            }
+        ",
+        world: "runner:host/every-export",
         exports: { default: async },
     });
 }
@@ -32,8 +40,6 @@ pub(super) use self::contract::runner::plugin::types::{self, CallError};
 pub(super) const PACKAGE: &str = "runner:plugin/";
 /// The version that this host serves.
 pub(super) const CONTRACT_VERSION: &str = "0.1.0";
-/// The export that a component needs.
-pub(super) const HANDLER: &str = "runner:plugin/handler";
 /// Interfaces of the contract that a component may import.
 pub(super) const OFFERED: [&str; 6] = ["types", "host", "kv", "blobs", "http", "config"];
 /// WASI packages that a component may import, all of version 0.2.
@@ -44,7 +50,7 @@ pub(super) const WASI_OFFERED: [&str; 6] =
 pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    contract::Plugin::add_to_linker::<Guest, HasSelf<Job>>(&mut linker, |guest| &mut guest.job)?;
+    contract::EveryExport::add_to_linker::<Guest, HasSelf<Job>>(&mut linker, |guest| &mut guest.job)?;
     Ok(linker)
 }
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use super::{
-    Change, Dump, EVENT_BYTES_BESIDE, Engine, KeyRecord, KeyRef, Needs, Persisted, Reader, Snapshot, Spread,
+    Change, Dump, EVENT_BYTES_BESIDE, Engine, KeyRecord, KeyRef, KvKey, Needs, Persisted, Reader, Snapshot, Spread,
     UniqueRecord, WorkingSet, count_differences, total_differences,
 };
 use crate::clock::Clock;
-use crate::command::{CountKey, Lane, Name, Part, RunRecord, Scope, Settings, Total, TotalKey};
+use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Total, TotalKey};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, TagKey, WaitKey};
 use crate::job::{Job, JobId, JobRef, RunNumber, Seq, Time};
@@ -28,6 +28,8 @@ struct Tables {
     jobs: BTreeMap<JobRef, Arc<Job>>,
     payloads: BTreeMap<(JobRef, Part), Vec<u8>>,
     runs: BTreeMap<(JobRef, RunNumber), RunRecord>,
+    run_logs: BTreeMap<(JobRef, RunNumber), Vec<u8>>,
+    kv: BTreeMap<KvKey, Vec<u8>>,
     lanes: BTreeMap<Lane, BTreeSet<Order>>,
     due: BTreeSet<DueKey>,
     expiry: BTreeSet<ExpiryKey>,
@@ -126,7 +128,10 @@ impl Tables {
                 self.runs.insert((*at, record.run), (**record).clone());
                 let old = RunNumber(record.run.0.saturating_sub(crate::job::limits::RUNS_KEPT));
                 self.runs.remove(&(*at, old));
+                self.put_run_log(*at, old, None);
             }
+            Change::RunLog(run, log) => self.put_run_log(run.at, run.run, log.clone()),
+            Change::Kv(key, value) => self.put_kv(key, value.clone()),
             Change::Name(name, number) => {
                 self.names.insert(name.clone(), *number);
                 self.next_name = self.next_name.max(number + 1);
@@ -175,6 +180,7 @@ impl Tables {
                 self.runs.range((at, RunNumber(0))..=(at, RunNumber(u32::MAX))).map(|(k, _)| *k).collect();
             for key in runs {
                 self.runs.remove(&key);
+                self.put_run_log(key.0, key.1, None);
             }
         }
     }
@@ -218,6 +224,29 @@ impl Tables {
         self.add_to(TotalKey { tenant: at.tenant, of: Total::Bytes }, new - size(&old));
     }
 
+    fn put_run_log(&mut self, at: JobRef, run: RunNumber, log: Option<Vec<u8>>) {
+        let new = log.as_ref().map_or(0, |log| log.len() as i64);
+        let old = match log {
+            Some(log) => self.run_logs.insert((at, run), log),
+            None => self.run_logs.remove(&(at, run)),
+        };
+        let old = old.map_or(0, |old| old.len() as i64);
+        self.add_to(TotalKey { tenant: at.tenant, of: Total::Bytes }, new - old);
+    }
+
+    fn put_kv(&mut self, key: &KvKey, value: Option<Vec<u8>>) {
+        let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.key.len() + value.len()) as i64);
+        let (new, comes) = (size(&value), i64::from(value.is_some()));
+        let old = match value {
+            Some(value) => self.kv.insert(key.clone(), value),
+            None => self.kv.remove(key),
+        };
+        let (old, went) = (size(&old), i64::from(old.is_some()));
+        let tenant = key.space.tenant;
+        self.add_to(TotalKey { tenant, of: Total::Bytes }, new - old);
+        self.add_to(TotalKey { tenant, of: Total::KvKeys }, comes - went);
+    }
+
     fn add_to(&mut self, key: TotalKey, difference: i64) {
         let total = self.totals.entry(key).or_default();
         *total = total.checked_add_signed(difference).expect("no total falls below zero");
@@ -237,6 +266,12 @@ impl Tables {
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
             payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
             runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),
+            run_logs: self
+                .run_logs
+                .iter()
+                .map(|((at, run), log)| (RunRef { at: *at, run: *run }, log.clone()))
+                .collect(),
+            kv: self.kv.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             lanes: self.lanes.iter().flat_map(lane_keys).collect(),
             due: self.due.iter().copied().collect(),
             expiry: self.expiry.iter().copied().collect(),

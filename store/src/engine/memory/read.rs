@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, Name, NameClass, Query, RunRecord, Scope, Settings, Stored, Sweep, Total,
-    TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Query, RunRecord, RunRef, Scope, Settings,
+    Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
-    Heads, KeyRef, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet, behind,
+    Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
+    behind,
 };
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, WaitKey};
@@ -43,6 +44,12 @@ impl Tables {
         set.pages = needs.pages.iter().map(|query| self.page(query)).collect();
         wanted.extend(set.pages.iter().flat_map(|page| &page.jobs));
         wanted.into_iter().for_each(|at| self.put(at, &mut set));
+        set.kv = needs.kv.iter().map(|key| (key.clone(), self.kv.get(key).cloned())).collect();
+        let logs = |at: &JobRef| {
+            let range = self.run_logs.range((*at, RunNumber(0))..=(*at, RunNumber(u32::MAX)));
+            range.map(|((_, run), log)| (*run, log.len())).collect()
+        };
+        set.run_logs = needs.run_logs.iter().map(|at| (*at, logs(at))).collect();
         set.runs = needs.runs.iter().map(|at| (*at, self.runs(*at))).collect();
         for name in &needs.names {
             if let Some(number) = self.names.get(name) {
@@ -277,6 +284,20 @@ impl Tables {
         newest_first.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
     }
 
+    fn keys_of(&self, query: &KvKeysQuery) -> Vec<String> {
+        let of_plugin = self.kv.keys().filter(|key| key.space == query.space).map(|key| &key.key);
+        let behind = |key: &&String| query.after.as_ref().is_none_or(|after| *key > after);
+        let wanted = of_plugin.filter(|key| key.starts_with(&query.prefix)).filter(behind);
+        wanted.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
+    }
+
+    fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
+        let own = self.run_logs.get(&(run.at, run.run));
+        let shared = || self.runs.get(&(run.at, run.run))?.call;
+        let of_call = || shared().and_then(|(job, run_of)| self.run_logs.get(&(JobRef { job, ..run.at }, run_of)));
+        own.or_else(of_call).cloned()
+    }
+
     fn events(&self, since: Seq, limit: u32) -> Events {
         let page = self.log.range(since..).take(limit.min(limits::PAGE_ROWS_MAX) as usize);
         let next = Seq(self.next_seq);
@@ -325,7 +346,16 @@ impl Snapshot for View {
                 paused: tables.paused,
                 log_bytes: tables.log_bytes,
                 settling: tables.spreads.len() as u64,
+                kv_keys: tables.kv.len() as u64,
+                run_logs: tables.run_logs.len() as u64,
             }),
+            Query::Kv(space, key) => Answer::Kv(tables.kv.get(&KvKey { space: *space, key: key.clone() }).cloned()),
+            Query::KvKeys(query) => Answer::KvKeys(tables.keys_of(query)),
+            Query::KvCount(tenant) => {
+                let key = TotalKey { tenant: *tenant, of: Total::KvKeys };
+                Answer::KvCount(tables.totals.get(&key).copied().unwrap_or_default())
+            }
+            Query::RunLog(run) => Answer::RunLog(tables.run_log(*run)),
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

@@ -1,11 +1,11 @@
 //! Everything that the file keeps, for comparison with other engines.
 
-use redb::ReadableDatabase;
+use redb::{ReadableDatabase, ReadableTable};
 
 use super::check::{each, number};
 use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::codec;
-use crate::command::Settings;
+use crate::command::{RunRef, Settings};
 use crate::engine::Dump;
 use crate::error::StoreError;
 
@@ -30,6 +30,15 @@ impl Redb {
             dump.runs.push((tables::run_of(key).0, codec::decode(value).map_err(|e| damaged("runs", key, e))?));
             Ok(())
         })?;
+        each(db.open_table(tables::RUN_LOGS), |key, log| {
+            let (at, run) = tables::run_of(key);
+            dump.run_logs.push((RunRef { at, run }, log.to_vec()));
+            Ok(())
+        })?;
+        for entry in db.open_table(tables::KV).map_err(engine_error)?.iter().map_err(engine_error)? {
+            let (key, value) = entry.map_err(engine_error)?;
+            dump.kv.extend(tables::kv_of(key.value()).map(|key| (key, value.value().to_vec())));
+        }
         each(db.open_table(tables::PAYLOADS), |key, value| {
             if let (at, Some(part)) = tables::payload_of(key) {
                 dump.payloads.push((at, part, value.to_vec()));

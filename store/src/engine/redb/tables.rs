@@ -3,10 +3,13 @@
 
 use redb::TableDefinition;
 
-use crate::command::{CountKey, Lane, Part, Scope, Total, TotalKey};
-use crate::engine::{KeyRef, Wait};
+use crate::command::{CountKey, Lane, Namespace, Part, Scope, Total, TotalKey};
+use crate::engine::{KeyRef, KvKey, Wait};
 use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, TagKey, WaitKey};
-use crate::job::{JobId, JobRef, KindId, QueueId, RunNumber, StateName, TenantId, Time};
+use crate::job::{JobId, JobRef, KindId, PluginId, QueueId, RunNumber, StateName, TenantId, Time};
+
+/// Tenant and plugin, before a key of a plugin.
+const NAMESPACE_BYTES: usize = 8;
 
 type Table<const N: usize, V> = TableDefinition<'static, &'static [u8; N], V>;
 
@@ -77,6 +80,24 @@ macro_rules! for_each_table {
     };
 }
 pub(super) use for_each_table;
+
+/// What the keys of a plugin begin with: tenant, plugin.
+pub(super) fn namespace(space: Namespace) -> [u8; NAMESPACE_BYTES] {
+    Packer::new().put(space.tenant.0.to_be_bytes()).put(space.plugin.0.to_be_bytes()).done()
+}
+
+/// A key of a plugin, or what several of them begin with.
+pub(super) fn kv(space: Namespace, key: &str) -> Vec<u8> {
+    [&namespace(space), key.as_bytes()].concat()
+}
+
+/// None: it is no key of a plugin.
+pub(super) fn kv_of(key: &[u8]) -> Option<KvKey> {
+    let (head, key) = key.split_first_chunk::<NAMESPACE_BYTES>()?;
+    let mut head = Unpacker(head);
+    let space = Namespace { tenant: TenantId(head.u32()), plugin: PluginId(head.u32()) };
+    Some(KvKey { space, key: String::from_utf8(key.to_vec()).ok()? })
+}
 
 /// Writes the parts of a key, one after another.
 struct Packer<const N: usize> {
@@ -337,6 +358,7 @@ pub(super) fn total(key: TotalKey) -> [u8; 9] {
         Total::UnfinishedIn(queue) => (1, queue.0),
         Total::Completed => (2, 0),
         Total::Bytes => (3, 0),
+        Total::KvKeys => (4, 0),
     };
     Packer::new().put(key.tenant.0.to_be_bytes()).put([class]).put(queue.to_be_bytes()).done()
 }
@@ -349,7 +371,8 @@ pub(super) fn total_of(key: &[u8; 9]) -> TotalKey {
         0 => Total::Unfinished,
         1 => Total::UnfinishedIn(QueueId(key.u32())),
         2 => Total::Completed,
-        _ => Total::Bytes,
+        3 => Total::Bytes,
+        _ => Total::KvKeys,
     };
     TotalKey { tenant, of }
 }
@@ -385,6 +408,28 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_plugins_are_in_order_and_never_another_plugins() {
+        let mut keys = Vec::new();
+        for (tenant, plugin) in [(1, 1), (1, 2), (1, 256), (2, 1), (u32::MAX, u32::MAX)] {
+            let space = Namespace { tenant: TenantId(tenant), plugin: PluginId(plugin) };
+            keys.extend(
+                ["", "\0", "a", "a\0", "ab", "b", "ä", "\u{10ffff}"].map(|key| KvKey { space, key: key.into() }),
+            );
+        }
+        assert!(keys.is_sorted());
+        let bytes: Vec<Vec<u8>> = keys.iter().map(|key| kv(key.space, &key.key)).collect();
+        assert!(bytes.is_sorted());
+        for (key, bytes) in keys.iter().zip(&bytes) {
+            assert_eq!(kv_of(bytes).as_ref(), Some(key), "a key comes back");
+        }
+        for (i, other) in keys.iter().enumerate() {
+            let begins = bytes[i].starts_with(&namespace(keys[0].space));
+            assert_eq!(begins, other.space == keys[0].space);
+        }
+        assert_eq!((kv_of(&[0; 7]), kv_of(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff])), (None, None), "no key of ours");
+    }
+
+    #[test]
     fn every_key_comes_back() {
         let at = JobRef { tenant: TenantId(7), job: JobId(u64::MAX - 1) };
         assert_eq!(job_of(&job(at)), at);
@@ -404,7 +449,7 @@ mod tests {
         }
         let t = TagKey::new(at, "k", "v");
         assert_eq!(tag_of(&tag(&t)), t);
-        for of in [Total::Unfinished, Total::UnfinishedIn(QueueId(5)), Total::Completed, Total::Bytes] {
+        for of in [Total::Unfinished, Total::UnfinishedIn(QueueId(5)), Total::Completed, Total::Bytes, Total::KvKeys] {
             let key = TotalKey { tenant: TenantId(9), of };
             assert_eq!(total_of(&total(key)), key);
         }

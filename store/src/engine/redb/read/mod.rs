@@ -1,5 +1,6 @@
 //! Reading: what a batch may touch here, lists and consistent views beside it.
 
+mod kept;
 mod list;
 mod sweep;
 mod view;
@@ -40,6 +41,7 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
             set.runs.insert(*at, runs(&table, *at)?);
         }
     }
+    kept::read(from, needs, &mut set)?;
     if !needs.lanes.is_empty() {
         let lanes = from.open_table(tables::LANES).map_err(engine_error)?;
         for (lane, max) in &needs.lanes {

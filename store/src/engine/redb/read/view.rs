@@ -68,6 +68,10 @@ impl View {
                 let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
                 Answer::Settings(super::setting(&settings, scope)?.unwrap_or_else(|| scope.defaults()))
             }
+            Query::Kv(space, key) => Answer::Kv(self.kv(*space, key)?),
+            Query::KvKeys(query) => Answer::KvKeys(self.kv_keys(query)?),
+            Query::KvCount(tenant) => Answer::KvCount(self.kv_count(*tenant)?),
+            Query::RunLog(run) => Answer::RunLog(self.run_log(*run)?),
             Query::Stored => Answer::Stored(self.stored()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
@@ -111,11 +115,14 @@ impl View {
 
     fn stored(&self) -> Result<Stored, StoreError> {
         let spreads = self.0.open_table(tables::SPREADS).map_err(engine_error)?;
+        let (kv_keys, run_logs) = self.kept()?;
         Ok(Stored {
             epoch: self.number(meta::EPOCH)?.unwrap_or(1),
             paused: self.number(meta::PAUSED)?.unwrap_or_default() != 0,
             log_bytes: self.number(tables::LOG_BYTES)?.unwrap_or_default(),
             settling: spreads.len().map_err(engine_error)?,
+            kv_keys,
+            run_logs,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Writing: a batch's changes, gathered by table and sorted by key, since the cost of a commit is in the pages it dirties.
 
+mod kept;
+
 use std::collections::BTreeMap;
 
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value, WriteTransaction};
@@ -21,6 +23,8 @@ struct Writes<'a> {
     jobs: Ops<12, &'a [u8]>,
     payloads: Ops<13, &'a [u8]>,
     runs: Ops<16, Vec<u8>>,
+    run_logs: Ops<16, &'a [u8]>,
+    kv: Vec<(Vec<u8>, Option<&'a [u8]>)>,
     lanes: Ops<31, ()>,
     due: Ops<20, ()>,
     lists: Ops<21, ()>,
@@ -62,6 +66,8 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     let bytes = write_payloads(into, writes.payloads, &gone)?;
     write(into, tables::RUNS, writes.runs, Vec::as_slice)?;
     remove_runs_of(into, &gone)?;
+    let logs = kept::write_run_logs(into, writes.run_logs, &gone)?;
+    let kv = kept::write_kv(into, writes.kv)?;
     write(into, tables::LANES, writes.lanes, |()| ())?;
     write(into, tables::DUE, writes.due, |()| ())?;
     write(into, tables::EXPIRY, writes.expiry, |()| ())?;
@@ -77,7 +83,7 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     write(into, tables::SPREADS, writes.spreads, Vec::as_slice)?;
     write(into, tables::SETTINGS, writes.settings, Vec::as_slice)?;
     add(into, tables::COUNTS, counts.iter().map(|(key, n)| (tables::count(key), *n)))?;
-    let totals = total_differences(&counts).into_iter().chain(bytes);
+    let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv);
     add(into, tables::TOTALS, totals.map(|(key, n)| (tables::total(key), n)))?;
     let due = into.open_table(tables::DUE).map_err(engine_error)?;
     let next_due = due.first().map_err(engine_error)?.map(|(key, _)| tables::due_of(key.value()).run_at);
@@ -99,8 +105,11 @@ fn gather(changes: &[Change]) -> Writes<'_> {
                     && old > 0
                 {
                     writes.runs.push((tables::run(*at, RunNumber(old)), None));
+                    writes.run_logs.push((tables::run(*at, RunNumber(old)), None));
                 }
             }
+            Change::RunLog(run, log) => writes.run_logs.push((tables::run(run.at, run.run), log.as_deref())),
+            Change::Kv(key, value) => writes.kv.push((tables::kv(key.space, &key.key), value.as_deref())),
             Change::Name(name, number) => {
                 writes.names.push((number.to_be_bytes(), Some(codec::encode(name))));
                 writes.next_name = writes.next_name.max(Some(number + 1));
@@ -235,8 +244,13 @@ fn write_payloads(
         let difference = bytes.map_or(0, <[u8]>::len) as i64 - old.unwrap_or_default() as i64;
         *differences.entry(tables::payload_of(key).0.tenant).or_default() += difference;
     }
-    let difference = |(tenant, n)| (TotalKey { tenant, of: Total::Bytes }, n);
-    Ok(differences.into_iter().map(difference).filter(|(_, n)| *n != 0).collect())
+    Ok(totals_of(differences, Total::Bytes))
+}
+
+/// What differs, by tenant, as differences of a total.
+fn totals_of(differences: BTreeMap<TenantId, i64>, of: Total) -> Vec<(TotalKey, i64)> {
+    let total = |(tenant, n)| (TotalKey { tenant, of }, n);
+    differences.into_iter().map(total).filter(|(_, n)| *n != 0).collect()
 }
 
 /// Removes the run records of jobs that are gone.

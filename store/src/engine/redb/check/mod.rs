@@ -1,5 +1,7 @@
 //! Compares everything in the file with everything else, in bounded memory but for one small entry a job.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -49,6 +51,7 @@ impl Redb {
         let (mut trails, trimmed) = follow_log(&view, &mut report)?;
         check_jobs(&view, &mut trails, trimmed, &mut report)?;
         check_parts(&view, &mut report)?;
+        kept::check(&view, &mut report)?;
         check_keys(&view, &mut report)?;
         check_uniques(&view, &mut report)?;
         check_small(&view, &mut report)?;
@@ -186,6 +189,7 @@ fn check_totals(view: &View, counts: &BTreeMap<CountKey, u64>, report: &mut Repo
         *totals.entry(TotalKey { tenant, of: Total::Bytes }).or_default() += bytes.len() as i64;
         Ok(())
     })?;
+    kept::add_totals(view, &mut totals)?;
     totals.retain(|_, n| *n != 0);
     let mut kept = BTreeMap::new();
     each(view.0.open_table(tables::TOTALS), |key, n| {

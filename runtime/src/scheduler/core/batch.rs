@@ -1,0 +1,102 @@
+//! Jobs that share a call. They gather in their lane until a slot is free and there are as many as a call takes, or the first
+//! of them has lingered as long as it may; then they are claimed as one call.
+//!
+//! Which of them go together is decided when they are claimed and the size of their args is known: in order, up to
+//! [`CALL_ARGS_BYTES_MAX`]; what does not fit is the next call. Jobs of a call that failed are called alone.
+
+use std::collections::VecDeque;
+
+use runner_store::command::Lane;
+use runner_store::job::Millis;
+
+use super::{Call, Claimed, Core, Moment};
+
+/// Args of all jobs of a call together: as much as one job may have.
+pub const CALL_ARGS_BYTES_MAX: usize = 1 << 20;
+/// Groups of arrivals that are told apart in a lane. Those that come when there are more count as having come with the
+/// last group, and are called a little earlier than they need be.
+const ARRIVALS_MAX: usize = 64;
+
+/// When the jobs of a lane came, the first first; kept only where it matters.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    kept: bool,
+    groups: VecDeque<(Millis, u64)>,
+}
+
+impl Arrivals {
+    /// Whether they are kept from now on; so many are there.
+    pub(super) fn keep(&mut self, kept: bool, available: u64, now: Millis) {
+        if !kept {
+            *self = Self::default();
+        } else if !self.kept {
+            self.kept = true;
+            self.changed(i64::try_from(available).unwrap_or(i64::MAX), now);
+        }
+    }
+
+    /// So many came, or, if negative, so many of the first went.
+    pub(super) fn changed(&mut self, difference: i64, now: Millis) {
+        if !self.kept {
+            return;
+        }
+        if difference > 0 {
+            let came = difference.unsigned_abs();
+            let full = self.groups.len() >= ARRIVALS_MAX;
+            match self.groups.back_mut() {
+                Some((at, n)) if *at == now || full => *n += came,
+                _ => self.groups.push_back((now, came)),
+            }
+            return;
+        }
+        let mut went = difference.unsigned_abs();
+        while let Some((_, n)) = self.groups.front_mut() {
+            if *n > went {
+                *n -= went;
+                return;
+            }
+            went -= *n;
+            self.groups.pop_front();
+        }
+    }
+
+    /// When the first has lingered so long.
+    pub(super) fn lingered_at(&self, linger: Millis) -> Option<Millis> {
+        self.groups.front().map(|(at, _)| Millis(at.0.saturating_add(linger.0)))
+    }
+}
+
+impl Core {
+    /// Whether a lane has a whole call's jobs, or the first of them has lingered.
+    pub(super) fn gathered(&self, lane: Lane, now: Moment) -> bool {
+        let Some(tenant) = self.tenants.get(&lane.tenant) else { return false };
+        let (Some(batch), Some(state)) = (tenant.batch(lane), tenant.lanes.get(&lane)) else { return false };
+        let lingered = || state.arrivals.lingered_at(batch.linger).is_some_and(|at| at <= now.uptime);
+        state.available >= u64::from(batch.max) || (state.available > 0 && lingered())
+    }
+
+    /// The calls that the claimed runs of a lane make.
+    pub(super) fn calls(&self, lane: Lane, mut runs: Vec<Claimed>) -> Vec<Call> {
+        let max = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.batch(lane)).map_or(1, |batch| batch.max);
+        runs.sort_unstable_by_key(|claimed| claimed.order);
+        let (mut calls, mut bytes): (Vec<Call>, usize) = (Vec::new(), 0);
+        // The call that is being filled.
+        let mut open: Option<usize> = None;
+        for claimed in runs {
+            let fits = bytes.saturating_add(claimed.args_bytes) <= CALL_ARGS_BYTES_MAX;
+            match open {
+                _ if claimed.alone => calls.push(Call::of_one(&claimed)),
+                Some(at) if fits && calls[at].others.len() + 1 < max as usize => {
+                    bytes += claimed.args_bytes;
+                    calls[at].others.push(claimed.run);
+                }
+                _ => {
+                    bytes = claimed.args_bytes;
+                    open = Some(calls.len());
+                    calls.push(Call::of_one(&claimed));
+                }
+            }
+        }
+        calls
+    }
+}

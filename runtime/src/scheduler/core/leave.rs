@@ -1,0 +1,111 @@
+//! What leaves: runs that end, that someone wants ended, and that are given back before they start.
+
+use std::collections::BTreeSet;
+
+use runner_store::command::RunRef;
+use runner_store::job::TenantId;
+
+use super::{Action, Call, Core, Moment};
+
+impl Core {
+    pub(super) fn ended(&mut self, run: RunRef, fuel: u64, now: Moment, actions: &mut Vec<Action>) {
+        let Some(call) = self.running.remove(&run) else { return };
+        self.free.push(call.slot);
+        self.reserved_bytes -= call.memory_bytes;
+        self.suspects_in_hand -= usize::from(call.lane.suspect);
+        if !call.others.is_empty() {
+            self.shares.remove(&run);
+            call.others.iter().for_each(|other| _ = self.shares.remove(other));
+        }
+        let round = self.round;
+        let tenant = self.tenant(call.lane.tenant);
+        tenant.running -= 1;
+        tenant.reserved_bytes -= call.memory_bytes;
+        tenant.pace.ended(round);
+        tenant.spend(fuel, now);
+        if tenant.is_spent(now) {
+            self.spent.insert(call.lane.tenant);
+            self.hand_back_all_of(call.lane.tenant, actions);
+        }
+        self.open_or_not(call.lane.tenant);
+        // There is a slot, and memory, for what was left out for want of it.
+        if self.left_out {
+            self.look_again();
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, run: RunRef, actions: &mut Vec<Action>) {
+        if self.running.get(&run).is_some_and(|call| call.others.is_empty()) {
+            actions.push(Action::End(run));
+        } else if let Some(name) = self.shares.get(&run).copied() {
+            self.flagged(name, run, actions);
+        } else if self.take_out(run) {
+            actions.push(Action::HandBack(run));
+        } else if self.is_claiming() {
+            self.cancelled.insert(run);
+        }
+    }
+
+    /// Gives back everything that has not started.
+    pub(super) fn drain(&mut self, actions: &mut Vec<Action>) {
+        self.draining = true;
+        let waiting: Vec<TenantId> = self.waiting.iter().copied().collect();
+        let by_hand: BTreeSet<TenantId> = self.by_hand.iter().map(|call| call.lane.tenant).collect();
+        for tenant in by_hand.into_iter().chain(waiting) {
+            self.hand_back_all_of(tenant, actions);
+        }
+    }
+
+    /// Someone wants one run of a shared call ended: the call goes on until all of its runs are to end.
+    fn flagged(&mut self, name: RunRef, run: RunRef, actions: &mut Vec<Action>) {
+        let Some(call) = self.running.get_mut(&name) else { return };
+        if !call.flagged.contains(&run) {
+            call.flagged.push(run);
+        }
+        if call.flagged.len() > call.others.len() {
+            actions.push(Action::End(name));
+        }
+    }
+
+    /// Takes a run out of those that wait for a slot; the others of its call stay. False: it is not among them.
+    fn take_out(&mut self, run: RunRef) -> bool {
+        if let Some(at) = self.by_hand.iter().position(|call| call.first == run) {
+            let call = self.by_hand.remove(at);
+            self.suspects_in_hand -= usize::from(call.is_some_and(|call| call.lane.suspect));
+            return true;
+        }
+        let id = run.at.tenant;
+        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
+        let Some(call) = tenant.ready.values_mut().find(|call| call.runs().any(|one| one == run)) else { return false };
+        if !call.others.is_empty() {
+            if call.first == run {
+                call.first = call.others.remove(0);
+            } else {
+                call.others.retain(|other| *other != run);
+            }
+            return true;
+        }
+        let (order, suspect) = (call.order, call.lane.suspect);
+        tenant.ready.remove(&order);
+        self.suspects_in_hand -= usize::from(suspect);
+        self.ready -= 1;
+        self.waits_or_not(id);
+        self.open_or_not(id);
+        true
+    }
+
+    /// Gives back all runs of a tenant that have not started.
+    fn hand_back_all_of(&mut self, id: TenantId, actions: &mut Vec<Action>) {
+        let by_hand = std::mem::take(&mut self.by_hand);
+        let (given, kept): (Vec<Call>, Vec<Call>) = by_hand.into_iter().partition(|call| call.lane.tenant == id);
+        self.by_hand = kept.into();
+        let ready = std::mem::take(&mut self.tenant(id).ready);
+        self.ready -= ready.len();
+        self.waits_or_not(id);
+        self.open_or_not(id);
+        for call in given.into_iter().chain(ready.into_values()) {
+            self.suspects_in_hand -= usize::from(call.lane.suspect);
+            actions.extend(call.runs().map(Action::HandBack));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Who gets a free slot.
+//!
+//! What was started by hand goes first, then tenants take turns, each with what comes first of its own. A run whose memory
+//! does not fit into what is left of its tenant's budget waits, and what comes behind it in its tenant with it; others go
+//! on. One that does not fit into what is left of the *node's* waits, too, but may be overtaken by no more than
+//! [`OVERTAKEN_MAX`] runs of others; then nothing starts before it, so that what runs makes room for it. Every run ends
+//! at its time-out, so it starts.
+
+use std::ops::Bound;
+
+use runner_store::command::RunRef;
+use runner_store::job::TenantId;
+
+use super::{Action, Call, Core, Running};
+
+/// Runs that may start while another one, which came first, waits for the node's memory: about one for each slot of a small
+/// machine, so that the slots do not stand empty while it begins to wait.
+pub(super) const OVERTAKEN_MAX: u32 = 16;
+
+/// Who waits for the node's memory, before all others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Short {
+    who: Who,
+    overtaken: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// What comes first of a tenant.
+    Tenant(TenantId),
+    /// What was started by hand.
+    ByHand(RunRef),
+}
+
+/// Whether a call may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    Yes,
+    /// Its tenant's budget has no room.
+    Not,
+    /// The node's memory has none.
+    Short,
+}
+
+impl Core {
+    pub(super) fn start(&mut self, actions: &mut Vec<Action>) {
+        while !self.free.is_empty() && self.ready() > 0 {
+            let Some(call) = self.take_next() else { break };
+            let slot = self.free.pop().expect("a slot is free");
+            self.enter(call, slot, actions);
+        }
+    }
+
+    fn enter(&mut self, call: Call, slot: usize, actions: &mut Vec<Action>) {
+        let Call { first, others, lane, .. } = call;
+        let tenant = self.tenant(lane.tenant);
+        let memory_bytes = tenant.memory_of(lane);
+        tenant.running += 1;
+        tenant.reserved_bytes += memory_bytes;
+        self.reserved_bytes += memory_bytes;
+        if !others.is_empty() {
+            self.shares.extend(others.iter().chain([&first]).map(|run| (*run, first)));
+        }
+        let running = Running { slot, lane, memory_bytes, others: others.clone(), flagged: Vec::new() };
+        self.running.insert(first, running);
+        self.open_or_not(lane.tenant);
+        actions.push(Action::Start { run: first, others, slot });
+    }
+
+    fn take_next(&mut self) -> Option<Call> {
+        if let Some(short) = self.short {
+            match self.may(short.who) {
+                Some(May::Yes) => {
+                    self.short = None;
+                    return self.take(short.who);
+                }
+                Some(May::Short) if short.overtaken >= OVERTAKEN_MAX => return None,
+                Some(May::Short) => {}
+                // It waits for something else by now, or not at all.
+                Some(May::Not) | None => self.short = None,
+            }
+        }
+        let who = self.next_by_hand().or_else(|| self.next_in_turn())?;
+        if let Some(short) = &mut self.short {
+            short.overtaken += 1;
+        }
+        self.take(who)
+    }
+
+    fn next_by_hand(&mut self) -> Option<Who> {
+        let all: Vec<Who> = self.by_hand.iter().map(|call| Who::ByHand(call.first)).collect();
+        all.into_iter().find(|who| self.is_next(*who))
+    }
+
+    fn next_in_turn(&mut self) -> Option<Who> {
+        let mut from = Bound::Excluded(self.turn);
+        let mut wrapped = false;
+        loop {
+            let next = self.waiting.range((from, Bound::Unbounded)).next().copied();
+            match next {
+                // Once around.
+                Some(id) if wrapped && id > self.turn => return None,
+                Some(id) if self.is_next(Who::Tenant(id)) => return Some(Who::Tenant(id)),
+                Some(id) => from = Bound::Excluded(id),
+                None if wrapped => return None,
+                None => (from, wrapped) = (Bound::Unbounded, true),
+            }
+        }
+    }
+
+    /// Whether this one starts now; the first that is short of the node's memory is remembered.
+    fn is_next(&mut self, who: Who) -> bool {
+        match self.may(who) {
+            Some(May::Yes) => true,
+            Some(May::Short) => {
+                self.short.get_or_insert(Short { who, overtaken: 0 });
+                false
+            }
+            Some(May::Not) | None => false,
+        }
+    }
+
+    /// None: there is no such call any more.
+    fn may(&self, who: Who) -> Option<May> {
+        let lane = match who {
+            Who::ByHand(run) => self.by_hand.iter().find(|call| call.first == run)?.lane,
+            Who::Tenant(id) => self.tenants.get(&id)?.ready.first_key_value()?.1.lane,
+        };
+        let tenant = self.tenants.get(&lane.tenant);
+        let memory_bytes = tenant.map_or(0, |tenant| tenant.memory_of(lane));
+        if tenant.is_some_and(|tenant| !tenant.has_room(memory_bytes)) {
+            return Some(May::Not);
+        }
+        let fits = self.reserved_bytes.saturating_add(memory_bytes) <= self.memory_bytes;
+        Some(if fits { May::Yes } else { May::Short })
+    }
+
+    fn take(&mut self, who: Who) -> Option<Call> {
+        match who {
+            Who::ByHand(run) => {
+                let at = self.by_hand.iter().position(|call| call.first == run)?;
+                self.by_hand.remove(at)
+            }
+            Who::Tenant(id) => {
+                let (_, call) = self.tenant(id).ready.pop_first()?;
+                self.ready -= 1;
+                self.turn = id;
+                self.waits_or_not(id);
+                Some(call)
+            }
+        }
+    }
+
+    /// Keeps the list of those that have something ready.
+    pub(super) fn waits_or_not(&mut self, id: TenantId) {
+        if self.tenants.get(&id).is_some_and(|tenant| !tenant.ready.is_empty()) {
+            self.waiting.insert(id);
+        } else {
+            self.waiting.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What one tenant has in hand and may use: its lanes, its runs, its budgets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use runner_store::command::Lane;
+use runner_store::index::Order;
+use runner_store::job::{Millis, TenantId};
+
+use super::batch::Arrivals;
+use super::{AHEAD_MAX, Call, Core, Moment};
+use crate::operator::FuelBudget;
+use crate::wasm::manifest::Batch;
+
+/// What a tenant may use; none: as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Budget {
+    /// Runs at once. Those that share a call count once; those that are claimed ahead count.
+    pub concurrency: Option<u32>,
+    /// Memory of its runs together.
+    pub memory_bytes: Option<u64>,
+    /// Fuel of a period. Periods follow each other from the node's start on; what a run used is known when it has ended.
+    pub fuel: Option<FuelBudget>,
+}
+
+/// What the runs of a lane are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Serves {
+    /// The memory limit of one.
+    pub memory_bytes: u64,
+    /// How many jobs share a call.
+    pub batch: Option<Batch>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tenant {
+    pub(super) budget: Budget,
+    pub(super) lanes: BTreeMap<Lane, LaneState>,
+    /// Lanes whose jobs could be claimed: a plugin serves them, they are not empty, a run is not too large.
+    pub(super) open: BTreeSet<Lane>,
+    /// Claimed, not started.
+    pub(super) ready: BTreeMap<Order, Call>,
+    pub(super) running: u32,
+    pub(super) reserved_bytes: u64,
+    pub(super) pace: Pace,
+    /// Whether what runs by itself goes before what shares calls, the next time that both want the last slot.
+    pub(super) singles_next: bool,
+    /// Fuel used in the period of this number.
+    spent: u64,
+    period: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    pub(super) available: u64,
+    pub(super) serves: Option<Serves>,
+    /// When those that share calls came.
+    pub(super) arrivals: Arrivals,
+}
+
+/// How fast runs end: in the present round between two claims, and in the one before.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    round: u64,
+    ended: u32,
+    before: u32,
+}
+
+impl Pace {
+    fn turn(&mut self, round: u64) {
+        match round - self.round {
+            0 => return,
+            1 => self.before = std::mem::take(&mut self.ended),
+            _ => (self.before, self.ended) = (0, 0),
+        }
+        self.round = round;
+    }
+
+    pub(super) fn ended(&mut self, round: u64) {
+        self.turn(round);
+        self.ended += 1;
+    }
+
+    /// Runs that ended since the last claim was answered.
+    pub(super) fn lately(&mut self, round: u64) -> u32 {
+        self.turn(round);
+        self.ended
+    }
+
+    /// How many may be claimed ahead.
+    pub(super) fn ahead(&mut self, round: u64) -> u32 {
+        self.turn(round);
+        self.ended.max(self.before).saturating_mul(2).min(AHEAD_MAX)
+    }
+}
+
+impl Tenant {
+    /// What one of a lane's runs reserves; what no plugin serves any more does not run.
+    pub(super) fn memory_of(&self, lane: Lane) -> u64 {
+        self.serves(lane).map_or(0, |serves| serves.memory_bytes)
+    }
+
+    pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
+        self.lanes.get(&lane).and_then(|state| state.serves)
+    }
+
+    /// How many jobs of a lane share a call. Suspects never do: the next crash has one culprit.
+    pub(super) fn batch(&self, lane: Lane) -> Option<Batch> {
+        self.serves(lane).and_then(|serves| serves.batch).filter(|_| !lane.suspect)
+    }
+
+    /// How many more runs of so much memory the budget has room for, beside those in hand.
+    pub(super) fn room(&self, memory_bytes: u64) -> u32 {
+        let ready = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
+        let runs = self.budget.concurrency.map_or(u32::MAX, |most| most.saturating_sub(self.running));
+        let memory = self.budget.memory_bytes.map_or(u32::MAX, |most| {
+            let left = most.saturating_sub(self.reserved_bytes) / memory_bytes.max(1);
+            u32::try_from(left).unwrap_or(u32::MAX)
+        });
+        match runs.min(memory) {
+            u32::MAX => u32::MAX,
+            room => room.saturating_sub(ready),
+        }
+    }
+
+    /// Whether a run of so much memory may start, as far as the tenant's own budget goes.
+    pub(super) fn has_room(&self, memory_bytes: u64) -> bool {
+        self.budget.concurrency.is_none_or(|most| self.running < most)
+            && self.budget.memory_bytes.is_none_or(|most| self.reserved_bytes.saturating_add(memory_bytes) <= most)
+    }
+
+    /// Whether its budget has no room for a run of any lane.
+    pub(super) fn is_full(&self) -> bool {
+        let limited = self.budget.concurrency.is_some() || self.budget.memory_bytes.is_some();
+        limited && self.open.iter().all(|lane| self.room(self.memory_of(*lane)) == 0)
+    }
+
+    /// Runs that are ready and wait for the node alone: what waits for its own tenant takes no slot from others.
+    pub(super) fn ready_for_slots(&self) -> u32 {
+        match self.ready.first_key_value() {
+            Some((_, head)) if self.has_room(self.memory_of(head.lane)) => {
+                u32::try_from(self.ready.len()).unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        }
+    }
+
+    pub(super) fn spend(&mut self, fuel: u64, now: Moment) {
+        if let Some(budget) = self.budget.fuel {
+            let period = now.uptime.0 / budget.per.0.max(1);
+            if period != self.period {
+                (self.period, self.spent) = (period, 0);
+            }
+            self.spent = self.spent.saturating_add(fuel);
+        }
+    }
+
+    /// Whether the fuel of the present period is used up.
+    pub(super) fn is_spent(&self, now: Moment) -> bool {
+        self.budget
+            .fuel
+            .is_some_and(|budget| self.spent >= budget.fuel && self.period == now.uptime.0 / budget.per.0.max(1))
+    }
+
+    /// When the next period begins.
+    pub(super) fn next_period(&self, now: Moment) -> Option<Millis> {
+        let per = self.budget.fuel?.per.0.max(1);
+        Some(Millis((now.uptime.0 / per + 1).saturating_mul(per)))
+    }
+}
+
+impl Core {
+    pub(super) fn available(&mut self, lane: Lane, difference: i64, now: Moment) {
+        let state = self.tenant(lane.tenant).lanes.entry(lane).or_default();
+        state.available = state.available.saturating_add_signed(difference);
+        state.arrivals.changed(difference, now.uptime);
+        self.lane_open_or_not(lane);
+        // Also where there are fewer: a claim that only discarded what had expired has come nearer to what has not.
+        if difference != 0 {
+            self.look_again();
+        }
+    }
+
+    pub(super) fn served(&mut self, lane: Lane, by: Option<Serves>, now: Moment) {
+        let state = self.tenant(lane.tenant).lanes.entry(lane).or_default();
+        state.serves = by;
+        let shared = by.is_some_and(|by| by.batch.is_some()) && !lane.suspect;
+        state.arrivals.keep(shared, state.available, now.uptime);
+        if shared {
+            self.batched.insert(lane);
+        } else {
+            self.batched.remove(&lane);
+        }
+        self.lane_open_or_not(lane);
+        self.look_again();
+    }
+
+    pub(super) fn set_budget(&mut self, tenant: TenantId, budget: Budget, now: Moment) {
+        let state = self.tenant(tenant);
+        state.budget = budget;
+        // What was used is measured by the period, which may be another one now.
+        state.spend(0, now);
+        for lane in state.lanes.keys().copied().collect::<Vec<_>>() {
+            self.lane_open_or_not(lane);
+        }
+        self.look_again();
+    }
+
+    /// Keeps the list of lanes whose jobs could be claimed.
+    fn lane_open_or_not(&mut self, lane: Lane) {
+        let node_bytes = self.memory_bytes;
+        let tenant = self.tenant(lane.tenant);
+        let most = tenant.budget.memory_bytes.map_or(node_bytes, |most| most.min(node_bytes));
+        let state = tenant.lanes.get(&lane).filter(|state| state.available > 0);
+        if state.and_then(|state| state.serves).is_some_and(|serves| serves.memory_bytes <= most) {
+            tenant.open.insert(lane);
+        } else {
+            tenant.open.remove(&lane);
+        }
+        self.open_or_not(lane.tenant);
+    }
+
+    /// Keeps the list of tenants that could claim.
+    pub(super) fn open_or_not(&mut self, id: TenantId) {
+        let spent = !self.spent.is_empty() && self.spent.contains(&id);
+        let open = !spent && self.tenants.get(&id).is_some_and(|tenant| !tenant.open.is_empty() && !tenant.is_full());
+        if !open {
+            self.open.remove(&id);
+        } else if self.open.insert(id) {
+            self.look_again();
+        }
+    }
+
+    /// Tenants that had used up their fuel go on.
+    pub(super) fn begin_periods(&mut self, now: Moment) {
+        if self.spent.is_empty() {
+            return;
+        }
+        for id in self.spent.clone() {
+            if !self.tenants.get(&id).is_some_and(|tenant| tenant.is_spent(now)) {
+                self.spent.remove(&id);
+                self.open_or_not(id);
+            }
+        }
+    }
+
+    /// When a batch has lingered, or a tenant may go on: the next such moment, if it is ahead.
+    pub(super) fn next_alarm(&self, now: Moment) -> Option<Millis> {
+        if self.spent.is_empty() && self.batched.is_empty() {
+            return None;
+        }
+        let tenant = |id: &TenantId| self.tenants.get(id);
+        let periods = self.spent.iter().filter_map(|id| tenant(id)?.next_period(now));
+        let batches = self.batched.iter().filter_map(|lane| {
+            let tenant = tenant(&lane.tenant).filter(|tenant| tenant.open.contains(lane))?;
+            let linger = tenant.batch(*lane)?.linger;
+            tenant.lanes.get(lane)?.arrivals.lingered_at(linger).filter(|at| *at > now.uptime)
+        });
+        periods.chain(batches).min()
+    }
+}

@@ -1,0 +1,241 @@
+//! A world around the core on virtual time: a store that answers after a commit, and handlers that take their time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// How long the store takes to answer.
+const COMMIT: u64 = 2;
+
+/// What the jobs of a kind are like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) takes_ms: u64,
+    pub(super) fuel: u64,
+    pub(super) serves: Serves,
+}
+
+/// A call that a handler was entered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) at: u64,
+    pub(super) lane: Lane,
+    pub(super) jobs: Vec<u64>,
+}
+
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: u64,
+    pub(super) kinds: BTreeMap<Lane, Kind>,
+    queued: BTreeMap<Lane, BTreeSet<(Order, u64)>>,
+    args_bytes: BTreeMap<u64, usize>,
+    alone: BTreeSet<u64>,
+    /// What happens later, by time and number.
+    later: BTreeMap<(u64, u64), Later>,
+    number: u64,
+    next: u64,
+    claimed: BTreeMap<u64, (Lane, Order)>,
+    pub(super) running: BTreeMap<u64, Call>,
+    /// Every call that was ever entered.
+    pub(super) calls: Vec<Call>,
+    pub(super) handed_back: u64,
+}
+
+enum Later {
+    Answer(Vec<Take>),
+    HandedBack(u64),
+    End(u64),
+}
+
+pub(super) fn lane_of(tenant: u32, kind: u32) -> Lane {
+    Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(kind), suspect: false }
+}
+
+pub(super) fn kind(takes_ms: u64, memory_bytes: u64) -> Kind {
+    Kind { takes_ms, fuel: 1, serves: Serves { memory_bytes, batch: None } }
+}
+
+impl World {
+    pub(super) fn new(slots: u32, memory_bytes: u64) -> Self {
+        Self {
+            core: Core::new(slots, memory_bytes),
+            now: 0,
+            kinds: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            args_bytes: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            later: BTreeMap::new(),
+            number: 0,
+            next: 0,
+            claimed: BTreeMap::new(),
+            running: BTreeMap::new(),
+            calls: Vec::new(),
+            handed_back: 0,
+        }
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        at(self.now)
+    }
+
+    pub(super) fn lane(&mut self, lane: Lane, kind: Kind) -> Lane {
+        self.kinds.insert(lane, kind);
+        self.tell([Event::Served { lane, by: Some(kind.serves) }]);
+        lane
+    }
+
+    pub(super) fn budget(&mut self, tenant: u32, budget: Budget) {
+        self.tell([Event::Budget { tenant: TenantId(tenant), budget }]);
+    }
+
+    /// Enqueues so many jobs; their ids go up from the first one's, which is answered.
+    pub(super) fn enqueue(&mut self, lane: Lane, n: u64, priority: i16) -> u64 {
+        let first = self.next + 1;
+        for _ in 0..n {
+            self.next += 1;
+            let id = JobId(self.next);
+            let order = Order::new(QueueOrder::Priority, Priority(priority), Time(0), id);
+            self.queued.entry(lane).or_default().insert((order, self.next));
+        }
+        self.tell([Event::Available { lane, difference: n.cast_signed() }]);
+        first
+    }
+
+    pub(super) fn sized(&mut self, id: u64, args_bytes: usize) {
+        self.args_bytes.insert(id, args_bytes);
+    }
+
+    pub(super) fn alone(&mut self, id: u64) {
+        self.alone.insert(id);
+    }
+
+    /// Lets time go by.
+    pub(super) fn run_until(&mut self, end: u64) {
+        loop {
+            let wakeup = self.core.next_wakeup(self.moment()).map(|wait| self.now + wait.0);
+            let happens = self.later.first_key_value().map(|((at, _), _)| *at);
+            let next = match (happens, wakeup) {
+                (Some(happens), Some(wakeup)) => happens.min(wakeup),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => break,
+            };
+            if next > end {
+                break;
+            }
+            self.now = next;
+            match self.later.first_entry().filter(|entry| entry.key().0 <= next) {
+                Some(entry) => {
+                    let later = entry.remove();
+                    self.happen(later);
+                }
+                None => self.tell([Event::Tick]),
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, later: Later) {
+        match later {
+            Later::Answer(takes) => self.answer(takes),
+            Later::HandedBack(id) => {
+                let (lane, order) = self.claimed.remove(&id).expect("it was claimed");
+                self.queued.entry(lane).or_default().insert((order, id));
+                self.tell([Event::Available { lane, difference: 1 }]);
+            }
+            Later::End(id) => {
+                let call = self.running.remove(&id).expect("it runs");
+                let fuel = self.kinds[&call.lane].fuel;
+                call.jobs.iter().for_each(|job| _ = self.claimed.remove(job));
+                self.tell([Event::Ended { run: self.run_of(call.lane, id), fuel }]);
+            }
+        }
+    }
+
+    fn answer(&mut self, takes: Vec<Take>) {
+        let (mut claimed, mut events) = (Vec::new(), Vec::new());
+        for Take { max, grants } in takes {
+            let mut left: Vec<(Lane, u32)> = grants.iter().map(|grant| (grant.lane, grant.max)).collect();
+            for _ in 0..max {
+                let heads = left.iter().enumerate().filter(|(_, (_, left))| *left > 0).filter_map(|(at, (lane, _))| {
+                    let (order, id) = self.queued.get(lane)?.first()?;
+                    Some((*order, *id, at))
+                });
+                let Some((order, id, at)) = heads.min() else { break };
+                let lane = left[at].0;
+                left[at].1 -= 1;
+                self.queued.get_mut(&lane).expect("it has a head").remove(&(order, id));
+                self.claimed.insert(id, (lane, order));
+                events.push(Event::Available { lane, difference: -1 });
+                let args_bytes = self.args_bytes.get(&id).copied().unwrap_or(10);
+                let alone = self.alone.contains(&id);
+                claimed.push(Claimed { run: self.run_of(lane, id), lane, order, args_bytes, alone });
+            }
+        }
+        // As the shell does: the notices of a claim come before its answer.
+        self.tell(events);
+        self.tell([Event::Claimed(claimed)]);
+    }
+
+    fn run_of(&self, lane: Lane, id: u64) -> RunRef {
+        RunRef { at: JobRef { tenant: lane.tenant, job: JobId(id) }, run: RunNumber(1) }
+    }
+
+    pub(super) fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
+        for action in self.core.handle_all(events, self.moment()) {
+            match action {
+                Action::Claim(takes) => self.later(COMMIT, Later::Answer(takes)),
+                Action::Start { run, others, .. } => {
+                    let lane = self.claimed[&run.at.job.0].0;
+                    let jobs = std::iter::once(&run).chain(&others).map(|run| run.at.job.0).collect();
+                    let call = Call { at: self.now, lane, jobs };
+                    self.running.insert(run.at.job.0, call.clone());
+                    self.calls.push(call);
+                    self.later(self.kinds[&lane].takes_ms, Later::End(run.at.job.0));
+                }
+                Action::End(_) | Action::Due => {}
+                Action::HandBack(run) => {
+                    self.handed_back += 1;
+                    self.later(COMMIT, Later::HandedBack(run.at.job.0));
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn later(&mut self, wait: u64, what: Later) {
+        self.number += 1;
+        self.later.insert((self.now + wait, self.number), what);
+    }
+
+    /// What must hold at every moment.
+    fn check(&self) {
+        let slots = self.core.slots as usize;
+        assert!(self.running.len() <= slots && self.core.running() == self.running.len());
+        let memory = |of: &dyn Fn(Lane) -> bool| {
+            let runs = self.running.values().filter(|call| of(call.lane));
+            runs.map(|call| self.kinds[&call.lane].serves.memory_bytes).sum::<u64>()
+        };
+        assert!(memory(&|_| true) <= self.core.memory_bytes, "the node's memory");
+        for (id, tenant) in &self.core.tenants {
+            let of = |lane: Lane| lane.tenant == *id;
+            let runs = self.running.values().filter(|call| of(call.lane)).count();
+            assert!(tenant.budget.concurrency.is_none_or(|most| runs + tenant.ready.len() <= most as usize));
+            assert!(tenant.budget.memory_bytes.is_none_or(|most| memory(&of) <= most), "a tenant's memory");
+        }
+    }
+
+    /// Jobs of a lane that a handler was entered for, in the order of their calls.
+    pub(super) fn started(&self, lane: Lane) -> Vec<u64> {
+        self.calls.iter().filter(|call| call.lane == lane).flat_map(|call| call.jobs.iter().copied()).collect()
+    }
+
+    pub(super) fn runs(&self, lane: Lane) -> usize {
+        self.running.values().filter(|call| call.lane == lane).count()
+    }
+
+    /// When a job was started.
+    #[track_caller]
+    pub(super) fn start_of(&self, id: u64) -> u64 {
+        self.calls.iter().find(|call| call.jobs.contains(&id)).expect("it was started").at
+    }
+}

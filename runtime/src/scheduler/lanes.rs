@@ -1,0 +1,138 @@
+//! What the core is told of lanes and tenants: which plugin serves them and what its runs are like, and what they may use;
+//! and the core's reasons, as sentences.
+
+use runner_store::command::Lane;
+use runner_store::job::Millis;
+
+use super::Shell;
+use super::core::{Budget, Event, Held, Serves, Whose};
+use super::starter::{Reason, Why};
+use crate::operator::Operator;
+use crate::wasm::limits::{KIB, MIB};
+
+impl Shell {
+    /// Tells of a lane, and of its tenant, when they first have a job.
+    pub(super) fn know(&mut self, lane: Lane, events: &mut Vec<Event>) {
+        if self.lanes.contains_key(&lane) {
+            return;
+        }
+        if self.tenants.insert(lane.tenant) {
+            let budget = budget(&self.parts.operator, &self.parts.store.tenant_name(lane.tenant));
+            events.push(Event::Budget { tenant: lane.tenant, budget });
+        }
+        let by = self.serves(lane);
+        let kind = self.parts.store.kind_name(lane.kind);
+        match by {
+            None => tracing::warn!(%kind, "no plugin provides this kind; its jobs wait"),
+            Some(serves) => self.say_if_too_large(lane, &kind, serves.memory_bytes),
+        }
+        self.lanes.insert(lane, by);
+        events.push(Event::Served { lane, by });
+    }
+
+    /// The same of a lane that may have none.
+    pub(super) fn known(&mut self, lane: Lane) -> Lane {
+        let mut events = Vec::new();
+        self.know(lane, &mut events);
+        if !events.is_empty() {
+            self.tell(events);
+        }
+        lane
+    }
+
+    /// The core leaves such jobs where they are; whoever looks at the log should not have to ask why.
+    fn say_if_too_large(&self, lane: Lane, kind: &str, needs_bytes: u64) {
+        let tenant = self.parts.store.tenant_name(lane.tenant);
+        let own = budget(&self.parts.operator, &tenant).memory_bytes.map(|most| (most, Whose::Tenant));
+        let budgets = own.into_iter().chain([(self.parts.memory_bytes, Whose::Node)]);
+        for (most_bytes, whose) in budgets.filter(|(most, _)| *most < needs_bytes) {
+            let held = Held::TooLarge { needs_bytes, most_bytes, whose };
+            tracing::error!(%kind, %tenant, "its jobs wait: {}", because(&held).detail);
+        }
+    }
+
+    pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
+        let kind = self.parts.store.kind_name(lane.kind);
+        let plugin = self.parts.plugin(lane.tenant, &kind)?;
+        Some(Serves { memory_bytes: plugin.limits(&kind).memory_bytes, batch: None })
+    }
+
+    /// Answers why the jobs of a lane do not start.
+    pub(super) fn answer(&mut self, Why { job, answer }: Why) {
+        let reasons = self.lane(job).map(|lane| self.core.why(lane, self.now()));
+        // Whoever went away needs no answer.
+        _ = answer.send(reasons.unwrap_or_default().iter().map(because).collect());
+    }
+}
+
+/// What a tenant may use. One that the configuration does not know has no budget of its own.
+fn budget(operator: &Operator, tenant: &str) -> Budget {
+    operator.tenant(tenant).map_or_else(Budget::default, |tenant| Budget {
+        concurrency: tenant.concurrency,
+        memory_bytes: tenant.memory_bytes,
+        fuel: tenant.fuel,
+    })
+}
+
+/// A reason for whoever asks why.
+pub(super) fn because(held: &Held) -> Reason {
+    let (code, detail) = match *held {
+        Held::TooLarge { needs_bytes, most_bytes, whose } => {
+            let (needs, most) = (size(needs_bytes), size(most_bytes));
+            let (all, mend) = match whose {
+                Whose::Tenant => ("its tenant's runs", "raise `memory` of the tenant in the configuration"),
+                Whose::Node => ("all runs of the node", "raise `memory` in the configuration"),
+            };
+            let detail = format!(
+                "a run of it may use {needs} of memory, and {all} together have {most}: it can never start; lower \
+                 `memory` in the plugin's manifest, or {mend}"
+            );
+            ("too_large", detail)
+        }
+        Held::Fuel { budget, next } => {
+            let detail = format!("its tenant has used up its {budget} fuel; the next period begins in {}", time(next));
+            ("fuel_spent", detail)
+        }
+        Held::Concurrency { most } => {
+            ("concurrency", format!("{most} jobs of its tenant run, which is as many as may"))
+        }
+        Held::Memory { needs_bytes, left_bytes, whose } => {
+            let (needs, left) = (size(needs_bytes), size(left_bytes));
+            let of = match whose {
+                Whose::Tenant => "its tenant's memory",
+                Whose::Node => "the node's memory",
+            };
+            (
+                "memory",
+                format!(
+                    "a run of it reserves {needs} of memory, and of {of} {left} are left; it waits for runs to end"
+                ),
+            )
+        }
+        Held::Gathers { left } => {
+            ("gathers", format!("it waits up to {} for other jobs to share its call", time(left)))
+        }
+        Held::Slots { slots, ready } => {
+            ("slots", format!("all {slots} slots are taken, and {ready} jobs are claimed and wait for one"))
+        }
+        Held::Suspect => ("suspect_runs", "another job runs under which the process died before".to_owned()),
+    };
+    Reason { code, detail }
+}
+
+/// A size as a manifest would say it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{} KiB", bytes / KIB),
+        _ => format!("{} MiB", bytes / MIB),
+    }
+}
+
+fn time(time: Millis) -> String {
+    match time.0 {
+        0..1_000 => format!("{} ms", time.0),
+        1_000..60_000 => format!("{} s", time.0.div_ceil(1_000)),
+        _ => format!("{} min", time.0.div_ceil(60_000)),
+    }
+}

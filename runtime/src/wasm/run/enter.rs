@@ -1,0 +1,102 @@
+//! The handler's own part of a run: its store, its call, and what is left of both.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::Engine;
+
+use super::call::{Entry, call};
+use super::outcome::{self, Ends};
+use super::report::RunReport;
+use super::request::{BatchJob, JobView, RunRequest};
+use super::watch::{Stopped, watched};
+use crate::wasm::cancel::{CancelSignal, Signals};
+use crate::wasm::command::{self, ANSWER_SLACK_BYTES};
+use crate::wasm::guest::Guest;
+use crate::wasm::host::{Job, Role, Staged};
+use crate::wasm::limits::{Limits, MemoryLimiter};
+use crate::wasm::plugin::Plugin;
+use crate::wasm::streams::Streams;
+use crate::wasm::{engine, wasi};
+
+use super::call::Called;
+
+/// Enters the handler with the jobs of the request; `begun` is when the time-out began to count.
+pub(super) async fn enter(engine: &Engine, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
+    let RunRequest { job, others, limits, middleware: _, grants, ids, read_job, backing, streams, cancel } = request;
+    let (others, signals) = apart(others, cancel);
+    let Some(entry) = Entry::of(plugin, &job.kind) else {
+        return RunReport::unstarted(plugin, others.len(), begun, "the plugin has no handler for jobs");
+    };
+    let (role, stdin, copied_bytes_max) = match &entry {
+        Entry::Handler(..) => (Role::Handler, None, engine::component_copied_bytes(&limits)),
+        Entry::Batch(..) => (Role::Batch, None, engine::component_copied_bytes(&limits)),
+        Entry::Command(_) => {
+            streams.expect_answer(answer_bytes_max(&limits));
+            (Role::Handler, Some(command::input(&job, limits.timeout)), engine::COMMAND_COPIED_BYTES)
+        }
+    };
+    if role != Role::Batch && !others.is_empty() {
+        return RunReport::unstarted(plugin, others.len(), begun, "the plugin takes these jobs one by one");
+    }
+    let wasi = wasi::context(&streams, stdin, grants.env());
+    let dependencies = job.dependencies.clone();
+    let staged = Staged::new(grants, ids, read_job, &limits);
+    let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies);
+    let guest = Guest::new(MemoryLimiter::new(limits.memory_bytes), host, wasi, limits.clone());
+    let mut store = match engine::store(engine, guest, &limits, copied_bytes_max) {
+        Ok(store) => store,
+        Err(error) => return RunReport::unstarted(plugin, others.len(), begun, &error.to_string()),
+    };
+    let deadline = begun + Duration::from(limits.timeout);
+    let grace = Duration::from(limits.cancel_grace);
+    let call = call(&mut store, &entry, job, others, limits.timeout);
+    let ended = watched(call, deadline, &signals, grace).await;
+    let fuel_used = limits.fuel().saturating_sub(store.get_fuel().unwrap_or(0));
+    report(plugin, store.into_data(), ended, &limits, &streams, (begun, fuel_used))
+}
+
+/// Jobs and their signals, each for itself.
+fn apart(others: Vec<BatchJob>, first: CancelSignal) -> (Vec<JobView>, Signals) {
+    let (jobs, signals) = others.into_iter().map(|other| (other.job, other.cancel)).unzip();
+    (jobs, Signals::new(first, signals))
+}
+
+/// The longest line of stdout that may be an answer.
+fn answer_bytes_max(limits: &Limits) -> usize {
+    let bytes = limits.output_bytes.saturating_add(limits.staged_bytes).saturating_add(ANSWER_SLACK_BYTES);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn report(
+    plugin: &Plugin,
+    guest: Guest,
+    ended: Result<Called, Stopped>,
+    limits: &Limits,
+    streams: &Streams,
+    (begun, fuel_used): (Instant, u64),
+) -> RunReport {
+    let host_calls = guest.host_calls(fuel_used);
+    let Guest { memory, job: Job { mut staged, cancel, .. }, .. } = guest;
+    let (log, last, progress) = streams.finish();
+    let Ends { first, others, call_failed, keeps } =
+        outcome::ends(ended, &memory, &mut staged, limits, &cancel, (&log, last));
+    RunReport {
+        outcome: first,
+        next_retry: None,
+        others,
+        call_failed,
+        digest: plugin.digest().to_owned(),
+        fuel_used,
+        charges: Vec::new(),
+        memory_peak_bytes: memory.peak_bytes(),
+        memory_denied: memory.denied(),
+        host_calls,
+        wall: begun.elapsed(),
+        log,
+        enqueues: if keeps { staged.jobs } else { Vec::new() },
+        kv: if keeps { staged.kv.writes } else { Vec::new() },
+        progress,
+        checkpoint: staged.checkpoint,
+    }
+}
