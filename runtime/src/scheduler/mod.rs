@@ -23,7 +23,7 @@ use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Take};
+use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::ids::Ids;
 use self::run::Runs;
 pub(crate) use self::run::settings;

@@ -130,7 +130,7 @@ pub enum PluginError {
 /// Compiled and linked code. A copy shares it.
 #[derive(Clone)]
 pub(super) enum Code {
-    Component(Box<Exports>),
+    Component(Arc<Exports>),
     Command(wasmtime::InstancePre<Guest>),
 }
 
@@ -383,7 +383,7 @@ fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginEr
     if !found.is_plugin() {
         return Err(no_plugin(&exports));
     }
-    Ok((Code::Component(Box::new(found)), imports, exports))
+    Ok((Code::Component(Arc::new(found)), imports, exports))
 }
 
 fn no_plugin(exports: &[String]) -> PluginError {

@@ -196,7 +196,7 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     for (n, part) in parts.into_iter().enumerate() {
         let lines = &list.lines()[part];
         let spec = |line: &Line| {
-            let spec = list.job(line, &sent)?.into_spec(&defaults.defaults(&line.kind));
+            let spec = list.job(line, &sent)?.into_spec(&defaults.defaults(TENANT_DEFAULT, &line.kind));
             spec.map_err(|invalid| Failure::usage(format!("line {}: {invalid}", line.number)))
         };
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
