@@ -111,7 +111,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
         signals: HashMap::new(),
-        lanes: HashSet::new(),
+        lanes: HashMap::new(),
         tenants: HashSet::new(),
         next_sweep: Time(0),
         messages,
