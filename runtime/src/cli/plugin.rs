@@ -23,7 +23,9 @@ use crate::api::plugins::{LoadingShown, PluginShown, Plugins, PluginsShown, Repo
 use crate::api::read::nearest;
 use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::log::escaped;
-use crate::wasm::{Alone, CancelSignal, CompileLimits, Host, JobView, Plugin, RunReport, RunRequest, Streams};
+use crate::wasm::{
+    Alone, CancelSignal, CompileLimits, Host, JobView, KvWrite, Plugin, RunReport, RunRequest, Streams,
+};
 
 /// The contract that handlers are built for.
 const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
@@ -292,6 +294,11 @@ fn handler_args(args: &Invoke) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// A write of a durable value, which nobody records here.
+fn kv_shown(write: &KvWrite) -> serde_json::Value {
+    json!({ "key": write.key, "bytes": write.value.as_ref().map(Vec::len) })
+}
+
 fn print_report(report: &RunReport, format: Format) {
     let outcome = report.outcome.name().as_str();
     let output = if let Outcome::Completed { output } = &report.outcome { output.as_slice() } else { &[] };
@@ -305,6 +312,8 @@ fn print_report(report: &RunReport, format: Format) {
             "output": serde_json::from_slice::<serde_json::Value>(output).ok(), "output_bytes": output.len(),
             "fuel": report.fuel_used, "memory_peak_bytes": report.memory_peak_bytes, "host_calls": report.host_calls,
             "duration": format!("{}ms", report.wall.as_millis()), "enqueued": enqueued, "log": log,
+            "kv": report.kv.iter().map(kv_shown).collect::<Vec<_>>(),
+            "checkpoint_bytes": report.checkpoint.as_ref().map(Vec::len),
         }));
         return;
     }
@@ -316,6 +325,10 @@ fn print_report(report: &RunReport, format: Format) {
     }
     for job in &report.enqueues {
         note(&format!("enqueued job {} of kind {}", job.id, escaped(&job.spec.kind)));
+    }
+    for write in &report.kv {
+        let what = write.value.as_ref().map_or_else(|| "removed".to_owned(), |value| bytes(value.len() as u64));
+        note(&format!("kv `{}`: {what}", escaped(&write.key)));
     }
     if let Some(error) = report.outcome.error() {
         note(&error.lines().map(escaped).collect::<Vec<_>>().join("\n"));
