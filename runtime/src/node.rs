@@ -20,6 +20,7 @@ use crate::api::new_job;
 use crate::machine;
 use crate::operator::Operator;
 use crate::scheduler::core::SLOTS_MAX;
+use crate::scheduler::live::Live;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
 use crate::wasm::{Catalog, Host};
@@ -34,7 +35,7 @@ pub struct NodeSettings {
     /// Memory of all runs together, reserved before they start; none: what the operator's configuration says, or else half
     /// of what this process may use.
     pub memory_bytes: Option<u64>,
-    /// What each tenant may use.
+    /// What the operator decides about tenants, and the middleware around handlers. Default: as without a configuration.
     pub operator: Arc<Operator>,
 }
 
@@ -110,11 +111,24 @@ impl Node {
         let read_job = new_job::reader(&plugins);
         let NodeSettings { operator, memory_bytes, .. } = settings;
         let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
-        let clock = Clock::System;
-        let parts = Parts { store, host, plugins, read_job, slots_file, boot, slots, memory_bytes, operator, clock };
+        let live = Arc::new(Live::new(slots));
+        let (starter, wishes) = starter::channel(Arc::clone(&live));
+        let parts = Parts {
+            store,
+            host,
+            plugins,
+            read_job,
+            slots_file,
+            boot,
+            slots,
+            memory_bytes,
+            operator,
+            live,
+            threads: tokio::runtime::Handle::current(),
+            clock: Clock::System,
+        };
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
-        let (starter, wishes) = starter::channel();
         let mut draining = wished.clone();
         let task = tokio::spawn(async move {
             let mut scheduling = std::pin::pin!(scheduler::run(parts, wished, wishes));

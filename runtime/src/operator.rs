@@ -13,7 +13,7 @@ use std::sync::Arc;
 use runner_store::job::time::Millis;
 
 use crate::table::TableError;
-use crate::wasm::grants::TenantRules;
+use crate::wasm::grants::{TenantRules, matches};
 
 /// A configuration: far more than any has.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -128,6 +128,16 @@ impl Operator {
     /// Every tenant and its name, by name; `default` is always among them.
     pub fn tenants(&self) -> impl Iterator<Item = (&str, &Tenant)> {
         self.tenants.iter().map(|(name, tenant)| (name.as_str(), tenant))
+    }
+
+    /// The middleware around the handlers of a tenant's jobs of one kind, outermost first: whose plugin it is, and its name.
+    pub fn layers<'a>(&'a self, tenant: &str, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let own = self.tenants.get_key_value(tenant);
+        let own =
+            own.into_iter().flat_map(|(name, tenant)| tenant.middleware.iter().map(|layer| (name.as_str(), layer)));
+        let all = self.middleware.iter().map(|layer| ("default", layer));
+        let fits = |layer: &Layer| layer.kinds.iter().any(|pattern| matches(pattern, kind));
+        all.chain(own).filter(move |(_, layer)| fits(layer)).map(|(owner, layer)| (owner, layer.plugin.as_str()))
     }
 
     /// What the plugins of a tenant may do; of one that is not known, nothing.

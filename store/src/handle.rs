@@ -290,7 +290,8 @@ impl Handle {
                 Reply::NeedsMerge(needs) => needs,
                 other => return Ok(other),
             };
-            call.merged.clear();
+            // Only what is asked for again has changed: the rest still holds.
+            call.merged.retain(|merged| !needs.iter().any(|need| need.position == merged.position));
             for need in needs {
                 let NeedsMerge { position, holder, version, .. } = need;
                 match merge(need).await {

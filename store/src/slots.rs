@@ -4,9 +4,11 @@
 //! handler is entered and one after tell the two apart. The file is never fsynced: it must outlive the process, not the
 //! power; after a restart of the machine it means nothing, and its header says which boot of the machine it belongs to.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::command::RunRef;
 use crate::error::StoreError;
@@ -18,14 +20,25 @@ const HEADER_BYTES: usize = 64;
 const DRAINING_AT: u64 = 32;
 /// Tenant, job, run, and a hash of them: a slot whose write was torn is empty.
 const SLOT_BYTES: usize = 24;
-/// Slots that a file may have: more than any node's slots.
+/// Places of a file: one for each slot of a node, and behind them those of runs that share a slot.
 pub const SLOTS_MAX: usize = 4_096;
+/// Where the places of runs that share a slot begin: more than any node's slots.
+const BESIDE: usize = 256;
 
 /// The slots of the living process.
 #[derive(Debug)]
 pub struct Slots {
     file: File,
     path: PathBuf,
+    beside: Mutex<Beside>,
+}
+
+/// The places of runs that share a slot.
+#[derive(Debug)]
+struct Beside {
+    /// The lowest last.
+    free: Vec<usize>,
+    taken: BTreeMap<usize, Vec<usize>>,
 }
 
 /// What a dead process left.
@@ -51,7 +64,8 @@ impl Slots {
         let io = |source| StoreError::Io { path: path.to_owned(), doing: "writing the file of started runs", source };
         let file = File::options().write(true).create(true).truncate(true).open(path).map_err(io)?;
         file.write_all_at(&header, 0).map_err(io)?;
-        Ok(Self { file, path: path.to_owned() })
+        let beside = Beside { free: (BESIDE..SLOTS_MAX).rev().collect(), taken: BTreeMap::new() };
+        Ok(Self { file, path: path.to_owned(), beside: Mutex::new(beside) })
     }
 
     /// Says that the handler of `run` is about to be entered, in `slot`.
@@ -68,6 +82,34 @@ impl Slots {
     /// The file could not be written.
     pub fn leave(&self, slot: usize) -> Result<(), StoreError> {
         self.write(slot, &[0; SLOT_BYTES])
+    }
+
+    /// The same of runs that share the slot's call. There is room for several calls as large as may be; those for which there
+    /// is none would count as never started.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn enter_beside(&self, slot: usize, runs: impl Iterator<Item = RunRef>) -> Result<(), StoreError> {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        for run in runs {
+            let Some(place) = beside.free.pop() else { break };
+            beside.taken.entry(slot).or_default().push(place);
+            self.write(place, &encode(run))?;
+        }
+        Ok(())
+    }
+
+    /// Says that the handler in `slot` is left by those that shared its call.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn leave_beside(&self, slot: usize) -> Result<(), StoreError> {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = beside.taken.remove(&slot).unwrap_or_default();
+        let left = places.iter().try_for_each(|place| self.write(*place, &[0; SLOT_BYTES]));
+        // Whatever stands there now: whoever gets a place writes it anew.
+        beside.free.extend(places.into_iter().rev());
+        left
     }
 
     /// Says that what ends from now on was ended by the node itself.
@@ -183,6 +225,28 @@ mod tests {
         disown(&path).unwrap();
         assert_eq!(previous(&path).unwrap().unwrap(), Previous { boot: BootId(10), started: vec![] });
         disown(&dir.path().join("none")).unwrap();
+    }
+
+    /// The story: a process died under a call of many jobs. Only the first of them counted as crashed; the culprit was another
+    /// one, went back untouched, and killed the next process, too.
+    #[test]
+    fn all_runs_of_a_call_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("running.slots");
+        let slots = Slots::create(&path, BootId(9)).unwrap();
+        let found = || previous(&path).unwrap().unwrap().started;
+        slots.enter(3, run(1)).unwrap();
+        slots.enter_beside(3, (2..=4).map(run)).unwrap();
+        slots.enter(4, run(5)).unwrap();
+        slots.enter_beside(4, [run(6)].into_iter()).unwrap();
+        assert_eq!(found(), [1, 5, 2, 3, 4, 6].map(run));
+        slots.leave(3).unwrap();
+        slots.leave_beside(3).unwrap();
+        assert_eq!(found(), [5, 6].map(run));
+        slots.enter_beside(3, (10..).take(10_000).map(run)).unwrap();
+        assert_eq!(found().len(), 2 + SLOTS_MAX - BESIDE - 1, "as many as there is room for");
+        slots.leave_beside(3).unwrap();
+        assert_eq!(found().len(), 2);
     }
 
     #[test]

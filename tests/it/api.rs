@@ -4,6 +4,7 @@ mod bulk;
 mod changes;
 mod enqueue;
 mod events;
+mod exports;
 mod queues;
 mod start;
 mod tenants;

@@ -4,10 +4,15 @@
 //! may be busy; the figures themselves are in `benches/sandbox.rs`.
 
 mod answers;
+mod batches;
+pub(crate) mod exports;
 pub(crate) mod guests;
 mod hostile;
 mod loading;
 mod manners;
+pub(crate) mod merging;
+mod middleware;
+mod policy;
 
 use std::sync::{Arc, OnceLock};
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::limits::LIST_JOBS_MAX;
-use runner_store::command::{Command, Enqueue, Enqueued, IdempotencyKey, Reply};
+use runner_store::command::{Enqueue, Enqueued, IdempotencyKey, Reply};
 use runner_store::disk::Room;
 use runner_store::job::{Invalid, JobSpec, Rejection, TenantId};
 use serde_json::value::RawValue;
@@ -90,7 +90,7 @@ async fn accept(
     key: Option<IdempotencyKey>,
     jobs: Vec<JobSpec>,
 ) -> Result<Vec<Enqueued>, Problem> {
-    match app.call(Command::Enqueue(Enqueue { key, ..Enqueue::new(tenant, jobs) })).await? {
+    match app.enqueue(Enqueue { key, ..Enqueue::new(tenant, jobs) }).await? {
         Reply::Enqueued(jobs) => Ok(jobs),
         Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
         Reply::Rejected(rejection) => Err(rejection.into()),

@@ -1,6 +1,8 @@
 //! Errors as the API shows them: problem+json with a stable code. The only place where errors of the store and of the
 //! rules become HTTP.
 
+use crate::merging::EnqueueError;
+use crate::wasm::MergeError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner_store::error::{CallError, StoreError};
@@ -136,6 +138,22 @@ impl From<CallError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail)
             }
         }
+    }
+}
+
+impl From<EnqueueError> for Problem {
+    fn from(error: EnqueueError) -> Self {
+        let merge = match error {
+            EnqueueError::Call(error) => return error.into(),
+            EnqueueError::Merge(merge) => merge,
+        };
+        let code = match &merge {
+            MergeError::Busy => return Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", merge.to_string()),
+            MergeError::Refused(_) => "merge_refused",
+            // What broke once would break again: the args are what they are.
+            MergeError::Broken { .. } | MergeError::TooLarge { .. } | MergeError::NoMerge(_) => "merge_failed",
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, merge.to_string()).at("unique")
     }
 }
 

@@ -83,7 +83,8 @@ pub async fn show(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params)
     let job = job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
     let (args, output) = (payload(view.as_ref(), at, Part::Args)?, payload(view.as_ref(), at, Part::Output)?);
     let shown = JobShown::new(&app, &job).with_payloads(args.as_deref(), output.as_deref());
-    Ok(Json(shown.with_runs(&runs(view.as_ref(), at)?)))
+    let shown = shown.with_runs(&runs(view.as_ref(), at)?);
+    Ok(Json(shown.with_progress(super::logs::progress(&app, &job))))
 }
 
 /// `GET /v1/jobs/{id}/output`: the bytes as the handler gave them.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod jobs;
+pub mod logs;
 pub mod new_job;
 pub mod params;
 pub mod plugins;
@@ -36,7 +37,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, Reply};
+use runner_store::command::{Command, Enqueue, Reply};
 use runner_store::dir::LiveStore;
 use runner_store::disk::Room;
 use tokio::sync::{Semaphore, watch};
@@ -45,6 +46,7 @@ use self::bulk::Operations;
 use self::error::Problem;
 use self::plugins::Plugins;
 use crate::buffered::Buffered;
+use crate::merging;
 use crate::scheduler::starter::Starter;
 
 /// Calls that wait for the store at once: half of what its queue takes, so that the scheduler's own calls find room.
@@ -127,6 +129,13 @@ impl App {
         let Ok(Ok(_permit)) = permit else { return Err(Problem::overloaded()) };
         Ok(self.store.call(command).await?)
     }
+
+    /// Enqueues jobs, whose args their plugins may have to merge with those of others.
+    async fn enqueue(&self, call: Enqueue) -> Result<Reply, Problem> {
+        let permit = tokio::time::timeout(LET_IN_WITHIN, self.writes.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(Problem::overloaded()) };
+        Ok(merging::enqueue(&self.store, self.plugins.merger(), call).await?)
+    }
 }
 
 /// All routes. Whoever serves them says first who may ask ([`guard`]).
@@ -141,6 +150,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/operations/{n}", get(bulk::show))
         .route("/v1/jobs/{id}", get(jobs::show).patch(change::edit).delete(verbs::delete))
         .route("/v1/jobs/{id}/output", get(jobs::output))
+        .route("/v1/jobs/{id}/logs", get(logs::get))
         .route("/v1/jobs/{id}/wait", get(jobs::wait))
         .route("/v1/jobs/{id}/why", get(why::why))
         .route("/v1/jobs/{id}/graph", get(why::graph))

@@ -87,11 +87,11 @@ impl KindDefaults {
     #[must_use]
     pub fn of(plugins: &Catalog, tenant: &str, kind: &str) -> Self {
         let Some(plugin) = plugins.get(tenant, kind) else { return Self::default() };
-        let (own, every) = (plugin.manifest().of(kind), &plugin.manifest().every);
+        let manifest = plugin.manifest();
         Self {
-            queue: own.and_then(|own| own.queue.clone()).or_else(|| every.queue.clone()),
-            priority: own.and_then(|own| own.priority).or(every.priority),
-            merges: false,
+            queue: manifest.setting(kind, |settings| settings.queue.clone()),
+            priority: manifest.setting(kind, |settings| settings.priority),
+            merges: plugin.merges(),
         }
     }
 }

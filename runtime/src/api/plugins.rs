@@ -14,16 +14,33 @@ use super::error::Problem;
 use super::new_job::KindDefaults;
 use super::params::Params;
 use super::time::rfc3339;
+use crate::merging::Merger;
+use crate::middleware;
+use crate::operator::Operator;
 use crate::wasm::catalog::{Loading, LoadingState};
 use crate::wasm::folder::Report;
 use crate::wasm::loader::{NotReloaded, Reload};
-use crate::wasm::{Catalog, Description, Plugin};
+use crate::wasm::{Catalog, Description, Host, Plugin};
 
 /// The plugins of a node, or none where no node runs.
 #[derive(Debug, Clone, Default)]
 pub struct Plugins {
     catalog: Option<Arc<Catalog>>,
     reload: Option<Reload>,
+    operator: Arc<Operator>,
+    /// None: nothing here runs them.
+    merger: Option<Merger>,
+}
+
+/// Why jobs of a kind are not run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unserved {
+    /// Nothing does what they ask for.
+    #[error("no plugin provides kind {0}")]
+    NoPlugin(String),
+    /// A middleware is configured and not there.
+    #[error(transparent)]
+    NoMiddleware(#[from] middleware::Missing),
 }
 
 /// What holds for jobs of a kind that say nothing themselves.
@@ -53,6 +70,8 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// What is wrong with it although it runs.
+    pub warnings: Vec<String>,
 }
 
 /// Something that is wrong with one file of the folder.
@@ -94,7 +113,7 @@ impl Plugins {
     /// Those of a node.
     #[must_use]
     pub fn of_node(catalog: Arc<Catalog>) -> Self {
-        Self { catalog: Some(catalog), reload: None }
+        Self { catalog: Some(catalog), ..Self::default() }
     }
 
     /// The same, with a way to look at their folder again.
@@ -103,10 +122,27 @@ impl Plugins {
         Self { reload: Some(reload), ..self }
     }
 
-    /// Whether a node runs here and has no plugin for this kind of a tenant.
+    /// Says what runs them, and by whose configuration.
     #[must_use]
-    pub fn lacks(&self, tenant: &str, kind: &str) -> bool {
-        self.catalog.as_ref().is_some_and(|catalog| !catalog.serves(tenant, kind))
+    pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
+        let merger = self.catalog.as_ref().map(|catalog| Merger { host, plugins: Arc::clone(catalog) });
+        Self { operator, merger, ..self }
+    }
+
+    /// Merges args, where a node runs here.
+    #[must_use]
+    pub fn merger(&self) -> Option<&Merger> {
+        self.merger.as_ref()
+    }
+
+    /// Why jobs of this kind of a tenant are not run, where a node runs here.
+    #[must_use]
+    pub fn unserved(&self, tenant: &str, kind: &str) -> Option<Unserved> {
+        let catalog = self.catalog.as_ref()?;
+        if !catalog.serves(tenant, kind) {
+            return Some(Unserved::NoPlugin(kind.to_owned()));
+        }
+        middleware::around(&self.operator, catalog, tenant, kind).err().map(Unserved::from)
     }
 
     /// What holds for jobs of this kind of a tenant.
@@ -119,8 +155,9 @@ impl Plugins {
     /// Where jobs of this kind of a tenant go unless they say otherwise.
     #[must_use]
     pub fn defaults(&self, tenant: &str, kind: &str) -> KindDefaults {
-        let of = |catalog: &Arc<Catalog>| KindDefaults::of(catalog, tenant, kind);
-        self.catalog.as_ref().map_or_else(KindDefaults::default, of)
+        let Some(catalog) = &self.catalog else { return KindDefaults::default() };
+        let defaults = KindDefaults::of(catalog, tenant, kind);
+        KindDefaults { merges: defaults.merges && self.merger.is_some(), ..defaults }
     }
 
     /// As the API shows them.
@@ -137,6 +174,28 @@ impl Plugins {
 
     fn of_kind(&self, tenant: &str, kind: &str) -> Option<Arc<Plugin>> {
         self.catalog.as_ref()?.get(tenant, kind)
+    }
+}
+
+impl Unserved {
+    /// Stable; for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoPlugin(_) => "no_plugin",
+            Self::NoMiddleware(_) => "no_middleware",
+        }
+    }
+
+    /// What it is and how to mend it.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NoPlugin(_) => format!("{self}; put one into the plugins' folder"),
+            Self::NoMiddleware(_) => {
+                format!("{self}; put it into the plugins' folder, or take the layer out of the configuration")
+            }
+        }
     }
 }
 
@@ -161,6 +220,7 @@ impl PluginShown {
             exports,
             offers,
             kinds,
+            warnings,
         } = plugin.describe().clone();
         Self {
             tenant: tenant.to_owned(),
@@ -175,6 +235,7 @@ impl PluginShown {
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            warnings,
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct JobShown {
     pub attempts: u32,
     pub max_attempts: u32,
     pub timeout: String,
-    pub progress: Option<serde_json::Value>,
+    pub progress: Option<ProgressShown>,
     pub waiting: Option<String>,
     pub reason: Option<String>,
     pub cancel_requested: bool,
@@ -61,6 +61,15 @@ pub struct JobShown {
     pub runs: Option<Vec<RunShown>>,
 }
 
+/// How far a run is, or was when it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressShown {
+    /// 0 to 100.
+    pub percent: u8,
+    /// The handler's words.
+    pub message: String,
+}
+
 /// A run as it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as `RunRecord` of the store documents")]
@@ -75,6 +84,12 @@ pub struct RunShown {
     pub trace: Option<String>,
     pub fuel: u64,
     pub memory_peak_bytes: u64,
+    /// Whether it was refused memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_denied: bool,
+    /// What else there is to say of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A page of jobs.
@@ -185,7 +200,20 @@ impl JobShown {
     /// The same with its runs.
     #[must_use]
     pub fn with_runs(self, runs: &[RunRecord]) -> Self {
-        Self { runs: Some(runs.iter().map(RunShown::from).collect()), ..self }
+        let progress = runs.last().and_then(|run| run.progress.clone()).map(ProgressShown::from);
+        Self { runs: Some(runs.iter().map(RunShown::from).collect()), progress, ..self }
+    }
+
+    /// The same with what the run that goes on said last, if it said something.
+    #[must_use]
+    pub fn with_progress(self, progress: Option<(u8, String)>) -> Self {
+        Self { progress: progress.map(ProgressShown::from).or(self.progress), ..self }
+    }
+}
+
+impl From<(u8, String)> for ProgressShown {
+    fn from((percent, message): (u8, String)) -> Self {
+        Self { percent, message }
     }
 }
 
@@ -202,6 +230,8 @@ impl From<&RunRecord> for RunShown {
             trace: run.trace.clone(),
             fuel: run.fuel,
             memory_peak_bytes: run.memory_peak_bytes,
+            memory_denied: run.memory_denied,
+            notes: run.notes.clone(),
         }
     }
 }
@@ -217,8 +247,9 @@ fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
     match job.state.name() {
         StateName::Held => Some("on hold until it is released".to_owned()),
         StateName::Blocked => Some(waits_for(job)),
-        StateName::Available if app.plugins.lacks(&app.store.tenant_name(job.tenant), kind) => {
-            Some(format!("no plugin provides kind {kind}"))
+        StateName::Available => {
+            let tenant = app.store.tenant_name(job.tenant);
+            app.plugins.unserved(&tenant, kind).map(|unserved| unserved.to_string())
         }
         _ => None,
     }

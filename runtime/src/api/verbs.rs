@@ -44,8 +44,8 @@ pub async fn start(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
         return Err(conflict("no_node", detail));
     };
     let kind = app.store.kind_name(row.kind);
-    if app.plugins.lacks(&app.store.tenant_name(row.tenant), &kind) {
-        return Err(conflict("no_plugin", format!("no plugin provides kind {kind}; put one into the plugins' folder")));
+    if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(row.tenant), &kind) {
+        return Err(conflict(unserved.code(), unserved.detail()));
     }
     match starter.start(at).await {
         Ok(job) => Ok(Json(JobShown { changed: Some(true), ..JobShown::new(&app, &job) }).into_response()),

@@ -194,9 +194,8 @@ fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     } else if let Some(word) = (app.ready)() {
         why.push(because("not_ready", format!("the node does not take work: it is {word}")));
     }
-    if app.plugins.lacks(&app.store.tenant_name(job.tenant), &kind) {
-        let detail = format!("no plugin provides kind {kind}; put one into the plugins' folder");
-        why.push(because("no_plugin", detail));
+    if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(job.tenant), &kind) {
+        why.push(because(unserved.code(), unserved.detail()));
     }
     if job.is_suspect() {
         let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);

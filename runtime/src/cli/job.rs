@@ -1,6 +1,7 @@
 //! `runner job`: look at jobs and change them.
 
 mod change;
+mod logs;
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -36,6 +37,11 @@ pub(super) enum Verb {
     /// Write a job's output to stdout: byte for byte, but to a terminal with control characters escaped
     #[command(after_help = "Example: runner job output 42 > picture.png")]
     Output(One),
+    /// Show what a job's run wrote, and follow it while it runs
+    #[command(
+        after_help = "Examples:\n  runner job logs 42\n  runner job logs -f 42\n  runner job logs 42 --run 1 -o json"
+    )]
+    Logs(logs::Args),
     /// Wait until a job has ended
     #[command(after_help = "Example: runner job wait 42 --timeout 5m")]
     Wait(Wait),
@@ -135,6 +141,7 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Wait(args) => {
             ask(&args.common.target, async |client| wait(client, &args.id, args.timeout, args.common.output).await)
         }
+        Verb::Logs(args) => args.run(),
         Verb::Why(args) => ask(&args.common.target, async |client| why(client, args).await),
         Verb::Start(args) => each(&args.ids, &args.common, async |client, id| post(client, id, "start", None).await),
         Verb::Cancel(args) => args.run(),
@@ -220,6 +227,7 @@ fn print_job(job: &JobShown) {
     // In the order of the type, without what is not said.
     let text = |name: &str| match &value[name] {
         _ if name == "args" => job.args.as_ref().map(|args| cut(args.get(), PAYLOAD_CHARS_MAX)),
+        _ if name == "progress" => job.progress.as_ref().map(|done| format!("{} % {}", done.percent, done.message)),
         _ if name == "output" => job.output.as_ref().map(|output| cut(output.get(), PAYLOAD_CHARS_MAX)),
         serde_json::Value::Null | serde_json::Value::Bool(false) => None,
         serde_json::Value::String(text) => Some(cut(text, PAYLOAD_CHARS_MAX)),
@@ -227,7 +235,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 25] = [
+    const FIELDS: [&str; 26] = [
         "id",
         "kind",
         "queue",
@@ -247,6 +255,7 @@ fn print_job(job: &JobShown) {
         "attempts",
         "max_attempts",
         "timeout",
+        "progress",
         "crashes",
         "snoozes",
         "args",

@@ -23,9 +23,7 @@ use crate::api::plugins::{LoadingShown, PluginShown, Plugins, PluginsShown, Repo
 use crate::api::read::nearest;
 use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::log::escaped;
-use crate::wasm::{
-    Alone, CancelSignal, CompileLimits, Host, JobView, KvWrite, Plugin, RunReport, RunRequest, Streams,
-};
+use crate::wasm::{Alone, CancelSignal, CompileLimits, Host, JobView, KvWrite, Plugin, RunReport, RunRequest, Streams};
 
 /// The contract that handlers are built for.
 const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
@@ -153,6 +151,9 @@ fn note_reports(shown: &PluginsShown) {
     for report in &shown.reports {
         note(&format!("plugin {}: {}", escaped(&report.path), escaped(&report.problem)));
     }
+    for (plugin, warning) in shown.plugins.iter().flat_map(|p| p.warnings.iter().map(move |w| (&p.name, w))) {
+        note(&format!("plugin {}: {}", escaped(plugin), escaped(warning)));
+    }
     for LoadingShown { tenant, name, state, since, until } in &shown.loading {
         let when = match (since, until) {
             (Some(since), _) => format!(" since {since}"),
@@ -215,6 +216,9 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     }
     for export in shown.exports {
         row("export", export);
+    }
+    for warning in shown.warnings {
+        row("warning", warning);
     }
     table.print("");
     Ok(ExitCode::SUCCESS)

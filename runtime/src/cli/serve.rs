@@ -84,6 +84,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
+        let operator = Arc::clone(&defaults.operator);
         let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
         let loader =
             Loader::start(Arc::clone(&host), &args.plugins, Arc::new(open::is_tenant)).await.map_err(unusable)?;
@@ -91,7 +92,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             loader.stop().await;
             return Ok(());
         }
-        let plugins = Plugins::of_node(loader.catalog()).with_reload(loader.reload());
+        let plugins =
+            Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
         let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let mut life = node.watch();
         let ready = {

@@ -88,6 +88,13 @@ pub enum Event {
         /// What it used.
         fuel: u64,
     },
+    /// A tenant's plugin used fuel in a run that is another tenant's, or beside the handler.
+    Spent {
+        /// Whose plugin.
+        tenant: TenantId,
+        /// What it used.
+        fuel: u64,
+    },
     /// Someone wants a run ended, or its job is gone.
     Cancelled(RunRef),
     /// When the next job becomes due, as the store says.
@@ -130,7 +137,7 @@ pub enum Action {
         /// The slot that it holds until it has ended.
         slot: usize,
     },
-    /// End a run that has started.
+    /// End a run that has started. A call that it shares goes on until all of its runs are to end.
     End(RunRef),
     /// Give a run back that has not.
     HandBack(RunRef),
@@ -145,6 +152,8 @@ pub struct Take {
     pub max: u32,
     /// From where.
     pub grants: Vec<Grant>,
+    /// Whether the runs share calls, so that the size of their args matters.
+    pub shared: bool,
 }
 
 /// See the module.
@@ -176,8 +185,8 @@ pub struct Core {
     suspects_in_hand: usize,
     paused: bool,
     running: HashMap<RunRef, Running>,
-    /// The call that a run shares, by the name of the call.
-    shares: HashMap<RunRef, RunRef>,
+    /// Runs that share a call.
+    shares: HashSet<RunRef>,
     /// Claimed, not started.
     ready: usize,
     claim: ClaimState,
@@ -216,8 +225,6 @@ struct Running {
     memory_bytes: u64,
     /// Those that share it.
     others: Vec<RunRef>,
-    /// Runs of a shared call that someone wants ended.
-    flagged: Vec<RunRef>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,7 +288,7 @@ impl Core {
             suspects_in_hand: 0,
             paused: false,
             running: HashMap::new(),
-            shares: HashMap::new(),
+            shares: HashSet::new(),
             ready: 0,
             claim: ClaimState::Idle,
             round: 0,
@@ -336,6 +343,7 @@ impl Core {
                 }
             }
             Event::Ended { run, fuel } => self.ended(run, fuel, now, actions),
+            Event::Spent { tenant, fuel } => self.spend(tenant, fuel, now, actions),
             Event::Cancelled(run) => self.cancelled(run, actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {

@@ -22,9 +22,8 @@ impl Shell {
         }
         let by = self.serves(lane);
         let kind = self.parts.store.kind_name(lane.kind);
-        match by {
-            None => tracing::warn!(%kind, "no plugin provides this kind; its jobs wait"),
-            Some(serves) => self.say_if_too_large(lane, &kind, serves.memory_bytes),
+        if let Some(serves) = by {
+            self.say_if_too_large(lane, &kind, serves.memory_bytes);
         }
         self.lanes.insert(lane, by);
         events.push(Event::Served { lane, by });
@@ -51,10 +50,25 @@ impl Shell {
         }
     }
 
+    /// What a lane's runs are like; none: there is no plugin for its kind, or not every middleware that is configured
+    /// around it.
     pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
         let kind = self.parts.store.kind_name(lane.kind);
-        let plugin = self.parts.plugin(lane.tenant, &kind)?;
-        Some(Serves { memory_bytes: plugin.limits(&kind).memory_bytes, batch: None })
+        let Some(plugin) = self.parts.plugin(lane.tenant, &kind) else {
+            tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
+            return None;
+        };
+        let around = match self.parts.around(lane.tenant, &kind) {
+            Ok(around) => around,
+            Err(missing) => {
+                tracing::warn!(%kind, "{missing}; its jobs wait");
+                return None;
+            }
+        };
+        // Handler and middleware are never there at once.
+        let around = around.iter().map(|plugin| plugin.own_limits().memory_bytes);
+        let memory_bytes = around.fold(plugin.limits(&kind).memory_bytes, u64::max);
+        Some(Serves { memory_bytes, batch: plugin.batch(&kind) })
     }
 
     /// Answers why the jobs of a lane do not start.

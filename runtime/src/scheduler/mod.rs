@@ -3,9 +3,11 @@
 //! It is woken by the store's notices, by runs that end, and by its own timer; it never polls rows. Everything slow
 //! (store calls, runs) happens in tasks that it starts and joins, and that send back one [`Message`] each.
 
+mod backing;
 pub mod core;
 mod ids;
 mod lanes;
+pub mod live;
 mod run;
 pub mod starter;
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, Lane, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Claim, Command, Lane, Part, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
 use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
@@ -25,9 +27,11 @@ use tokio::task::JoinSet;
 
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::ids::Ids;
-use self::run::Runs;
+use self::live::Live;
 pub(crate) use self::run::settings;
+use self::run::{Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
+use crate::middleware;
 use crate::operator::Operator;
 use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
@@ -53,6 +57,9 @@ pub(crate) struct Parts {
     pub(crate) slots: u32,
     pub(crate) memory_bytes: u64,
     pub(crate) operator: Arc<Operator>,
+    pub(crate) live: Arc<Live>,
+    /// Threads for what is not a guest's.
+    pub(crate) threads: tokio::runtime::Handle,
     pub(crate) clock: Clock,
 }
 
@@ -60,6 +67,11 @@ impl Parts {
     /// The plugin that serves a tenant's kind.
     pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
         self.plugins.get(&self.store.tenant_name(tenant), kind)
+    }
+
+    /// The middleware around the handler of a tenant's kind, outermost first.
+    pub(crate) fn around(&self, tenant: TenantId, kind: &str) -> Result<Vec<Arc<Plugin>>, middleware::Missing> {
+        middleware::around(&self.operator, &self.plugins, &self.store.tenant_name(tenant), kind)
     }
 }
 
@@ -74,12 +86,19 @@ pub(crate) enum Wish {
 
 /// What the scheduler's tasks report.
 enum Message {
-    /// The open claim is answered.
-    Claimed(Vec<Arc<Job>>),
+    /// The open claim is answered, with the size of their args where it matters.
+    Claimed(Vec<(Arc<Job>, usize)>),
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome may not be recorded yet.
-    Ended { run: RunRef, fuel: u64 },
+    Ended {
+        run: RunRef,
+        /// Those that shared its call.
+        others: Vec<RunRef>,
+        fuel: u64,
+        /// What others used around the handler.
+        charges: Vec<(TenantId, u64)>,
+    },
     /// The question for what is due is answered.
     Due(u32),
 }
@@ -177,8 +196,8 @@ impl Shell {
         match message {
             Message::Claimed(jobs) => {
                 let mut claimed = Vec::with_capacity(jobs.len());
-                for job in jobs {
-                    claimed.push(self.ready_run(job));
+                for (job, args_bytes) in jobs {
+                    claimed.push(Claimed { args_bytes, ..self.ready_run(job) });
                 }
                 self.tell([Event::Claimed(claimed)]);
             }
@@ -186,9 +205,10 @@ impl Shell {
                 let run = job.map(|job| self.ready_run(job));
                 self.tell([Event::StartedByHand { suspect, run }]);
             }
-            Message::Ended { run, fuel } => {
-                self.signals.remove(&run);
-                self.tell([Event::Ended { run, fuel }]);
+            Message::Ended { run, others, fuel, charges } => {
+                std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
+                let charges = charges.into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel });
+                self.tell(charges.chain([Event::Ended { run, fuel }]));
             }
             Message::Due(jobs) => self.tell([Event::Due(jobs)]),
         }
@@ -238,7 +258,7 @@ impl Shell {
     fn act(&mut self, action: Action) {
         match action {
             Action::Claim(takes) => self.claim(takes),
-            Action::Start { run, others, slot } => self.start(run, &others, slot),
+            Action::Start { run, others, slot } => self.start(run, others, slot),
             Action::End(run) => {
                 if let Some(signal) = self.signals.get(&run) {
                     signal.cancel();
@@ -268,18 +288,20 @@ impl Shell {
     fn claim(&mut self, takes: Vec<Take>) {
         let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
         self.tasks.spawn(async move {
-            let claim = |Take { max, grants }| Command::Claim(Claim { holder, max, grants });
             let mut asked = JoinSet::new();
             // Asked at once, so that one commit answers all.
-            for take in takes {
-                let (store, claim) = (store.clone(), claim(take));
-                asked.spawn(async move { store.call(claim).await });
+            for Take { max, grants, shared } in takes {
+                let (store, claim) = (store.clone(), Command::Claim(Claim { holder, max, grants }));
+                asked.spawn(async move {
+                    match store.call(claim).await {
+                        Ok(Reply::Claimed(claimed)) => with_sizes(&store, claimed, shared),
+                        _ => Vec::new(),
+                    }
+                });
             }
             let mut jobs = Vec::new();
-            while let Some(reply) = asked.join_next().await {
-                if let Ok(Ok(Reply::Claimed(claimed))) = reply {
-                    jobs.extend(claimed);
-                }
+            while let Some(claimed) = asked.join_next().await {
+                jobs.extend(claimed.unwrap_or_default());
             }
             _ = messages.send(Message::Claimed(jobs)).await;
         });
@@ -345,17 +367,23 @@ impl Shell {
         });
     }
 
-    fn start(&mut self, run: RunRef, _others: &[RunRef], slot: usize) {
-        let Some(job) = self.ready.remove(&run) else { return };
-        let signal = CancelSignal::new();
-        self.signals.insert(run, signal.clone());
-        let work = self.runs.work(job, slot, signal);
+    fn start(&mut self, run: RunRef, others: Vec<RunRef>, slot: usize) {
+        let mut members = Vec::with_capacity(1 + others.len());
+        for run in std::iter::once(&run).chain(&others) {
+            let Some(job) = self.ready.remove(run) else { continue };
+            let signal = CancelSignal::new();
+            self.signals.insert(*run, signal.clone());
+            members.push(Member { job, signal });
+        }
+        assert!(!members.is_empty(), "what starts was claimed");
+        let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
         let whole = async move {
-            let finish = work.enter().await;
+            let ended = work.enter().await;
             // The slot is free before the outcome is recorded: the commit is not the guest's time.
-            _ = messages.send(Message::Ended { run, fuel: finish.fuel() }).await;
-            finish.record().await;
+            let (fuel, charges) = (ended.fuel(), ended.charges());
+            _ = messages.send(Message::Ended { run, others, fuel, charges }).await;
+            ended.record().await;
         };
         self.tasks.spawn_on(whole, &self.parts.host.threads());
     }
@@ -382,4 +410,14 @@ impl Shell {
         let next = self.core.next_wakeup(now).map_or(sweep, |wait| wait.min(sweep));
         Duration::from(next).min(NAP_MAX)
     }
+}
+
+/// Claimed jobs with the size of their args, where it matters. One whose args cannot be read is found out when it starts.
+fn with_sizes(store: &Handle, jobs: Vec<Arc<Job>>, shared: bool) -> Vec<(Arc<Job>, usize)> {
+    let view = if shared { store.snapshot().ok() } else { None };
+    let size = |job: &Job| match view.as_ref()?.read(&Query::Payload(job.at(), Part::Args)) {
+        Ok(Answer::Payload(args)) => args.map(|args| args.len()),
+        _ => None,
+    };
+    jobs.into_iter().map(|job| (Arc::clone(&job), size(&job).unwrap_or(0))).collect()
 }

@@ -7,12 +7,17 @@ use runner_store::error::CallError;
 use runner_store::job::{Job, JobRef, Rejection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::live::Live;
+
 /// Wishes that wait for the scheduler; whoever comes when there are more is refused.
 const WISHES_MAX: usize = 64;
 
 /// Asks a node's scheduler. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Starter(mpsc::Sender<Wanted>);
+pub struct Starter {
+    wanted: mpsc::Sender<Wanted>,
+    live: Arc<Live>,
+}
 
 /// One thing that someone wants.
 #[derive(Debug)]
@@ -70,9 +75,9 @@ pub enum NotStarted {
 }
 
 /// The two ends of the way to a scheduler.
-pub(crate) fn channel() -> (Starter, mpsc::Receiver<Wanted>) {
-    let (sender, wishes) = mpsc::channel(WISHES_MAX);
-    (Starter(sender), wishes)
+pub(crate) fn channel(live: Arc<Live>) -> (Starter, mpsc::Receiver<Wanted>) {
+    let (wanted, wishes) = mpsc::channel(WISHES_MAX);
+    (Starter { wanted, live }, wishes)
 }
 
 impl Starter {
@@ -82,7 +87,7 @@ impl Starter {
     /// Why it was not started.
     pub async fn start(&self, job: JobRef) -> Result<Arc<Job>, NotStarted> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send(Wanted::Start(StartOne { job, answer })).map_err(|error| match error {
+        self.wanted.try_send(Wanted::Start(StartOne { job, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotStarted::Busy,
             mpsc::error::TrySendError::Closed(_) => NotStarted::Draining,
         })?;
@@ -90,11 +95,17 @@ impl Starter {
         answered.await.unwrap_or(Err(NotStarted::Draining))
     }
 
+    /// What runs now.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// Why an available job does not start, the most telling reason first; nothing: it is about to. Nothing, too, where the
     /// scheduler has stopped or is asked too much.
     pub async fn why(&self, job: JobRef) -> Vec<Reason> {
         let (answer, answered) = oneshot::channel();
-        if self.0.try_send(Wanted::Why(Why { job, answer })).is_err() {
+        if self.wanted.try_send(Wanted::Why(Why { job, answer })).is_err() {
             return Vec::new();
         }
         answered.await.unwrap_or_default()

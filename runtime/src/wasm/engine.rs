@@ -19,6 +19,7 @@ use super::compile::Compiler;
 use super::compile::cache::Cache;
 use super::guest::{Guest, Meter};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::operator::Operator;
 
 /// Fuel between two yields of a guest: about a millisecond, so that a time-out or a cancel is noticed in time.
 pub const FUEL_YIELD_INTERVAL: u64 = 10_000_000;
@@ -59,6 +60,10 @@ const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 /// second one by one, 260 k by eight). They are given back, and zeroed, before anyone gets them again.
 const DECOMMIT_BATCH: usize = 8;
 
+/// Calls at once that belong to no run (merges, policies of plugins that are loaded): places beside the slots, so that
+/// enqueueing never waits for runs.
+pub const ASIDES_MAX: u32 = 4;
+
 /// What the operator decides about the host.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
@@ -66,6 +71,8 @@ pub struct HostSettings {
     pub slots: u32,
     /// Threads that run guests. Default: cores.
     pub threads: usize,
+    /// What plugins get beyond computing, and the most that they may ask for. Default: whatever their manifests ask for.
+    pub operator: Arc<Operator>,
     /// Whether instances come from a pool, which is faster and reserves much address space. Default: true.
     pub pooled: bool,
     /// Where plugins are compiled. Default: in this process.
@@ -81,7 +88,7 @@ impl Default for HostSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
-        Self { slots, threads: cores, pooled: true, compiler: Compiler::Here, cache: None }
+        Self { slots, threads: cores, operator: Arc::default(), pooled: true, compiler: Compiler::Here, cache: None }
     }
 }
 
@@ -207,7 +214,8 @@ fn costs() -> OperatorCost {
 /// thread works on one, its places belong to nobody. With these, a run that got a slot finds a place.
 fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     let in_batches = (settings.threads.max(1) + 1).saturating_mul(DECOMMIT_BATCH);
-    let slots = settings.slots.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let beside = ASIDES_MAX.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let slots = settings.slots.saturating_add(beside);
     let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
     let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);
     let tables = u32::try_from(TABLES_MAX).unwrap_or(u32::MAX).min(POOL_TABLES_MAX);

@@ -280,6 +280,12 @@ impl Grants {
         Arc::new(Self::new(asked, Arc::new(TenantRules::of("default"))))
     }
 
+    /// What a plugin's advice may do: nothing but see its environment.
+    pub(in crate::wasm) fn advice(of: &Self) -> Arc<Self> {
+        let asked = Asked { env: of.asked.env.clone(), ..Asked::default() };
+        Arc::new(Self { asked, tenant: Arc::clone(&of.tenant) })
+    }
+
     /// What the manifest asks for.
     #[must_use]
     pub fn asked(&self) -> &Asked {

@@ -61,6 +61,10 @@ pub struct RunLog {
 }
 
 impl LogSource {
+    /// Every source, in the order of their numbers, which stand in stores: a new one comes last.
+    pub const ALL: [Self; 8] =
+        [Self::Stdout, Self::Stderr, Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Runner];
+
     /// The word for people and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,11 +6,13 @@
 //! specification that this version does not serve yet are refused by name, as an ignored grant or limit would be a lie.
 
 pub(crate) mod allow;
+mod described;
 mod keys;
 
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
+pub(super) use self::described::described;
 pub(crate) use self::keys::limits as limits_of;
 use super::grants::Asked;
 use super::limits::Limits;
@@ -30,6 +32,8 @@ pub struct Manifest {
     pub every: KindSettings,
     /// What differs for one kind.
     pub each: Vec<(String, KindSettings)>,
+    /// What the plugin's own policy says of its kinds; it counts where the manifest says nothing.
+    pub described: Vec<(String, KindSettings)>,
     /// What the plugin asks for.
     pub allow: Asked,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
@@ -107,6 +111,9 @@ impl Manifest {
     #[must_use]
     pub fn limits(&self, kind: &str) -> Limits {
         let mut limits = Limits::default();
+        if let Some(described) = self.described(kind) {
+            described.apply(&mut limits);
+        }
         self.every.apply(&mut limits);
         if let Some(own) = self.of(kind) {
             own.apply(&mut limits);
@@ -117,17 +124,27 @@ impl Manifest {
     /// The retries of jobs of this kind.
     #[must_use]
     pub fn retry(&self, kind: &str) -> RetrySettings {
-        let own = self.of(kind);
-        let pick = |settings: &KindSettings| (settings.max_attempts, settings.backoff.clone());
-        let (own_attempts, own_policy) = own.map(pick).unwrap_or_default();
-        let (attempts, policy) = pick(&self.every);
-        RetrySettings { max_attempts: own_attempts.or(attempts), policy: own_policy.or(policy) }
+        RetrySettings {
+            max_attempts: self.setting(kind, |settings| settings.max_attempts),
+            policy: self.setting(kind, |settings| settings.backoff.clone()),
+        }
     }
 
     /// How many jobs of this kind go into one call.
     #[must_use]
     pub fn batch(&self, kind: &str) -> Option<Batch> {
-        self.of(kind).and_then(|own| own.batch)
+        self.setting(kind, |settings| settings.batch)
+    }
+
+    /// One setting of a kind, from the first place that says it: the kind's own table, what holds for every kind, the
+    /// plugin's policy.
+    pub fn setting<T>(&self, kind: &str, pick: impl Fn(&KindSettings) -> Option<T>) -> Option<T> {
+        let own = self.of(kind).and_then(&pick);
+        own.or_else(|| pick(&self.every)).or_else(|| self.described(kind).and_then(&pick))
+    }
+
+    fn described(&self, kind: &str) -> Option<&KindSettings> {
+        self.described.iter().find(|(name, _)| name == kind).map(|(_, settings)| settings)
     }
 
     /// What the manifest says of this kind alone.

@@ -11,6 +11,7 @@ use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
 use wasmtime::Module;
 use wasmtime::component::Component;
+use wasmtime::component::types::{self, ComponentItem};
 
 use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
@@ -18,7 +19,7 @@ use super::grants::Grants;
 use super::guest::Guest;
 use super::host;
 use super::limits::Limits;
-use super::manifest::{Batch, Manifest, RetrySettings};
+use super::manifest::{self, Batch, Manifest, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -30,6 +31,8 @@ pub struct Plugin {
     name: String,
     manifest: Manifest,
     grants: Arc<Grants>,
+    /// What its advice may do: nothing.
+    advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
 }
@@ -66,6 +69,8 @@ pub struct Description {
     pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
+    /// What is wrong with it although it runs: what its policy said that is not so.
+    pub warnings: Vec<String>,
 }
 
 /// Why a file is no plugin: what is wrong and how to mend it.
@@ -136,6 +141,7 @@ pub(super) enum Code {
 
 /// Bytes that passed every check that is quick: what is left is to compile them, unless that was done before.
 pub(super) struct Checked<'a> {
+    tenant: &'a str,
     name: &'a str,
     bytes: &'a [u8],
     digest: String,
@@ -143,13 +149,16 @@ pub(super) struct Checked<'a> {
     begun: Instant,
 }
 
+/// A tenant, and the name of a plugin of its.
+type Whose<'a> = (&'a str, &'a str);
+
 impl<'a> Checked<'a> {
-    pub(super) fn new(name: &'a str, bytes: &'a [u8], manifest: &Manifest) -> Result<Self, PluginError> {
+    pub(super) fn new((tenant, name): Whose<'a>, bytes: &'a [u8], manifest: &Manifest) -> Result<Self, PluginError> {
         let begun = Instant::now();
         check_name(name)?;
         let digest = check_bytes(bytes, manifest)?;
         let flavour = header::flavour(bytes)?;
-        Ok(Self { name, bytes, digest, flavour, begun })
+        Ok(Self { tenant, name, bytes, digest, flavour, begun })
     }
 
     /// The plugin, if its bytes were compiled before.
@@ -193,8 +202,9 @@ impl<'a> Checked<'a> {
             // What follows from the code and the manifest together is filled in below.
             offers: Vec::new(),
             kinds: Vec::new(),
+            warnings: Vec::new(),
         };
-        Plugin::assembled(description, code, manifest)
+        Plugin::assembled(host, self.tenant, description, code, manifest)
     }
 }
 
@@ -202,12 +212,12 @@ impl Plugin {
     /// Checks, compiles and links a file's bytes.
     pub(super) fn new(
         host: &Host,
-        name: &str,
+        whose: Whose<'_>,
         bytes: &[u8],
         manifest: Manifest,
         stop: &Stop,
     ) -> Result<Self, PluginError> {
-        let checked = Checked::new(name, bytes, &manifest)?;
+        let checked = Checked::new(whose, bytes, &manifest)?;
         match checked.cached(host, &manifest) {
             Some(plugin) => plugin,
             None => checked.compile(host, &manifest, stop),
@@ -215,14 +225,25 @@ impl Plugin {
     }
 
     /// The same code under another name or manifest.
-    pub(super) fn again(&self, name: &str, manifest: &Manifest) -> Result<Self, PluginError> {
+    pub(super) fn again(
+        &self,
+        host: &Host,
+        (tenant, name): Whose<'_>,
+        manifest: &Manifest,
+    ) -> Result<Self, PluginError> {
         check_name(name)?;
         check_pin(self.digest(), manifest)?;
         let description = Description { name: name.to_owned(), ..self.description.clone() };
-        Self::assembled(description, self.code.clone(), manifest)
+        Self::assembled(host, tenant, description, self.code.clone(), manifest)
     }
 
-    fn assembled(description: Description, code: Code, manifest: &Manifest) -> Result<Self, PluginError> {
+    fn assembled(
+        host: &Host,
+        tenant: &str,
+        description: Description,
+        code: Code,
+        manifest: &Manifest,
+    ) -> Result<Self, PluginError> {
         let name = description.name.clone();
         let (offers, handles) = match &code {
             Code::Component(exports) => (exports.names(), exports.handles()),
@@ -230,9 +251,30 @@ impl Plugin {
         };
         check_manifest(manifest, &offers)?;
         let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
-        let description = Description { offers, kinds, ..description };
-        let grants = Grants::own(manifest.allow.clone());
-        Ok(Self { name, manifest: manifest.clone(), grants, description, code })
+        let description = Description { offers, kinds, warnings: Vec::new(), ..description };
+        let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
+        let advice_grants = Grants::advice(&grants);
+        let mut plugin = Self { name, manifest: manifest.clone(), grants, advice_grants, description, code };
+        plugin.ask_policy(host);
+        Ok(plugin)
+    }
+
+    /// Asks its policy once what holds for its kinds.
+    fn ask_policy(&mut self, host: &Host) {
+        let Some(answer) = host.describe(self) else { return };
+        let (described, wrong) = match &answer {
+            Ok(kinds) => {
+                let kinds = kinds.iter().map(|kind| (kind.kind.as_str(), kind.options.as_str()));
+                let batches = self.description.offers.contains(&"batch");
+                manifest::described(kinds, &self.description.kinds, batches)
+            }
+            Err(why) => (Vec::new(), vec![format!("describe broke, the defaults hold: {why}")]),
+        };
+        for why in &wrong {
+            tracing::warn!(plugin = self.name, "its policy is not right: {why}");
+        }
+        self.manifest.described = described;
+        self.description.warnings.extend(wrong.into_iter().map(|why| format!("its policy: {why}")));
     }
 
     /// Its name within its tenant.
@@ -300,6 +342,31 @@ impl Plugin {
     #[must_use]
     pub fn retry(&self, kind: &str) -> RetrySettings {
         self.manifest.retry(kind)
+    }
+
+    /// Whether it can merge the args of two jobs.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.exports().is_some_and(|exports| exports.merge.is_some())
+    }
+
+    /// Whether it can be around the handlers of others.
+    #[must_use]
+    pub fn is_middleware(&self) -> bool {
+        self.exports().is_some_and(|exports| exports.middleware.is_some())
+    }
+
+    /// What its advice may do.
+    pub(super) fn advice_grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.advice_grants)
+    }
+
+    /// What a component exports.
+    pub(super) fn exports(&self) -> Option<&Exports> {
+        match &self.code {
+            Code::Component(exports) => Some(exports),
+            Code::Command(_) => None,
+        }
     }
 
     pub(super) fn code(&self) -> &Code {
@@ -374,7 +441,8 @@ fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginEr
     let imports: Vec<String> = ty.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = ty.exports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     check_contract(imports.iter().chain(&exports))?;
-    let unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
+    let mut unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
+    unknown.extend(unknown_functions(host.engine(), &ty));
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
     }
@@ -432,6 +500,19 @@ fn check_contract<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(),
         Some(found) => Err(PluginError::ContractVersion { found: found.clone(), served }),
         None => Ok(()),
     }
+}
+
+/// Functions of the contract's interfaces that a later patch of it added.
+fn unknown_functions(engine: &Engine, ty: &types::Component) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (import, item) in ty.imports(engine) {
+        let Some(own) = interface(import).strip_prefix(host::PACKAGE) else { continue };
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        let functions = instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        let missing = functions.filter(|(function, _)| !host::offers(own, function));
+        unknown.extend(missing.map(|(function, _)| format!("{import}#{function}")));
+    }
+    unknown
 }
 
 fn offered(import: &str) -> bool {

@@ -5,9 +5,13 @@
 //! calls), so that it also holds on a machine whose timers are late. A call may have several jobs, if the plugin takes
 //! them together. Nothing is recorded here, and nothing is tried again.
 
+mod aside;
 mod call;
 mod enter;
+mod layers;
+mod merge;
 mod outcome;
+mod policy;
 mod report;
 mod request;
 mod watch;
@@ -16,14 +20,46 @@ use tokio::time::Instant;
 use wasmtime::Engine;
 
 pub(super) use self::call::rfc3339;
+pub use self::layers::AFTER_ENDED_TIME;
+pub(super) use self::merge::merge;
+pub use self::merge::{MERGE_FUEL, MERGE_TIME, MergeError};
+use self::policy::Advisor;
+pub(super) use self::policy::describe;
+pub use self::policy::{ADVICE_FUEL, ADVICE_TIME, DESCRIBE_TIME};
 pub use self::report::{Charge, JobEnd, NewJob, RunReport};
 pub use self::request::{BatchJob, IdSource, JobView, ReadJob, RunRequest};
 use super::plugin::Plugin;
 
 /// Runs the jobs of one call. Cancel-safe: dropped, the guest is gone and nothing is left.
-pub(super) async fn run(engine: &Engine, plugin: &Plugin, mut request: RunRequest) -> RunReport {
+pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
+    match Advisor::of(engine, plugin) {
+        None => timed(engine, plugin, request).await,
+        Some(advisor) => advised(engine, plugin, request, advisor).await,
+    }
+}
+
+/// A run of a plugin that has a policy.
+async fn advised(engine: &Engine, plugin: &Plugin, mut request: RunRequest, mut advisor: Advisor<'_>) -> RunReport {
+    advisor.timeouts(&mut request).await;
+    let others = request.others.iter().map(|other| &other.job);
+    let jobs: Vec<JobView> = std::iter::once(&request.job).chain(others).cloned().collect();
     set_timeout(&mut request);
-    enter::enter(engine, plugin, request, Instant::now()).await
+    let timeout = request.limits.timeout;
+    let mut report = timed(engine, plugin, request).await;
+    advisor.next_retries(jobs, timeout, &mut report).await;
+    report.charges.extend(advisor.charge());
+    report
+}
+
+/// The run as far as its time-out reaches.
+async fn timed(engine: &Engine, plugin: &Plugin, mut request: RunRequest) -> RunReport {
+    set_timeout(&mut request);
+    let begun = Instant::now();
+    if request.middleware.is_empty() {
+        enter::enter(engine, plugin, request, begun).await
+    } else {
+        layers::around(engine, plugin, request, begun).await
+    }
 }
 
 /// The longest that any job of the call states or has by default, within what the operator allows.

@@ -17,13 +17,17 @@ use wasmtime::component::Linker;
 use super::compile::cache::Cache;
 use super::compile::{Compiler, Stop};
 use super::engine::{self, Fingerprint, HostSettings};
-use super::folder::{self, LoadError};
+use super::folder::{self, LoadError, TENANT_DEFAULT};
 use super::guest::Guest;
 use super::host;
+use super::host::contract::exports::runner::plugin::policy::KindPolicy;
 use super::manifest::Manifest;
 use super::plugin::{Plugin, PluginError};
-use super::run::{self, RunReport, RunRequest};
+use super::run::{self, MergeError, RunReport, RunRequest};
+use crate::operator::Operator;
 
+/// How long a merge waits for its place.
+const MERGE_WAIT: Duration = Duration::from_secs(2);
 /// Polls after which a thread looks at its timers: a guest's slice is a millisecond, tokio's default is 61.
 const TIMERS_EVERY: u32 = 4;
 
@@ -51,7 +55,11 @@ pub struct Host {
     fingerprint: Fingerprint,
     /// Held while a child compiles: one at a time in a process.
     compiling: Mutex<()>,
+    /// Who says what the plugins of a tenant may do.
+    operator: Arc<Operator>,
     places: Arc<Semaphore>,
+    /// For calls that belong to no run: merges, and the policies of plugins that are loaded.
+    asides: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -67,6 +75,7 @@ impl Host {
         let components = host::component_linker(&engine).map_err(failed)?;
         let commands = host::command_linker(&engine).map_err(failed)?;
         let places = Arc::new(Semaphore::new(settings.slots.max(1) as usize));
+        let asides = Arc::new(Semaphore::new(engine::ASIDES_MAX as usize));
         let guests = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
@@ -74,9 +83,21 @@ impl Host {
             .enable_time()
             .build()
             .map_err(HostError::Threads)?;
-        let HostSettings { compiler, cache, .. } = settings.clone();
+        let HostSettings { compiler, cache, operator, .. } = settings.clone();
         let (fingerprint, compiling) = (engine::fingerprint(&engine), Mutex::new(()));
-        Ok(Self { engine, components, commands, compiler, cache, fingerprint, compiling, places, guests: Some(guests) })
+        Ok(Self {
+            engine,
+            components,
+            commands,
+            compiler,
+            cache,
+            fingerprint,
+            compiling,
+            operator,
+            places,
+            asides,
+            guests: Some(guests),
+        })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -84,7 +105,21 @@ impl Host {
     /// # Errors
     /// What is wrong with the file and how to mend it.
     pub fn compile(&self, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Plugin, PluginError> {
-        Plugin::new(self, name, bytes, manifest, &Stop::default())
+        self.compile_for(TENANT_DEFAULT, name, bytes, manifest)
+    }
+
+    /// The same for a plugin of this tenant.
+    ///
+    /// # Errors
+    /// As [`Host::compile`].
+    pub fn compile_for(
+        &self,
+        tenant: &str,
+        name: &str,
+        bytes: &[u8],
+        manifest: Manifest,
+    ) -> Result<Plugin, PluginError> {
+        Plugin::new(self, (tenant, name), bytes, manifest, &Stop::default())
     }
 
     /// Loads `NAME.wasm` and, if it is there, `NAME.toml` beside it.
@@ -114,6 +149,44 @@ impl Host {
         run::run(&self.engine, plugin, request).await
     }
 
+    /// Merges the args of a job that waits with those of one that is to be enqueued, by the plugin of their kind.
+    ///
+    /// # Errors
+    /// Why not: the plugin's own no, or that it broke, or that nobody had time for it.
+    pub async fn merge(
+        &self,
+        plugin: Arc<Plugin>,
+        kind: String,
+        waiting: Vec<u8>,
+        incoming: Vec<u8>,
+    ) -> Result<Vec<u8>, MergeError> {
+        let (engine, asides) = (self.engine.clone(), Arc::clone(&self.asides));
+        let name = plugin.name().to_owned();
+        let merged = self.guests().spawn(async move {
+            match tokio::time::timeout(MERGE_WAIT, asides.acquire_owned()).await {
+                Ok(_place) => run::merge(&engine, &plugin, &kind, &waiting, &incoming).await,
+                Err(_) => Err(MergeError::Busy),
+            }
+        });
+        merged.await.unwrap_or_else(|error| Err(MergeError::Broken { plugin: name, why: error.to_string() }))
+    }
+
+    /// Asks a plugin's policy what holds for its kinds; none: it has none. Not for async code.
+    pub(super) fn describe(&self, plugin: &Plugin) -> Option<Result<Vec<KindPolicy>, String>> {
+        plugin.exports()?.policy.as_ref()?;
+        let asked = async {
+            // Never closed, as above.
+            let _place = self.asides.acquire().await.ok();
+            run::describe(&self.engine, plugin).await
+        };
+        // On a thread of its own: the caller's may belong to a runtime, which must not wait for another one.
+        let threads = self.threads();
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| threads.block_on(asked)).join();
+            answer.unwrap_or_else(|_| Some(Err("the host panicked, a bug".to_owned())))
+        })
+    }
+
     /// The guests' threads, for a future that is about a run: what it does between guests is for their slots, and no
     /// thread has to wake another one.
     pub(crate) fn threads(&self) -> tokio::runtime::Handle {
@@ -135,6 +208,10 @@ impl Host {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(super) fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     pub(super) fn compiler(&self) -> &Compiler {

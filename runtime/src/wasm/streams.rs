@@ -3,7 +3,11 @@
 //! Shared by the run's standard streams, `host.log` and `host.progress`, and whoever started the run, who may read it while
 //! the run goes on. Nothing here blocks, fails or closes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::log::{LINE_BYTES_MAX, LogSource, RunLog};
 
@@ -15,7 +19,15 @@ pub type Progress = (u8, String);
 
 /// See the module. Clones are about the same run.
 #[derive(Debug, Clone, Default)]
-pub struct Streams(Arc<Mutex<Shared>>);
+pub struct Streams(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    shared: Mutex<Shared>,
+    /// Tells whoever follows.
+    news: Notify,
+    recorded: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -55,6 +67,23 @@ impl Streams {
         (shared.log.clone(), shared.progress.clone())
     }
 
+    /// Ends when something is said after this was called and enabled, or the run is recorded.
+    pub fn news(&self) -> Notified<'_> {
+        self.0.news.notified()
+    }
+
+    /// Whether the run's end is recorded: its log is the store's to tell from then on.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.0.recorded.load(Ordering::SeqCst)
+    }
+
+    /// Says that it is, or that it never will be.
+    pub(crate) fn recorded(&self) {
+        self.0.recorded.store(true, Ordering::SeqCst);
+        self.0.news.notify_waiters();
+    }
+
     /// Says that stdout carries the answer, of at most so many bytes.
     pub(super) fn expect_answer(&self, bytes_max: usize) {
         self.lock().answer_bytes_max = Some(bytes_max);
@@ -71,6 +100,7 @@ impl Streams {
     pub(super) fn progress(&self, percent: u8, mut message: String) {
         message.truncate(message.floor_char_boundary(PROGRESS_BYTES_MAX));
         self.lock().progress = Some((percent.min(100), message));
+        self.0.news.notify_waiters();
     }
 
     /// One message from `host.log`: cut as a line is, then shown as the lines it has.
@@ -83,6 +113,8 @@ impl Streams {
             let lost = if lines.peek().is_none() { lost.len() as u64 } else { 0 };
             shared.log.push_cut(source, line.as_bytes(), lost);
         }
+        drop(shared);
+        self.0.news.notify_waiters();
     }
 
     /// Ends open lines and takes the log, the last line of stdout and the progress out.
@@ -99,18 +131,20 @@ impl Streams {
     }
 
     pub(super) fn write(&self, source: LogSource, bytes: &[u8]) {
-        let mut shared = self.lock();
-        let shared = &mut *shared;
+        let mut guard = self.lock();
+        let shared = &mut *guard;
         match (source, shared.answer_bytes_max) {
             (LogSource::Stdout, Some(max)) => write_answer(shared, bytes, max),
             (LogSource::Stdout, None) => shared.stdout.write(source, bytes, LINE_BYTES_MAX, &mut shared.log),
             _ => shared.stderr.write(source, bytes, LINE_BYTES_MAX, &mut shared.log),
         }
+        drop(guard);
+        self.0.news.notify_waiters();
     }
 
     /// A guest cannot make the host panic here, so a poisoned lock still holds whole lines.
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

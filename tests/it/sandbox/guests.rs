@@ -3,7 +3,7 @@
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
+pub(crate) const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
 
 /// Where a handler leaves its result; zeroes there are `ok` with an empty list.
 pub(crate) const RESULT: &str = "(i32.const 64)";
@@ -32,16 +32,39 @@ pub(crate) fn handler_with(fields: &str, body: &str) -> Vec<u8> {
     ))
 }
 
-/// A component made of a whole core module.
+/// A component made of a whole core module, which exports the handler.
 pub(crate) fn component(module: &str) -> Vec<u8> {
+    component_of(&["handler"], module)
+}
+
+/// A component made of a whole core module, which exports these interfaces of the contract.
+pub(crate) fn component_of(exports: &[&str], module: &str) -> Vec<u8> {
+    component_from(CONTRACT, "0.1.0", exports, module)
+}
+
+/// The same, built with another version of the contract.
+pub(crate) fn component_from(contract: &str, version: &str, exports: &[&str], module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).expect("the text is a module");
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", CONTRACT).expect("the contract is right");
-    let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
+    resolve.push_str("plugin.wit", contract).expect("the contract is right");
+    let exports: String = exports.iter().map(|name| format!("export runner:plugin/{name}@{version}; ")).collect();
+    let world = format!("package test:guest; world guest {{ include runner:plugin/imports@{version}; {exports} }}");
+    let package = resolve.push_str("guest.wit", &world).expect("the world is right");
+    let world = resolve.select_world(&[package], Some("guest")).expect("the package has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the module takes it");
     let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");
     let mut encoder = encoder;
     encoder.encode().expect("the module becomes a component")
+}
+
+/// A core module with a memory of 1 MiB and these fields.
+pub(crate) fn module(fields: &str) -> String {
+    format!(r#"(module {fields} (memory (export "memory") 16) {REALLOC})"#)
+}
+
+/// A function that the contract exports: `export("batch", "handle-batch", "(param $jobs i32) …", body)`.
+pub(crate) fn export(interface: &str, function: &str, ty: &str, body: &str) -> String {
+    format!(r#"(func (export "runner:plugin/{interface}@0.1.0#{function}") {ty} {body})"#)
 }
 
 /// A WASI command with this `_start`.

@@ -75,7 +75,8 @@ fn no_damage_is_taken_for_data() {
         of(Fate::Unharmed),
         of(Fate::Before)
     );
-    assert!(refused > mutations / 20 && found > mutations / 20);
+    // Most pages that are not empty are old ones, whose loss nobody notices; enough are not.
+    assert!(refused > mutations / 20 && found > mutations / 40);
 }
 
 fn originals(seed: u64) -> Originals {

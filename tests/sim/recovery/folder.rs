@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use runner_store::clock::Clock;
-use runner_store::dir::{Create, StoreDir};
+use runner_store::dir::{Create, SCHEMA, StoreDir};
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::error::StoreError;
 use runner_store::job::JobId;
@@ -80,7 +80,9 @@ fn a_folder_that_is_not_a_whole_store_is_refused() {
     check_refused(|dir| remove(marker(dir)), Create::Yes, &["no marker"]);
     check_refused(|dir| remove(dir.join("jobs.redb")), Create::Yes, &["jobs.redb is gone", "backup"]);
     let write = |dir: &Path, text: &str| fs::write(marker(dir), text).unwrap();
-    check_refused(|dir| write(dir, "runner store\nschema 3\nid 1\n"), Create::No, &["schema 3", "up to 2"]);
+    let (later, known) = (format!("schema {}", SCHEMA + 1), format!("up to {SCHEMA}"));
+    let newer = |dir: &Path| write(dir, &format!("runner store\n{later}\nid 1\n"));
+    check_refused(newer, Create::No, &[&later, &known]);
     check_refused(|dir| write(dir, "runner store\nschema 0\nid 1\n"), Create::No, &["schema 0"]);
     check_refused(|dir| write(dir, ""), Create::No, &["not a marker"]);
     check_refused(|dir| write(dir, "something else\nschema 1\n"), Create::No, &["not a marker"]);

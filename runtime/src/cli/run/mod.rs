@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use runner_store::Handle;
 use runner_store::command::limits::LIST_JOBS_MAX;
-use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply};
+use runner_store::command::{Answer, Enqueue, IdempotencyKey, Query, Reply};
 use runner_store::dir::{Create, StoreDir};
 use runner_store::job::{JobId, JobRef, StateName, TenantId};
 use tokio::sync::oneshot;
@@ -29,6 +29,7 @@ use super::output::{Format, note};
 use super::signals::Signals;
 use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
+use crate::merging::{self, EnqueueError};
 use crate::node::{Node, NodeSettings};
 use crate::wasm::folder::TENANT_DEFAULT;
 
@@ -190,7 +191,7 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let digest = list.digest();
     let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
     let round = again::round(handle, &digest, parts.len(), args.again)?;
-    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog));
+    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::default());
     let mut accepted = Vec::with_capacity(list.lines().len());
     let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {
@@ -202,8 +203,16 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
         // The key says all that the request says, so a different request cannot have it.
         let key = IdempotencyKey { key: again::key(&digest, round, n), request: digest };
-        let command = Command::Enqueue(Enqueue { key: Some(key), ..Enqueue::new(TenantId::DEFAULT, jobs) });
-        match handle.call(command).await? {
+        let call = Enqueue { key: Some(key), ..Enqueue::new(TenantId::DEFAULT, jobs) };
+        let enqueued = match merging::enqueue(handle, defaults.merger(), call).await {
+            Ok(reply) => reply,
+            Err(EnqueueError::Call(error)) => return Err(error.into()),
+            Err(EnqueueError::Merge(why)) => {
+                let message = format!("lines {} and on were refused: {why}", lines[0].number);
+                return Err(Failure::new(Code::Failed, message));
+            }
+        };
+        match enqueued {
             Reply::Enqueued(jobs) => {
                 sent.extend(jobs.iter().map(|job| job.id));
                 let with_line = jobs.into_iter().zip(lines);

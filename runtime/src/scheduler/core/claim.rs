@@ -219,7 +219,7 @@ impl Core {
             let max = tenant.batch(lane).map_or(1, |batch| batch.max).min(*left);
             if max > 0 {
                 *left -= max;
-                takes.push(Take { max, grants: vec![Grant { lane, max }] });
+                takes.push(Take { max, grants: vec![Grant { lane, max }], shared: true });
             }
         }
         let ahead = demand.share.saturating_add(demand.ahead).saturating_sub(demand.ready).saturating_sub(calls);
@@ -235,7 +235,7 @@ impl Core {
         }
         if !grants.is_empty() {
             *left -= max;
-            takes.push(Take { max, grants });
+            takes.push(Take { max, grants, shared: false });
         }
     }
 }

@@ -22,11 +22,7 @@ impl Core {
         tenant.running -= 1;
         tenant.reserved_bytes -= call.memory_bytes;
         tenant.pace.ended(round);
-        tenant.spend(fuel, now);
-        if tenant.is_spent(now) {
-            self.spent.insert(call.lane.tenant);
-            self.hand_back_all_of(call.lane.tenant, actions);
-        }
+        self.spend(call.lane.tenant, fuel, now, actions);
         self.open_or_not(call.lane.tenant);
         // There is a slot, and memory, for what was left out for want of it.
         if self.left_out {
@@ -34,11 +30,18 @@ impl Core {
         }
     }
 
+    /// A tenant whose fuel is used up gives back what it has not started.
+    pub(super) fn spend(&mut self, id: TenantId, fuel: u64, now: Moment, actions: &mut Vec<Action>) {
+        let tenant = self.tenant(id);
+        tenant.spend(fuel, now);
+        if tenant.is_spent(now) && self.spent.insert(id) {
+            self.hand_back_all_of(id, actions);
+        }
+    }
+
     pub(super) fn cancelled(&mut self, run: RunRef, actions: &mut Vec<Action>) {
-        if self.running.get(&run).is_some_and(|call| call.others.is_empty()) {
+        if self.running.contains_key(&run) || self.shares.contains(&run) {
             actions.push(Action::End(run));
-        } else if let Some(name) = self.shares.get(&run).copied() {
-            self.flagged(name, run, actions);
         } else if self.take_out(run) {
             actions.push(Action::HandBack(run));
         } else if self.is_claiming() {
@@ -53,17 +56,6 @@ impl Core {
         let by_hand: BTreeSet<TenantId> = self.by_hand.iter().map(|call| call.lane.tenant).collect();
         for tenant in by_hand.into_iter().chain(waiting) {
             self.hand_back_all_of(tenant, actions);
-        }
-    }
-
-    /// Someone wants one run of a shared call ended: the call goes on until all of its runs are to end.
-    fn flagged(&mut self, name: RunRef, run: RunRef, actions: &mut Vec<Action>) {
-        let Some(call) = self.running.get_mut(&name) else { return };
-        if !call.flagged.contains(&run) {
-            call.flagged.push(run);
-        }
-        if call.flagged.len() > call.others.len() {
-            actions.push(Action::End(name));
         }
     }
 

@@ -59,9 +59,9 @@ impl Core {
         tenant.reserved_bytes += memory_bytes;
         self.reserved_bytes += memory_bytes;
         if !others.is_empty() {
-            self.shares.extend(others.iter().chain([&first]).map(|run| (*run, first)));
+            self.shares.extend(others.iter().chain([&first]).copied());
         }
-        let running = Running { slot, lane, memory_bytes, others: others.clone(), flagged: Vec::new() };
+        let running = Running { slot, lane, memory_bytes, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });

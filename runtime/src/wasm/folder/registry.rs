@@ -27,6 +27,13 @@ impl Registry {
         self.tenants.get(tenant).into_iter().flatten().map(|(kind, plugin)| (kind.as_str(), plugin))
     }
 
+    /// A tenant's plugin of this name.
+    #[must_use]
+    pub fn named(&self, tenant: &str, name: &str) -> Option<&Arc<Plugin>> {
+        let of = |(owner, plugin): &&(String, Arc<Plugin>)| owner == tenant && plugin.name() == name;
+        self.plugins.iter().find(of).map(|(_, plugin)| plugin)
+    }
+
     /// Every tenant's kinds and who serves them.
     pub fn served(&self) -> impl Iterator<Item = (&str, &str, &Arc<Plugin>)> {
         self.tenants.iter().flat_map(|(tenant, kinds)| {

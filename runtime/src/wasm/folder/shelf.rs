@@ -105,6 +105,11 @@ impl Place {
         format!("{}.toml", self.name())
     }
 
+    /// The tenant and the plugin's name.
+    fn whose(&self) -> (&str, &str) {
+        (&self.tenant, self.name())
+    }
+
     fn path(&self, folder: &Path) -> PathBuf {
         self.sub.as_ref().map_or_else(|| folder.to_owned(), |sub| folder.join(sub)).join(&self.file)
     }
@@ -282,7 +287,7 @@ impl Shelf {
         let Some(path) = self.files.get(place).map(|file| file.path.clone()) else { return };
         let quick = match read.manifest {
             Ok(manifest) => match self.loaded(&read.version.code) {
-                Some(same) => Some(same.again(place.name(), &manifest)),
+                Some(same) => Some(same.again(host, place.whose(), &manifest)),
                 None => quick(host, place, &read.bytes, &manifest),
             }
             .map(|plugin| plugin.map_err(|error| LoadError::Plugin { path, error })),
@@ -346,7 +351,7 @@ pub(crate) fn make(host: &Host, folder: &Path, place: &Place, stop: &Stop) -> Ma
         found = Some((read.stamps, read.version));
         let broken = |error| LoadError::Plugin { path: place.path(folder), error };
         let manifest = read.manifest?;
-        let checked = Checked::new(place.name(), &read.bytes, &manifest).map_err(broken)?;
+        let checked = Checked::new(place.whose(), &read.bytes, &manifest).map_err(broken)?;
         match checked.cached(host, &manifest) {
             Some(plugin) => plugin.map_err(broken),
             None => checked.compile(host, &manifest, stop).map_err(broken),
@@ -366,7 +371,7 @@ fn read_again(folder: &Path, place: &Place) -> Result<Read, LoadError> {
 
 /// The plugin or what is wrong with it, if that can be told without compiling.
 fn quick(host: &Host, place: &Place, bytes: &[u8], manifest: &Manifest) -> Option<Result<Plugin, PluginError>> {
-    let checked = match Checked::new(place.name(), bytes, manifest) {
+    let checked = match Checked::new(place.whose(), bytes, manifest) {
         Ok(checked) => checked,
         Err(error) => return Some(Err(error)),
     };

@@ -24,6 +24,10 @@ pub(in crate::wasm) enum Role {
     Handler,
     /// To handle jobs together, which have no checkpoints.
     Batch,
+    /// To be around the handler of another plugin: it may ask, and stages nothing.
+    Middleware,
+    /// To give advice (`policy`, `merge`), for which it may ask nobody.
+    Advice,
 }
 
 /// The state of one run behind the contract.
@@ -51,13 +55,37 @@ impl Job {
         Self { role, streams, cancel, staged, backing, dependencies, denials: HashSet::new() }
     }
 
+    /// Refuses what is for handlers only, as it is staged or about the job's own affairs.
+    pub(super) fn only_for_handlers(&self) -> Result<(), CallError> {
+        match self.role {
+            Role::Handler | Role::Batch => Ok(()),
+            Role::Middleware => {
+                let why =
+                    "a middleware reads its settings and asks others; it stages nothing, as the run is not its own";
+                Err(call_error("denied", why.to_owned()))
+            }
+            Role::Advice => Err(advice_asks_nobody()),
+        }
+    }
+
     /// Says in the run's log what was denied, once for each thing, and what to add where.
     pub(super) fn denied(&mut self, denied: &Denied) -> CallError {
+        if self.role == Role::Advice {
+            return advice_asks_nobody();
+        }
         if self.denials.len() < DENIALS_SAID_MAX && self.denials.insert(denied.what.clone()) {
             self.streams.line(LogSource::Runner, &denied.to_string());
         }
         refused("denied", denied.to_string()).into()
     }
+}
+
+/// Nothing could be added anywhere to be granted it.
+fn advice_asks_nobody() -> CallError {
+    call_error(
+        "denied",
+        "advice (policy, merge) is given by what it is told; every call of the host is denied".to_owned(),
+    )
 }
 
 impl Host for Job {
@@ -81,6 +109,7 @@ impl Host for Job {
     }
 
     fn enqueue(&mut self, job: NewJob) -> Result<String, CallError> {
+        self.only_for_handlers()?;
         let NewJob { kind, args, options } = job;
         if let Err(denied) = self.staged.grants.enqueue(&kind) {
             return Err(self.denied(&denied));
@@ -90,12 +119,10 @@ impl Host for Job {
     }
 
     fn checkpoint(&mut self, data: Vec<u8>) -> Result<(), CallError> {
-        match self.role {
-            Role::Handler => {}
-            Role::Batch => {
-                let why = "a call of several jobs has no checkpoint: it would be for all of them".to_owned();
-                return Err(call_error("invalid", why));
-            }
+        self.only_for_handlers()?;
+        if self.role == Role::Batch {
+            let why = "a call of several jobs has no checkpoint: it would be for all of them".to_owned();
+            return Err(call_error("invalid", why));
         }
         if data.len() > CHECKPOINT_BYTES_MAX {
             let message = format!("a checkpoint of {} bytes; at most {CHECKPOINT_BYTES_MAX}", data.len());
@@ -106,6 +133,7 @@ impl Host for Job {
     }
 
     fn output_of(&mut self, job_id: String) -> Result<Option<Vec<u8>>, CallError> {
+        self.only_for_handlers()?;
         // Whatever is not among the dependencies is unknown, in the same words, whether it exists or not.
         let named = job_id.parse().ok().filter(|id| self.dependencies.contains(id));
         match named {
@@ -118,6 +146,7 @@ impl Host for Job {
     }
 
     fn pause_schedule(&mut self) -> Result<(), CallError> {
+        self.only_for_handlers()?;
         Err(call_error("not_found", "no schedule made this job".to_owned()))
     }
 }

@@ -63,6 +63,7 @@ impl Host for Job {
 
 impl Job {
     fn allowed_kv(&mut self) -> Result<(), CallError> {
+        self.only_for_handlers()?;
         self.staged.grants.kv().map_err(|denied| self.denied(&denied))
     }
 

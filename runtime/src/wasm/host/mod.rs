@@ -9,11 +9,13 @@ mod config;
 mod http;
 mod job;
 mod kv;
+mod offered;
 mod staged;
 
 use wasmtime::component::{HasSelf, Linker};
 
 pub(super) use self::job::{Job, Role};
+pub(super) use self::offered::offers;
 pub(super) use self::staged::{NewJobArgs, Staged};
 use super::guest::Guest;
 

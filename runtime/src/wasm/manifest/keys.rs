@@ -223,7 +223,6 @@ fn batch(value: &Value<'_>) -> Result<Batch, ManifestError> {
 
 fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings), ManifestError> {
     let mut table = value.table()?;
-    let mut settings = KindSettings::default();
     let Some(name_value) = table.take("name") else {
         return Err(value.error("needs a `name`: the kind that it is about"));
     };
@@ -231,8 +230,16 @@ fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings),
     if !offered.is_empty() && !offered.contains(&kind) {
         return Err(name_value.error(&format!("is `{kind}`, which is not among `kinds`: {}", offered.join(", "))));
     }
-    limits(&mut table, &mut settings)?;
-    retry(&mut table, &mut settings)?;
+    let settings = settings(&mut table)?;
+    table.done()?;
+    Ok((kind, settings))
+}
+
+/// What may differ for one kind.
+pub(super) fn settings(table: &mut Table<'_>) -> Result<KindSettings, ManifestError> {
+    let mut settings = KindSettings::default();
+    limits(table, &mut settings)?;
+    retry(table, &mut settings)?;
     if let Some(value) = table.take("queue") {
         settings.queue = Some(name(&value)?);
     }
@@ -242,6 +249,5 @@ fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings),
     }
     settings.batch = table.take("batch").map(|value| batch(&value)).transpose()?;
     table.not_yet(&["concurrency", "rate", "key", "key_concurrency", "strict_order"])?;
-    table.done()?;
-    Ok((kind, settings))
+    Ok(settings)
 }

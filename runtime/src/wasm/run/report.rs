@@ -7,6 +7,7 @@ use runner_store::job::outcome::Outcome;
 use runner_store::job::time::Millis;
 use tokio::time::Instant;
 
+use super::aside::Said;
 use crate::wasm::backing::KvWrite;
 use crate::wasm::log::RunLog;
 use crate::wasm::plugin::Plugin;
@@ -85,6 +86,26 @@ pub struct Charge {
     pub failures: u32,
 }
 
+impl Charge {
+    /// Of a plugin that was not called yet.
+    pub(super) fn of(plugin: &Plugin) -> Self {
+        Self {
+            tenant: plugin.grants().tenant().name.clone(),
+            plugin: plugin.name().to_owned(),
+            fuel: 0,
+            wall: Duration::ZERO,
+            failures: 0,
+        }
+    }
+
+    /// Adds a call.
+    pub(super) fn add<T>(&mut self, said: &Said<T>) {
+        self.fuel = self.fuel.saturating_add(said.fuel);
+        self.wall += said.wall;
+        self.failures += u32::from(said.answer.is_err());
+    }
+}
+
 impl JobEnd {
     pub(super) fn of(outcome: Outcome) -> Self {
         Self { outcome, next_retry: None }
@@ -95,10 +116,16 @@ impl RunReport {
     /// Of a run whose guest was not entered, through no fault of its own: a bug, said in the process's log.
     pub(super) fn unstarted(plugin: &Plugin, others: usize, begun: Instant, why: &str) -> Self {
         tracing::error!(plugin = plugin.name(), "a run was not entered: {why}");
+        let others = (0..others).map(|_| JobEnd::of(Outcome::Interrupted)).collect();
+        Self { others, ..Self::unentered(plugin, begun, RunLog::default()) }
+    }
+
+    /// Of a run whose handler was not called: how its job ended is somebody else's to say.
+    pub(super) fn unentered(plugin: &Plugin, begun: Instant, log: RunLog) -> Self {
         Self {
             outcome: Outcome::Interrupted,
             next_retry: None,
-            others: (0..others).map(|_| JobEnd::of(Outcome::Interrupted)).collect(),
+            others: Vec::new(),
             call_failed: false,
             digest: plugin.digest().to_owned(),
             fuel_used: 0,
@@ -107,7 +134,7 @@ impl RunReport {
             memory_denied: false,
             host_calls: 0,
             wall: begun.elapsed(),
-            log: RunLog::default(),
+            log,
             enqueues: Vec::new(),
             kv: Vec::new(),
             progress: None,

@@ -116,18 +116,16 @@ fn batches_and_quick_jobs_of_one_tenant_both_get_slots() {
 }
 
 #[test]
-fn a_cancel_of_one_leaves_the_call_and_of_all_ends_it() {
+fn a_cancel_ends_a_run_of_a_call_by_itself() {
     let mut world = World::new(1, MEMORY);
     let l = batched(&mut world, 1, 1_000, 3, 0);
     world.enqueue(l, 3, 0);
     world.run_until(100);
-    let name = world.calls[0].jobs[0];
-    let cancel = |core: &mut Core, id| core.handle(Event::Cancelled(run(id)), at(100));
-    assert_eq!(cancel(&mut world.core, 1), []);
-    assert_eq!(cancel(&mut world.core, 3), []);
-    assert_eq!(cancel(&mut world.core, 3), [], "twice is once");
-    assert_eq!(cancel(&mut world.core, 2), [Action::End(run(name))]);
-    assert_eq!(cancel(&mut world.core, 1), [Action::End(run(name))], "again: at once");
+    for id in [1, 3, 3, 2] {
+        assert_eq!(world.core.handle(Event::Cancelled(run(id)), at(100)), [Action::End(run(id))]);
+    }
+    world.run_until(5_000);
+    assert_eq!(world.core.handle(Event::Cancelled(run(3)), at(5_000)), [], "it is over");
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl World {
 
     fn answer(&mut self, takes: Vec<Take>) {
         let (mut claimed, mut events) = (Vec::new(), Vec::new());
-        for Take { max, grants } in takes {
+        for Take { max, grants, .. } in takes {
             let mut left: Vec<(Lane, u32)> = grants.iter().map(|grant| (grant.lane, grant.max)).collect();
             for _ in 0..max {
                 let heads = left.iter().enumerate().filter(|(_, (_, left))| *left > 0).filter_map(|(at, (lane, _))| {
