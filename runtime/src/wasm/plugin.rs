@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
-use wasmtime::Module;
 use wasmtime::component::Component;
 use wasmtime::component::types::{self, ComponentItem};
+use wasmtime::{Engine, Module};
 
 use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;

@@ -70,7 +70,7 @@ impl<'a> Aside<'a> {
     pub(super) fn store(&self) -> wasmtime::Result<(Store<Guest>, Streams)> {
         let streams = Streams::default();
         let wasi = wasi::context(&streams, None, self.grants.env());
-        let refuse = |_: String, _: Vec<u8>, _: &str| Err("no jobs are enqueued from here".to_owned());
+        let refuse = |_: &str, _: String, _: Vec<u8>, _: &str| Err("no jobs are enqueued from here".to_owned());
         let staged = Staged::new(Arc::clone(&self.grants), None, Arc::new(refuse), &self.limits);
         let job = Job::new(self.role, streams.clone(), self.signals.clone(), staged, Arc::new(Alone), Vec::new());
         let guest = Guest::new(MemoryLimiter::new(self.limits.memory_bytes), job, wasi, self.limits.clone());
