@@ -189,7 +189,7 @@ fn look(script: &Script, image: &Image) -> Result<Fate, String> {
     let found = engine.dump().ok().map(|dump| script.find(&dump));
     match found {
         Some(Some(n)) if findings.is_empty() && script.is_at(n, DONE) => {}
-        Some(Some(n)) if findings.is_empty() && script.is_at(n, DONE - 1) => return Ok(Fate::Before),
+        Some(Some(n)) if findings.is_empty() && script.is_before_last_change(n, DONE) => return Ok(Fate::Before),
         Some(state) if findings.is_empty() => {
             return Err(format!("it holds {state:?}, and nobody finds anything wrong"));
         }

@@ -107,6 +107,12 @@ impl Script {
         self.same_as[n] == found
     }
 
+    /// Whether a store that holds what [`Script::find`] said is as it was before the last of `n` batches that changed
+    /// anything: some change nothing, and are not committed.
+    pub(crate) fn is_before_last_change(&self, found: usize, n: usize) -> bool {
+        self.same_as[n].checked_sub(1).is_some_and(|before| self.same_as[before] == found)
+    }
+
     /// The file after so many batches, of a process that is still there.
     pub(crate) fn image(&self, n: usize) -> &Image {
         &self.images[n]
