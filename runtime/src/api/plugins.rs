@@ -67,6 +67,8 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// Runs of one instance, if instances are kept.
+    pub reuse: Option<u32>,
     /// What is wrong with it although it runs.
     pub warnings: Vec<String>,
 }
@@ -183,8 +185,19 @@ impl From<&Report> for ReportShown {
 
 impl From<&Plugin> for PluginShown {
     fn from(plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, offers, kinds, warnings } =
-            plugin.describe().clone();
+        let Description {
+            name,
+            flavour,
+            digest,
+            size_bytes,
+            compile_time,
+            imports,
+            exports,
+            offers,
+            kinds,
+            reuse,
+            warnings,
+        } = plugin.describe().clone();
         Self {
             name,
             digest: format!("sha256:{digest}"),
@@ -196,6 +209,7 @@ impl From<&Plugin> for PluginShown {
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            reuse,
             warnings,
         }
     }

@@ -21,6 +21,7 @@ pub mod grants;
 mod guest;
 mod header;
 mod host;
+mod kept;
 pub mod limits;
 pub mod log;
 pub mod manifest;

@@ -50,6 +50,8 @@ pub struct Host {
     places: Arc<Semaphore>,
     /// For calls that belong to no run: merges, and the policies of plugins that are loaded.
     asides: Arc<Semaphore>,
+    /// For instances that wait for their next run.
+    kept: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -66,6 +68,7 @@ impl Host {
         let commands = host::command_linker(&engine).map_err(failed)?;
         let places = Arc::new(Semaphore::new(settings.slots.max(1) as usize));
         let asides = Arc::new(Semaphore::new(engine::ASIDES_MAX as usize));
+        let kept = Arc::new(Semaphore::new(engine::KEPT_MAX as usize));
         let guests = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
@@ -73,7 +76,7 @@ impl Host {
             .enable_time()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, asides, guests: Some(guests) })
+        Ok(Self { engine, components, commands, places, asides, kept, guests: Some(guests) })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -178,6 +181,10 @@ impl Host {
 
     pub(super) fn command_linker(&self) -> &wasmtime::Linker<Guest> {
         &self.commands
+    }
+
+    pub(super) fn kept(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.kept)
     }
 
     fn guests(&self) -> &Runtime {
