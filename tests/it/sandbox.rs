@@ -13,6 +13,7 @@ mod manners;
 pub(crate) mod merging;
 mod middleware;
 mod policy;
+mod reuse;
 
 use std::sync::{Arc, OnceLock};
 

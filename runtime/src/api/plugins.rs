@@ -70,6 +70,8 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// Runs of one instance, if instances are kept.
+    pub reuse: Option<u32>,
     /// What is wrong with it although it runs.
     pub warnings: Vec<String>,
 }
@@ -220,6 +222,7 @@ impl PluginShown {
             exports,
             offers,
             kinds,
+            reuse,
             warnings,
         } = plugin.describe().clone();
         Self {
@@ -235,6 +238,7 @@ impl PluginShown {
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            reuse,
             warnings,
         }
     }

@@ -210,6 +210,7 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     row("compiled in", millis(shown.compile_ms));
     row("time-out", limits.timeout.to_string());
     row("memory", bytes(limits.memory_bytes));
+    row("instance", shown.reuse.map_or_else(|| "one a run".to_owned(), |runs| format!("kept for {runs} runs")));
     row("may enqueue", if shown.may_enqueue.is_empty() { "nothing".to_owned() } else { shown.may_enqueue.join(" ") });
     for import in &shown.imports {
         row("import", format!("{import}  offered"));

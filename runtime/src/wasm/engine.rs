@@ -64,6 +64,10 @@ const DECOMMIT_BATCH: usize = 8;
 /// enqueueing never waits for runs.
 pub const ASIDES_MAX: u32 = 4;
 
+/// Instances of all plugins that wait for their next run: places beside the slots. Each has its memory meanwhile, so no
+/// more than are worth it.
+pub const KEPT_MAX: u32 = 32;
+
 /// What the operator decides about the host.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
@@ -145,12 +149,16 @@ pub(super) fn store(
     // Before any call and never again: it re-arms the interval of yields.
     store.set_fuel(limits.fuel())?;
     store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
-    // What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
-    store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
+    bound_copies(&mut store, copied_bytes_max);
     // wasmtime's default is 100,000.
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook_async(Meter);
     Ok(store)
+}
+
+/// What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
+pub(super) fn bound_copies(store: &mut Store<Guest>, copied_bytes_max: u64) {
+    store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
 }
 
 /// With a pool for these settings, or without one.
@@ -214,7 +222,7 @@ fn costs() -> OperatorCost {
 /// thread works on one, its places belong to nobody. With these, a run that got a slot finds a place.
 fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     let in_batches = (settings.threads.max(1) + 1).saturating_mul(DECOMMIT_BATCH);
-    let beside = ASIDES_MAX.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let beside = (ASIDES_MAX + KEPT_MAX).saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
     let slots = settings.slots.saturating_add(beside);
     let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
     let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);

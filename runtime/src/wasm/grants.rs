@@ -298,6 +298,12 @@ impl Grants {
         &self.tenant
     }
 
+    /// Whether instances may be kept from run to run.
+    #[must_use]
+    pub fn reuse(&self) -> bool {
+        self.tenant.grant == GrantBy::Manifest || self.tenant.max.reuse
+    }
+
     /// The environment that runs see.
     #[must_use]
     pub fn env(&self) -> &[(String, String)] {

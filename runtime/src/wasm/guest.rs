@@ -1,6 +1,6 @@
 //! What one run's store holds, and the hook around every call out of the guest.
 //!
-//! [`Guest`] lives as long as its store: one run. The hook ([`Meter`]) counts host calls and gives the thread back
+//! [`Guest`] lives as long as its store: one run, or those of an instance that is kept (`kept`). The hook ([`Meter`]) counts host calls and gives the thread back
 //! when a millisecond has passed, because fuel stands still while the host works: without it a loop of cheap host
 //! calls outlives its time-out.
 
@@ -42,6 +42,17 @@ impl Guest {
         // wasmtime's default is a million.
         wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
         Self { memory, job, wasi, exits: 0, limits, yielded: Instant::now() }
+    }
+
+    /// For another run of the same instance.
+    pub(super) fn renew(&mut self, job: Job, limits: Limits) {
+        self.memory.renew(limits.memory_bytes);
+        (self.job, self.limits, self.exits, self.yielded) = (job, limits, 0, Instant::now());
+    }
+
+    /// Host resources that the guest has open.
+    pub(super) fn resources(&mut self) -> usize {
+        self.wasi.ctx().table.iter_mut().count()
     }
 
     /// Calls out of the guest so far. A yield by fuel is none: a long computation would run into the limit.

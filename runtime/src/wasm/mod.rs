@@ -24,6 +24,7 @@ pub mod grants;
 mod guest;
 mod header;
 mod host;
+mod kept;
 pub mod limits;
 pub mod loader;
 pub mod log;

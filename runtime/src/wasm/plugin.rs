@@ -18,6 +18,7 @@ use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
 use super::host;
+use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, Manifest, RetrySettings};
 use super::spawn::Host;
@@ -35,6 +36,8 @@ pub struct Plugin {
     advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
+    /// Its instances that wait for a run; none: each run has its own.
+    shelf: Option<Arc<Shelf>>,
 }
 
 /// Which of the two shapes of a handler a file has.
@@ -69,6 +72,8 @@ pub struct Description {
     pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
+    /// Runs of one instance, where the manifest asks for it and the operator allows it; none: each run has its own.
+    pub reuse: Option<u32>,
     /// What is wrong with it although it runs: what its policy said that is not so.
     pub warnings: Vec<String>,
 }
@@ -202,6 +207,7 @@ impl<'a> Checked<'a> {
             // What follows from the code and the manifest together is filled in below.
             offers: Vec::new(),
             kinds: Vec::new(),
+            reuse: None,
             warnings: Vec::new(),
         };
         Plugin::assembled(host, self.tenant, description, code, manifest)
@@ -251,12 +257,22 @@ impl Plugin {
         };
         check_manifest(manifest, &offers)?;
         let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
-        let description = Description { offers, kinds, warnings: Vec::new(), ..description };
+        let description = Description { offers, kinds, reuse: None, warnings: Vec::new(), ..description };
         let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
         let advice_grants = Grants::advice(&grants);
-        let mut plugin = Self { name, manifest: manifest.clone(), grants, advice_grants, description, code };
+        let mut plugin =
+            Self { name, manifest: manifest.clone(), grants, advice_grants, description, code, shelf: None };
+        plugin.keep(host);
         plugin.ask_policy(host);
         Ok(plugin)
+    }
+
+    /// Keeps its instances from run to run, if both sides say so.
+    fn keep(&mut self, host: &Host) {
+        let handles = self.exports().is_some_and(|exports| exports.handler.is_some());
+        let Some(runs_max) = self.manifest.reuse.filter(|_| handles && self.grants.reuse()) else { return };
+        self.description.reuse = Some(runs_max);
+        self.shelf = Some(Shelf::new(runs_max, host.kept()));
     }
 
     /// Asks its policy once what holds for its kinds.
@@ -359,6 +375,17 @@ impl Plugin {
     /// What its advice may do.
     pub(super) fn advice_grants(&self) -> Arc<Grants> {
         Arc::clone(&self.advice_grants)
+    }
+
+    /// Instances that wait for their next run.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.shelf.as_ref().map_or(0, |shelf| shelf.len())
+    }
+
+    /// Where instances are kept for runs with these grants: the plugin's own, or none.
+    pub(super) fn shelf(&self, grants: &Arc<Grants>) -> Option<&Arc<Shelf>> {
+        self.shelf.as_ref().filter(|_| Arc::ptr_eq(&self.grants, grants))
     }
 
     /// What a component exports.

@@ -60,6 +60,8 @@ pub struct Host {
     places: Arc<Semaphore>,
     /// For calls that belong to no run: merges, and the policies of plugins that are loaded.
     asides: Arc<Semaphore>,
+    /// For instances that wait for their next run.
+    kept: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -76,6 +78,7 @@ impl Host {
         let commands = host::command_linker(&engine).map_err(failed)?;
         let places = Arc::new(Semaphore::new(settings.slots.max(1) as usize));
         let asides = Arc::new(Semaphore::new(engine::ASIDES_MAX as usize));
+        let kept = Arc::new(Semaphore::new(engine::KEPT_MAX as usize));
         let guests = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
@@ -96,6 +99,7 @@ impl Host {
             operator,
             places,
             asides,
+            kept,
             guests: Some(guests),
         })
     }
@@ -238,6 +242,10 @@ impl Host {
 
     pub(super) fn command_linker(&self) -> &wasmtime::Linker<Guest> {
         &self.commands
+    }
+
+    pub(super) fn kept(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.kept)
     }
 
     fn guests(&self) -> &Runtime {

@@ -44,12 +44,17 @@ pub(crate) fn component_of(exports: &[&str], module: &str) -> Vec<u8> {
 
 /// The same, built with another version of the contract.
 pub(crate) fn component_from(contract: &str, version: &str, exports: &[&str], module: &str) -> Vec<u8> {
+    let exports: String = exports.iter().map(|name| format!("export runner:plugin/{name}@{version}; ")).collect();
+    let world = format!("include runner:plugin/imports@{version}; {exports}");
+    component_in(contract, &format!("package test:guest; world guest {{ {world} }}"), module)
+}
+
+/// A component for the world `guest` of a package that may use the contract.
+pub(crate) fn component_in(contract: &str, package: &str, module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).expect("the text is a module");
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", contract).expect("the contract is right");
-    let exports: String = exports.iter().map(|name| format!("export runner:plugin/{name}@{version}; ")).collect();
-    let world = format!("package test:guest; world guest {{ include runner:plugin/imports@{version}; {exports} }}");
-    let package = resolve.push_str("guest.wit", &world).expect("the world is right");
+    let package = resolve.push_str("guest.wit", package).expect("the package is right");
     let world = resolve.select_world(&[package], Some("guest")).expect("the package has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the module takes it");
     let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");

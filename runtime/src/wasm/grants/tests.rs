@@ -118,3 +118,11 @@ fn a_star_stands_for_anything() {
         assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
     }
 }
+
+#[test]
+fn instances_are_kept_only_where_the_operator_says_so_or_owns_the_folder() {
+    let grants = |rules| Grants::new(asked(), Arc::new(rules)).reuse();
+    assert!(grants(TenantRules::of("default")));
+    assert!(!grants(TenantRules::of("acme")));
+    assert!(grants(TenantRules { max: Max { reuse: true, ..Max::default() }, ..TenantRules::of("acme") }));
+}
