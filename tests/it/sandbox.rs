@@ -6,6 +6,7 @@
 mod answers;
 pub(crate) mod guests;
 mod hostile;
+mod http;
 mod loading;
 mod manners;
 

@@ -13,6 +13,7 @@ pub mod backing;
 pub mod cancel;
 mod classify;
 mod command;
+pub mod egress;
 pub mod engine;
 pub mod folder;
 mod gate;
@@ -32,6 +33,7 @@ mod wasi;
 
 pub use self::backing::{Alone, Backing, KvWrite};
 pub use self::cancel::CancelSignal;
+pub use self::egress::EgressSettings;
 pub use self::engine::HostSettings;
 pub use self::grants::Grants;
 pub use self::limits::Limits;

@@ -23,6 +23,7 @@ use super::backing::{Backing, KvWrite};
 use super::cancel::{Asked, CancelSignal};
 use super::classify::{self, Phase};
 use super::command::{self, ANSWER_SLACK_BYTES};
+use super::egress::{Egress, WayOut};
 use super::engine;
 use super::grants::Grants;
 use super::guest::Guest;
@@ -139,7 +140,7 @@ enum Stopped {
 }
 
 /// Runs one job. Cancel-safe: dropped, the guest is gone and nothing is left.
-pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
+pub(super) async fn run(engine: &Engine, egress: Arc<Egress>, plugin: &Plugin, request: RunRequest) -> RunReport {
     let begun = Instant::now();
     let RunRequest { job, limits, grants, ids, read_job, backing, streams, cancel } = request;
     let (stdin, copied_bytes_max) = match plugin.code() {
@@ -149,12 +150,14 @@ pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -
             (Some(command::input(&job, limits.timeout)), engine::COMMAND_COPIED_BYTES)
         }
     };
+    let deadline = begun + Duration::from(limits.timeout);
     let wasi = wasi::context(&streams, stdin, grants.env());
     let host = Job {
         streams: streams.clone(),
         cancel: cancel.clone(),
         staged: Staged::new(grants, ids, read_job, &limits),
         backing,
+        way_out: WayOut::new(egress, deadline, limits.http_body_bytes),
         dependencies: job.dependencies.clone(),
         denials: HashSet::new(),
     };
@@ -164,7 +167,6 @@ pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -
         Ok(store) => store,
         Err(error) => return unstarted(plugin, begun, &error),
     };
-    let deadline = begun + Duration::from(limits.timeout);
     let grace = Duration::from(limits.cancel_grace);
     let ended = watched(call(&mut store, plugin.code(), job, &limits), deadline, &cancel, grace).await;
     let fuel_used = limits.fuel().saturating_sub(store.get_fuel().unwrap_or(0));

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use super::egress::{Egress, EgressSettings};
 use super::engine::{self, HostSettings};
 use super::folder::{self, LoadError};
 use super::guest::Guest;
@@ -45,6 +46,7 @@ pub struct Host {
     components: Linker<Guest>,
     commands: wasmtime::Linker<Guest>,
     places: Arc<Semaphore>,
+    egress: Arc<Egress>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -55,6 +57,14 @@ impl Host {
     /// # Errors
     /// wasmtime does not run on this machine, or there are no threads to be had.
     pub fn new(settings: &HostSettings) -> Result<Self, HostError> {
+        Self::with_egress(settings, EgressSettings::default())
+    }
+
+    /// The same, with a say in how plugins' requests find and trust servers.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn with_egress(settings: &HostSettings, egress: EgressSettings) -> Result<Self, HostError> {
         let failed = |error: wasmtime::Error| HostError::Engine { message: super::plugin::chain(&error) };
         let engine = engine::engine(settings).map_err(failed)?;
         let components = host::component_linker(&engine).map_err(failed)?;
@@ -67,7 +77,7 @@ impl Host {
             .enable_time()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, guests: Some(guests) })
+        Ok(Self { engine, components, commands, places, egress: Egress::new(egress), guests: Some(guests) })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -90,11 +100,11 @@ impl Host {
     /// if the host itself panics, which is a bug, or after [`Host::shutdown`]. Aborting it ends the guest at its next
     /// yield and reports nothing.
     pub fn spawn(&self, plugin: Arc<Plugin>, request: RunRequest) -> JoinHandle<RunReport> {
-        let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
+        let (engine, places, egress) = (self.engine.clone(), Arc::clone(&self.places), Arc::clone(&self.egress));
         self.guests().spawn(async move {
             // Never closed; a run without a place would still be sound, only slower.
             let _place = places.acquire_owned().await.ok();
-            run::run(&engine, &plugin, request).await
+            run::run(&engine, egress, &plugin, request).await
         })
     }
 
@@ -102,7 +112,7 @@ impl Host {
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
         // Never closed, as above.
         let _place = self.places.acquire().await.ok();
-        run::run(&self.engine, plugin, request).await
+        run::run(&self.engine, Arc::clone(&self.egress), plugin, request).await
     }
 
     /// The guests' threads, for a future that is about a run: what it does between guests is for their slots, and no

@@ -9,7 +9,7 @@ const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
 pub(crate) const RESULT: &str = "(i32.const 64)";
 
 /// `cabi_realloc` that only ever gives out more.
-const REALLOC: &str = r#"
+pub(crate) const REALLOC: &str = r#"
   (global $top (mut i32) (i32.const 4096))
   (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (local $at i32)
@@ -34,10 +34,19 @@ pub(crate) fn handler_with(fields: &str, body: &str) -> Vec<u8> {
 
 /// A component made of a whole core module.
 pub(crate) fn component(module: &str) -> Vec<u8> {
+    component_of(module, &[])
+}
+
+/// The same for the world `guest` of the last of these packages, which may use the contract and those before it.
+pub(crate) fn component_of(module: &str, packages: &[&str]) -> Vec<u8> {
     let mut module = wat::parse_str(module).expect("the text is a module");
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", CONTRACT).expect("the contract is right");
-    let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
+    let mut package = resolve.push_str("plugin.wit", CONTRACT).expect("the contract is right");
+    for text in packages {
+        package = resolve.push_str("guest.wit", text).expect("the package is right");
+    }
+    let name = if packages.is_empty() { "plugin" } else { "guest" };
+    let world = resolve.select_world(&[package], Some(name)).expect("the package has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the module takes it");
     let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");
     let mut encoder = encoder;

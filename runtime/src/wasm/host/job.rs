@@ -8,6 +8,7 @@ use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged, refused};
 use super::{CallError, call_error};
 use crate::wasm::backing::Backing;
 use crate::wasm::cancel::CancelSignal;
+use crate::wasm::egress::WayOut;
 use crate::wasm::grants::Denied;
 use crate::wasm::log::LogSource;
 use crate::wasm::streams::Streams;
@@ -23,6 +24,7 @@ pub(in crate::wasm) struct Job {
     pub(in crate::wasm) cancel: CancelSignal,
     pub(in crate::wasm) staged: Staged,
     pub(in crate::wasm) backing: Arc<dyn Backing>,
+    pub(in crate::wasm) way_out: WayOut,
     /// Ids of the jobs that this one waited for.
     pub(in crate::wasm) dependencies: Vec<u64>,
     /// What was denied and said so.
