@@ -8,6 +8,7 @@ mod batches;
 pub(crate) mod exports;
 pub(crate) mod guests;
 mod hostile;
+mod http;
 mod loading;
 mod manners;
 pub(crate) mod merging;

@@ -132,9 +132,9 @@ pub(super) fn fingerprint(engine: &Engine) -> Fingerprint {
     hasher.0.finalize().into()
 }
 
-/// What a component may make the host copy in one call, or answer.
+/// What a component may make the host copy in one call, or answer: its output, or the body of a request.
 pub(super) fn component_copied_bytes(limits: &Limits) -> u64 {
-    limits.output_bytes.saturating_add(HOSTCALL_FUEL_SLACK)
+    limits.output_bytes.max(limits.http_body_bytes).saturating_add(HOSTCALL_FUEL_SLACK)
 }
 
 /// A store for one run: all limits set, nothing shared with any other.

@@ -16,6 +16,7 @@ use wasmtime::component::Linker;
 
 use super::compile::cache::Cache;
 use super::compile::{Compiler, Stop};
+use super::egress::{Egress, EgressSettings};
 use super::engine::{self, Fingerprint, HostSettings};
 use super::folder::{self, LoadError, TENANT_DEFAULT};
 use super::guest::Guest;
@@ -23,7 +24,7 @@ use super::host;
 use super::host::contract::exports::runner::plugin::policy::KindPolicy;
 use super::manifest::Manifest;
 use super::plugin::{Plugin, PluginError};
-use super::run::{self, MergeError, RunReport, RunRequest};
+use super::run::{self, Means, MergeError, RunReport, RunRequest};
 use crate::operator::Operator;
 
 /// How long a merge waits for its place.
@@ -62,6 +63,7 @@ pub struct Host {
     asides: Arc<Semaphore>,
     /// For instances that wait for their next run.
     kept: Arc<Semaphore>,
+    egress: Arc<Egress>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -72,6 +74,14 @@ impl Host {
     /// # Errors
     /// wasmtime does not run on this machine, or there are no threads to be had.
     pub fn new(settings: &HostSettings) -> Result<Self, HostError> {
+        Self::with_egress(settings, EgressSettings::default())
+    }
+
+    /// The same, with a say in how plugins' requests find and trust servers.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn with_egress(settings: &HostSettings, egress: EgressSettings) -> Result<Self, HostError> {
         let failed = |error: wasmtime::Error| HostError::Engine { message: super::plugin::chain(&error) };
         let engine = engine::engine(settings).map_err(failed)?;
         let components = host::component_linker(&engine).map_err(failed)?;
@@ -100,6 +110,7 @@ impl Host {
             places,
             asides,
             kept,
+            egress: Egress::new(egress),
             guests: Some(guests),
         })
     }
@@ -138,11 +149,11 @@ impl Host {
     /// if the host itself panics, which is a bug, or after [`Host::shutdown`]. Aborting it ends the guest at its next
     /// yield and reports nothing.
     pub fn spawn(&self, plugin: Arc<Plugin>, request: RunRequest) -> JoinHandle<RunReport> {
-        let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
+        let (engine, places, egress) = (self.engine.clone(), Arc::clone(&self.places), Arc::clone(&self.egress));
         self.guests().spawn(async move {
             // Never closed; a run without a place would still be sound, only slower.
             let _place = places.acquire_owned().await.ok();
-            run::run(&engine, &plugin, request).await
+            run::run(Means { engine: &engine, egress: &egress }, &plugin, request).await
         })
     }
 
@@ -150,7 +161,7 @@ impl Host {
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
         // Never closed, as above.
         let _place = self.places.acquire().await.ok();
-        run::run(&self.engine, plugin, request).await
+        run::run(self.means(), plugin, request).await
     }
 
     /// Merges the args of a job that waits with those of one that is to be enqueued, by the plugin of their kind.
@@ -164,11 +175,13 @@ impl Host {
         waiting: Vec<u8>,
         incoming: Vec<u8>,
     ) -> Result<Vec<u8>, MergeError> {
-        let (engine, asides) = (self.engine.clone(), Arc::clone(&self.asides));
+        let (engine, asides, egress) = (self.engine.clone(), Arc::clone(&self.asides), Arc::clone(&self.egress));
         let name = plugin.name().to_owned();
         let merged = self.guests().spawn(async move {
             match tokio::time::timeout(MERGE_WAIT, asides.acquire_owned()).await {
-                Ok(_place) => run::merge(&engine, &plugin, &kind, &waiting, &incoming).await,
+                Ok(_place) => {
+                    run::merge(Means { engine: &engine, egress: &egress }, &plugin, &kind, &waiting, &incoming).await
+                }
                 Err(_) => Err(MergeError::Busy),
             }
         });
@@ -181,7 +194,7 @@ impl Host {
         let asked = async {
             // Never closed, as above.
             let _place = self.asides.acquire().await.ok();
-            run::describe(&self.engine, plugin).await
+            run::describe(self.means(), plugin).await
         };
         // On a thread of its own: the caller's may belong to a runtime, which must not wait for another one.
         let threads = self.threads();
@@ -212,6 +225,10 @@ impl Host {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means { engine: &self.engine, egress: &self.egress }
     }
 
     pub(super) fn operator(&self) -> &Operator {

@@ -168,7 +168,7 @@ fn what_a_kept_instance_prints_is_in_the_log_of_the_run_that_prints_it() {
          (call $write (global.get $out) (i32.const 128) (i32.const 1) (i32.const 512)) {ANSWER}"
     );
     let functions = [imports, &export("handler", "handle", "(param $job i32) (result i32)", &body)].concat();
-    let plugin = compile_with(&component_in(CONTRACT, STDOUT, &module(&functions)), KEPT);
+    let plugin = compile_with(&component_in(CONTRACT, &[STDOUT], &module(&functions)), KEPT);
     let logs = [(); 4].map(|()| with(&plugin, |_| {}).log.shown());
     assert_eq!(logs, ["1\n", "2\n", "3\n", "1\n"]);
 }
@@ -180,6 +180,6 @@ fn an_instance_that_leaves_resources_open_is_dropped() {
       (global $runs (mut i32) (i32.const 0))"#;
     let body = format!("{ONE_MORE} {} {ANSWER}", "(drop (call $stdout))".repeat(10));
     let functions = [imports, &export("handler", "handle", "(param $job i32) (result i32)", &body)].concat();
-    let plugin = compile_with(&component_in(CONTRACT, STDOUT, &module(&functions)), KEPT);
+    let plugin = compile_with(&component_in(CONTRACT, &[STDOUT], &module(&functions)), KEPT);
     assert_eq!([(); 4].map(|()| runs(&plugin)), [1, 2, 1, 2], "its second run left more open than its first");
 }

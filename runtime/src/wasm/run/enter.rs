@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::Means;
 use super::call::{Called, Entry, Found, call};
 use super::outcome::{self, Ends};
 use super::report::RunReport;
@@ -14,6 +15,7 @@ use super::request::{BatchJob, JobView, RunRequest};
 use super::watch::{Stopped, watched};
 use crate::wasm::cancel::{CancelSignal, Signals};
 use crate::wasm::command::{self, ANSWER_SLACK_BYTES};
+use crate::wasm::egress::WayOut;
 use crate::wasm::grants::Grants;
 use crate::wasm::guest::Guest;
 use crate::wasm::host::{Job, Role, Staged};
@@ -24,7 +26,7 @@ use crate::wasm::streams::Streams;
 use crate::wasm::{engine, wasi};
 
 /// Enters the handler with the jobs of the request; `begun` is when the time-out began to count.
-pub(super) async fn enter(engine: &Engine, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
+pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
     let RunRequest { job, others, limits, middleware: _, grants, ids, read_job, backing, streams, cancel } = request;
     let (others, signals) = apart(others, cancel);
     let Some(entry) = Entry::of(plugin, &job.kind) else {
@@ -47,19 +49,20 @@ pub(super) async fn enter(engine: &Engine, plugin: &Plugin, request: RunRequest,
     };
     let dependencies = job.dependencies.clone();
     let staged = Staged::new(Arc::clone(&grants), ids, read_job, &limits);
-    let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies);
+    let deadline = begun + Duration::from(limits.timeout);
+    let way_out = WayOut::new(Arc::clone(means.egress), deadline, limits.http_body_bytes);
+    let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies, way_out);
     let room = match shelf {
-        Some(shelf) => kept(engine, shelf, host, &limits, (&streams, &grants)),
+        Some(shelf) => kept(means.engine, shelf, host, &limits, (&streams, &grants)),
         None => {
             let wasi = wasi::context(&streams, stdin, grants.env());
-            fresh(engine, host, wasi, &limits, copied_bytes_max)
+            fresh(means.engine, host, wasi, &limits, copied_bytes_max)
         }
     };
     let Room { mut store, mut found, mut keep } = match room {
         Ok(room) => room,
         Err(error) => return RunReport::unstarted(plugin, others.len(), begun, &error.to_string()),
     };
-    let deadline = begun + Duration::from(limits.timeout);
     let grace = Duration::from(limits.cancel_grace);
     let call = call(&mut store, &entry, &mut found, (job, others), limits.timeout);
     let ended = watched(call, deadline, &signals, grace).await;
