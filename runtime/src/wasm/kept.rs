@@ -157,3 +157,40 @@ impl Kept {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/it/sandbox/guests.rs"]
+#[expect(dead_code, reason = "the tests of the sandbox need more of it")]
+mod guests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::{Alone, CancelSignal, Host, HostSettings, JobView, Manifest, RunRequest};
+
+    #[test]
+    fn an_instance_that_waits_too_long_is_dropped() {
+        let host = Host::new(&HostSettings::default()).expect("wasmtime runs here");
+        let manifest = Manifest { reuse: Some(9), ..Manifest::default() };
+        let plugin = host.compile("noop", &guests::handler(guests::RESULT), manifest).expect("is a plugin");
+        let request = RunRequest {
+            job: JobView { kind: "noop".to_owned(), ..JobView::default() },
+            others: Vec::new(),
+            limits: plugin.limits("noop"),
+            middleware: Vec::new(),
+            grants: plugin.grants(),
+            ids: None,
+            read_job: Arc::new(|_, _, _| Err("it enqueues nothing".to_owned())),
+            backing: Arc::new(Alone),
+            streams: Streams::default(),
+            cancel: CancelSignal::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+        runtime.block_on(host.run_here(&plugin, request));
+        let shelf = plugin.shelf(&plugin.grants()).expect("instances are kept");
+        let room = host.kept().available_permits();
+        assert!(shelf.sweep(Instant::now()) && shelf.len() == 1);
+        assert!(!shelf.sweep(Instant::now() + IDLE_MAX) && shelf.len() == 0);
+        assert_eq!(host.kept().available_permits(), room + 1, "its place is free again");
+    }
+}
