@@ -4,10 +4,14 @@
 //! may be busy; the figures themselves are in `benches/sandbox.rs`.
 
 mod answers;
+pub(crate) mod bombs;
+mod compiling;
+mod folders;
 pub(crate) mod guests;
 mod hostile;
 mod loading;
 mod manners;
+pub(crate) mod reload;
 
 use std::sync::{Arc, OnceLock};
 
