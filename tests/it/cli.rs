@@ -1,11 +1,13 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
+mod bombs;
 mod copies;
 mod enqueue;
 mod failed;
 mod killed;
 mod lists;
 mod plugins;
+mod reload;
 mod server;
 mod stores;
 mod verbs;
@@ -149,6 +151,7 @@ fn every_verb_has_help_with_an_example() {
         "plugin list",
         "plugin check",
         "plugin invoke",
+        "plugin reload",
         "plugin wit",
         "store init",
         "store check",

@@ -5,7 +5,10 @@
 
 mod answers;
 mod batches;
+pub(crate) mod bombs;
+mod compiling;
 pub(crate) mod exports;
+mod folders;
 pub(crate) mod guests;
 mod hostile;
 mod http;
@@ -14,6 +17,7 @@ mod manners;
 pub(crate) mod merging;
 mod middleware;
 mod policy;
+pub(crate) mod reload;
 mod reuse;
 
 use std::sync::{Arc, OnceLock};

@@ -131,7 +131,7 @@ impl Shelf {
         let entries = root.entries()?;
         let mut seen = Seen::default();
         self.look_into(host, &root, &entries, (TENANT_DEFAULT, None), how, &mut seen);
-        for Entry { name, .. } in entries.iter().filter(|entry| entry.is_folder && !entry.name.starts_with('.')) {
+        for Entry { name, .. } in entries.iter().filter(|entry| may_be_a_tenants(entry)) {
             let report = |problem| Arc::new(Report { path: folder.join(name), problem });
             if name != TENANT_DEFAULT && !is_tenant(name) {
                 seen.loose.push(report(Problem::TenantUnknown(name.clone())));
@@ -376,6 +376,11 @@ fn quick(host: &Host, place: &Place, bytes: &[u8], manifest: &Manifest) -> Optio
         Err(error) => return Some(Err(error)),
     };
     checked.cached(host, manifest).or_else(|| checked.gate().err().map(Err))
+}
+
+/// Hidden folders are nobody's, and one that is named as a plugin is a mistake, which is reported as that.
+fn may_be_a_tenants(entry: &Entry) -> bool {
+    entry.is_folder && !entry.name.starts_with('.') && !entry.name.ends_with(".wasm") && !entry.name.ends_with(".toml")
 }
 
 fn stamps(folder: &Folder, place: &Place) -> Result<Stamps, LoadError> {
