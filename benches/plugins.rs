@@ -71,7 +71,12 @@ fn start(place: &Path) {
     if plugins > 0 {
         let each = |bytes: u64| bytes / 1_024 / plugins as u64;
         let beyond = more.saturating_sub(code);
-        println!("  resident: {} KiB a plugin, of which code {} KiB, the rest {} KiB", each(more), each(code), each(beyond));
+        println!(
+            "  resident: {} KiB a plugin, of which code {} KiB, the rest {} KiB",
+            each(more),
+            each(code),
+            each(beyond)
+        );
         look_up(&Catalog::fixed(registry));
     }
 }

@@ -97,7 +97,9 @@ fn forty_compile_bombs_cost_a_running_server_nothing() {
         wire.until_answered(&Ask::get("/v1/plugins")).body["plugins"].as_array().unwrap().len() == 3
     });
     let after = memory(&server, "VmRSS:");
-    println!("{BOMBS} bombs in {took:.1?}; canary's p50 and p99: {before:.1?} before ({SAMPLES} samples), {during:.1?} during ({samples})");
+    println!(
+        "{BOMBS} bombs in {took:.1?}; canary's p50 and p99: {before:.1?} before ({SAMPLES} samples), {during:.1?} during ({samples})"
+    );
     println!(
         "server's memory: {resident} KiB before, {with_bombs} KiB with those that compiled, {after} KiB after, {} KiB at most",
         memory(&server, "VmHWM:")
@@ -112,7 +114,8 @@ fn forty_compile_bombs_cost_a_running_server_nothing() {
 fn summary(shown: &Value) {
     for n in 0..10 {
         let name = format!("bomb{n:02}");
-        let report = shown["reports"].as_array().unwrap().iter().find(|report| report["path"].as_str().unwrap().contains(&name));
+        let report =
+            shown["reports"].as_array().unwrap().iter().find(|report| report["path"].as_str().unwrap().contains(&name));
         let said = report.map_or("compiled", |report| report["problem"].as_str().unwrap());
         println!("  {name}: {}", said.split_once("`: ").map_or(said, |(_, problem)| problem));
     }

@@ -45,7 +45,12 @@ fn try_bombs() {
     ] {
         let begun = Instant::now();
         let made = compile(&host, &bytes);
-        println!("{name}: {} bytes, {:?}: {:?}", bytes.len(), begun.elapsed(), made.map(|plugin| plugin.describe().compile_time).map_err(|e| e.to_string()));
+        println!(
+            "{name}: {} bytes, {:?}: {:?}",
+            bytes.len(),
+            begun.elapsed(),
+            made.map(|plugin| plugin.describe().compile_time).map_err(|e| e.to_string())
+        );
     }
 }
 

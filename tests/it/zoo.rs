@@ -1,0 +1,40 @@
+//! The zoo: whatever a guest does costs one job and nothing else. Every beast ends as it must, the jobs of another tenant
+//! run on time beside them, and memory, files and threads come back.
+//!
+//! `RUNNER_ZOO_RUNS=20` lets each of them run twenty times and prints the table; the figures of a release build are
+//! those of `benches/zoo.rs`.
+
+mod beasts;
+mod visit;
+
+use std::time::Duration;
+
+pub(crate) use crate::sandbox::guests;
+
+/// On a busy machine, in a debug build: five times what a release build is held to.
+const LATE_MAX: Duration = Duration::from_millis(100);
+const CANARY_LATE_MAX: Duration = Duration::from_millis(50);
+/// What a process may have kept of all that: pools and caches that fill once.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+
+#[test]
+fn a_beast_costs_its_job_and_nothing_else() {
+    let runs = std::env::var("RUNNER_ZOO_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(3);
+    let folder = tempfile::tempdir().unwrap();
+    let visit = visit::visit(folder.path(), runs);
+    visit.print();
+    for seen in &visit.beasts {
+        let expected: Vec<&str> = seen.ends.iter().map(|end| end.as_str()).collect();
+        let ended: usize = seen.outcomes.values().sum();
+        assert_eq!(ended, runs, "{}: each job ran once: {:?}", seen.name, seen.outcomes);
+        let as_expected = seen.outcomes.keys().all(|outcome| expected.contains(&outcome.as_str()));
+        assert!(as_expected, "{}: {:?}, not {expected:?}", seen.name, seen.outcomes);
+        assert!(seen.late.is_none_or(|late| late <= LATE_MAX), "{}: {:?} late", seen.name, seen.late);
+    }
+    let (idle, busy) = (visit::at(&visit.idle, 990), visit::at(&visit.busy, 990));
+    assert!(busy <= idle * 10 + CANARY_LATE_MAX, "canaries were late: p99 {busy:?}, {idle:?} without beasts");
+    assert_eq!(visit.before.files, visit.after.files, "open files come back");
+    assert!(visit.after.threads <= visit.before.threads + 1, "threads come back: {:?} {:?}", visit.before, visit.after);
+    let kept = visit.after.resident_bytes.saturating_sub(visit.before.resident_bytes);
+    assert!(kept <= KEPT_BYTES_MAX, "{kept} bytes are still there");
+}
