@@ -211,7 +211,9 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     row("time-out", limits.timeout.to_string());
     row("memory", bytes(limits.memory_bytes));
     row("instance", shown.reuse.map_or_else(|| "one a run".to_owned(), |runs| format!("kept for {runs} runs")));
-    row("may enqueue", if shown.may_enqueue.is_empty() { "nothing".to_owned() } else { shown.may_enqueue.join(" ") });
+    for (asked, becomes) in plugin.grants().review() {
+        row("asks for", format!("{asked}  {becomes}"));
+    }
     for import in &shown.imports {
         row("import", format!("{import}  offered"));
     }

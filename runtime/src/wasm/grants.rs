@@ -5,6 +5,7 @@
 //! question answers with a [`Denied`] that has the exact lines to add, on whichever side they are missing. Nothing is
 //! done here: who asks acts.
 
+mod review;
 mod url;
 
 use std::collections::BTreeMap;
@@ -445,9 +446,13 @@ impl Grants {
             lines.push(in_manifest(&asking()));
         }
         if !allowed {
-            lines.push(format!("`{}` to [tenants.{}.max] of the configuration", allowing(), self.tenant.name));
+            lines.push(self.in_max(&allowing()));
         }
         Err(Denied { what: what(), lines })
+    }
+
+    fn in_max(&self, line: &str) -> String {
+        format!("`{line}` to [tenants.{}.max] of the configuration", self.tenant.name)
     }
 
     fn in_config(&self, line: &str) -> String {

@@ -79,6 +79,30 @@ fn neither_side_can_widen_the_other() {
 }
 
 #[test]
+fn whoever_checks_a_plugin_sees_what_becomes_of_everything_that_it_asks_for() {
+    let seen = |rules: TenantRules| -> BTreeMap<String, String> {
+        Grants::new(asked(), Arc::new(rules)).review().into_iter().collect()
+    };
+    let own = seen(TenantRules { secrets: acme().secrets, ..TenantRules::of("default") });
+    for what in ["enqueue image.*", "kv", "secret KEY", "http GET https://api.acme.test/v1", "header authorization"] {
+        assert_eq!(own[what], "granted", "{what}");
+    }
+    assert!(own["blobs photos read"].contains("[tenants.default]"), "{own:?}");
+    assert_eq!(own["config SIZES"], "not set by the operator");
+    let nothing = seen(TenantRules::of("acme"));
+    for what in ["enqueue image.*", "kv", "http GET https://api.acme.test/v1"] {
+        assert!(nothing[what].contains("[tenants.acme.max]"), "{what}: {}", nothing[what]);
+    }
+    let mut rules = acme();
+    rules.max = Max { enqueue: vec!["image.resize".to_owned()], ..Max::default() };
+    let some = seen(rules);
+    assert_eq!(
+        (some["enqueue image.*"].as_str(), some["config SIZES"].as_str()),
+        ("granted within image.resize", "set")
+    );
+}
+
+#[test]
 fn a_secret_of_a_header_is_not_readable_and_never_shown() {
     let grants = Grants::new(asked(), Arc::new(acme()));
     assert!(grants.secret("KEY").is_ok() && grants.secret("API_KEY").is_err());
