@@ -56,11 +56,10 @@ fn a_folder_in_the_folder_belongs_to_the_tenant_of_its_name() {
         ],
     );
     let kinds = |tenant| registry.kinds(tenant).map(|(kind, _)| kind.to_owned()).collect::<Vec<_>>();
-    assert_eq!((kinds(TENANT_DEFAULT), kinds("acme"), kinds("globex")), (
-        vec!["a".to_owned(), "b".to_owned()],
-        vec!["a".to_owned()],
-        vec![]
-    ));
+    assert_eq!(
+        (kinds(TENANT_DEFAULT), kinds("acme"), kinds("globex")),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned()], vec![])
+    );
     let digest = |tenant| registry.get(tenant, "a").expect("is served").digest().to_owned();
     assert_ne!(digest(TENANT_DEFAULT), digest("acme"));
 }
@@ -121,10 +120,7 @@ fn what_is_no_file_is_reported_and_never_waited_for() {
     fs::create_dir(path("c.wasm")).expect("a folder");
     let _socket = std::os::unix::net::UnixListener::bind(path("d.wasm")).expect("binds");
     let pipe = "pipe, socket or device";
-    check_reports(
-        folder.path(),
-        &[("a.wasm", pipe), ("b.wasm", pipe), ("c.wasm", "it is a folder"), ("d.wasm", pipe)],
-    );
+    check_reports(folder.path(), &[("a.wasm", pipe), ("b.wasm", pipe), ("c.wasm", "it is a folder"), ("d.wasm", pipe)]);
 }
 
 #[test]

@@ -75,7 +75,8 @@ async fn a_manifest_alone_is_taken_and_nothing_is_compiled() {
     drop_in(folder.path(), "a.wasm", &command(""));
     let loader = start(folder.path()).await;
     let catalog = loader.catalog();
-    let compiled_in = |now: &Serving, kind: &str| now.registry.get(TENANT_DEFAULT, kind).map(|p| p.describe().compile_time);
+    let compiled_in =
+        |now: &Serving, kind: &str| now.registry.get(TENANT_DEFAULT, kind).map(|p| p.describe().compile_time);
     let before = compiled_in(&catalog.now(), "a");
     drop_in(folder.path(), "a.toml", b"kinds = [\"b\", \"c\"]");
     wait(&catalog, "the kinds", |now| compiled_in(now, "c") == before).await;
