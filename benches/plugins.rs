@@ -45,7 +45,7 @@ fn all() {
         ("third start", &many),
         ("no plugins", &none),
     ] {
-        print!("{what}: ");
+        println!("{what}");
         let this = std::env::current_exe().expect("it runs");
         let ended = Command::new(this).arg("start").arg(place).status().expect("starts");
         assert!(ended.success());
@@ -67,7 +67,7 @@ fn start(place: &Path) {
     let cached = registry.plugins().filter(|(_, plugin)| plugin.describe().from_cache).count();
     let code = code_bytes(&place.join("cache"));
     let more = resident_bytes().saturating_sub(before);
-    println!("{plugins} plugins in {took:.1?}, {} compiled, {cached} from the cache", plugins - cached);
+    println!("  {plugins} plugins in {took:.1?}, {} compiled, {cached} from the cache", plugins - cached);
     if plugins > 0 {
         let each = |bytes: u64| bytes / 1_024 / plugins as u64;
         let beyond = more.saturating_sub(code);

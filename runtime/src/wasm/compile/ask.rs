@@ -51,6 +51,9 @@ pub(super) fn compile(
         Err(Broken::Pipe(error)) => return Err(PluginError::CompilerFailed { message: error.to_string() }),
     }
     match read(answer, fingerprint) {
+        Ok(Answer::Code(code)) if code.len() as u64 > limits.code_bytes => {
+            Err(PluginError::CodeTooLarge { max: limits.code_bytes })
+        }
         Ok(Answer::Code(code)) => Ok(Artefact::of_child(code)),
         Ok(Answer::Refused(message)) => Err(PluginError::Invalid { message }),
         Ok(Answer::Foreign) => {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
+use runner_store::disk;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use sha2::{Digest, Sha256};
 
@@ -122,9 +123,20 @@ impl Cache {
 
     /// Keeps what was compiled. Where that fails it is compiled again next time, and the log says why.
     pub(super) fn put(&self, name: &Name, artefact: &Artefact) {
-        if let Err(error) = self.write(name, artefact.bytes()).and_then(|()| self.make_room()) {
+        if !self.has_room_for(artefact.bytes().len() as u64) {
+            tracing::warn!(cache = %self.folder.display(), "a compiled plugin is not kept, as the disk is nearly full");
+        } else if let Err(error) = self.write(name, artefact.bytes()).and_then(|()| self.make_room()) {
             tracing::warn!(%error, cache = %self.folder.display(), "a compiled plugin could not be kept");
         }
+    }
+
+    /// Jobs come first: what they keep in reserve of the disk, twice, is not for this. Where the system does not say, a
+    /// write will.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        disk::space(&self.folder).map_or(true, |space| {
+            let kept = disk::reserve(space.total_bytes).saturating_mul(2);
+            space.free_bytes >= kept.saturating_add(bytes)
+        })
     }
 
     /// Takes an entry out, and says why.
