@@ -190,7 +190,10 @@ fn a_url_that_two_readers_could_take_differently_reaches_only_what_was_granted()
 
 #[test]
 fn a_name_is_looked_up_once_and_the_checked_address_is_the_one_that_is_reached() {
-    let (allowed, web) = (Server::says(HELLO), |names| Web::new(names, None));
+    let allowed = Server::says(HELLO);
+    fn web(names: super::Names<'_>) -> Web {
+        Web::new(names, None)
+    }
     let url = format!("http://moving.test:{}/", allowed.port());
     // What it would answer next time is nobody's concern.
     let moving = web(&[("moving.test", &[&["127.0.0.1"], &["10.0.0.1"]])]);

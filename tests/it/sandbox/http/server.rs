@@ -44,7 +44,9 @@ impl Server {
     /// Answers every request with these bytes.
     pub(super) fn says(answer: &str) -> Self {
         let answer = answer.to_owned();
-        Self::start(move |_, wire| write(wire, answer.as_bytes()))
+        Self::start(move |_, wire| {
+            write(wire, answer.as_bytes());
+        })
     }
 
     /// The same over TLS.
@@ -54,7 +56,9 @@ impl Server {
 
     /// Counts who comes to this address, if the machine has it.
     pub(super) fn trap(address: SocketAddr) -> Option<Self> {
-        let reply = |_: &str, wire: &mut dyn Wire| write(wire, b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret");
+        let reply = |_: &str, wire: &mut dyn Wire| {
+            write(wire, b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret");
+        };
         Self::listen(address, None, Arc::new(reply)).ok()
     }
 

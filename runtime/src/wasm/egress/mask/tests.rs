@@ -53,6 +53,7 @@ fn short_secrets_are_left_alone() {
 
 #[test]
 fn the_spellings_of_honest_software_are_found() {
+    use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE};
     for before in ["", "a", "ab", "abc", "Authorization: Bearer "] {
         let all = format!("{before}{KEY}; and so on");
