@@ -4,6 +4,7 @@
 //! may be busy; the figures themselves are in `benches/sandbox.rs`.
 
 mod answers;
+mod blobs;
 pub(crate) mod guests;
 mod hostile;
 mod loading;

@@ -15,6 +15,7 @@ use runner_store::handle::Writer;
 
 use super::exit::{Code, Failure};
 use super::output::note;
+use crate::operator::Operator;
 use crate::wasm::folder::{self, Registry, Report};
 use crate::wasm::{Host, HostSettings};
 
@@ -58,16 +59,16 @@ impl From<CommitMode> for Commit {
     }
 }
 
-/// A host with so many slots.
-pub(super) fn host(slots: Option<u32>) -> Result<Host, Failure> {
+/// A host with so many slots, for plugins that this operator allows something.
+pub(super) fn host(slots: Option<u32>, operator: Arc<Operator>) -> Result<Host, Failure> {
     let default = HostSettings::default();
-    let settings = HostSettings { slots: slots.unwrap_or(default.slots), ..default };
+    let settings = HostSettings { slots: slots.unwrap_or(default.slots), operator, ..default };
     Host::new(&settings).map_err(|error| Failure::new(Code::Failed, error.to_string()))
 }
 
 /// Loads every plugin of a folder; says on stderr what is wrong with single files.
-pub(super) fn plugins(folder: &Path, slots: Option<u32>) -> Result<Loaded, Failure> {
-    let host = host(slots)?;
+pub(super) fn plugins(folder: &Path, slots: Option<u32>, operator: Arc<Operator>) -> Result<Loaded, Failure> {
+    let host = host(slots, operator)?;
     let (registry, reports) = folder::load(&host, folder).map_err(|error| Failure::usage(error.to_string()))?;
     for report in &reports {
         note(&format!("plugin {}: {}", report.path.display(), report.problem));

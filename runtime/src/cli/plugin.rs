@@ -12,6 +12,7 @@ use runner_store::job::{Millis, Outcome};
 use serde_json::json;
 
 use super::client::Target;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::read_file;
 use super::output::{Format, Table, amount, bytes, millis, note, print, print_json, print_payload};
@@ -19,6 +20,7 @@ use super::{ask, enqueue, open};
 use crate::api::new_job;
 use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
 use crate::api::read::nearest;
+use crate::wasm::grants::BlobMode;
 use crate::wasm::log::escaped;
 use crate::wasm::{Alone, CancelSignal, Host, JobView, Plugin, RunReport, RunRequest, Streams};
 
@@ -44,6 +46,8 @@ pub(super) enum Verb {
     Check {
         /// The plugin; its manifest is the .toml file of the same name
         file: PathBuf,
+        #[command(flatten)]
+        config: Config,
         /// The form of the answer
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
@@ -71,6 +75,8 @@ pub(super) struct Invoke {
     /// Wall clock of the run, instead of the manifest's
     #[arg(long, value_parser = super::duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    config: Config,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -80,7 +86,7 @@ pub(super) struct Invoke {
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::List { plugins, target, output } => list(plugins.as_deref(), target, *output),
-        Verb::Check { file, output } => check(file, *output),
+        Verb::Check { file, config, output } => check(file, config, *output),
         Verb::Invoke(args) => invoke(args),
         Verb::Wit => {
             print(CONTRACT);
@@ -92,7 +98,7 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
 fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCode, Failure> {
     let shown = match folder {
         Some(folder) => {
-            let loaded = open::plugins(folder, None)?;
+            let loaded = open::plugins(folder, None, Arc::default())?;
             Plugins::of_node(loaded.registry, &loaded.reports).shown()
         }
         None => ask(target, async |client| {
@@ -126,8 +132,8 @@ fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
 }
 
-fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+fn check(file: &Path, config: &Config, format: Format) -> Result<ExitCode, Failure> {
+    let host = open::host(Some(1), config.load(&[])?)?;
     let plugin = load(&host, file)?;
     let shown = PluginShown::from(&plugin);
     if format == Format::Json {
@@ -146,6 +152,9 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     row("time-out", limits.timeout.to_string());
     row("memory", bytes(limits.memory_bytes));
     row("may enqueue", if shown.may_enqueue.is_empty() { "nothing".to_owned() } else { shown.may_enqueue.join(" ") });
+    for (container, mode) in &plugin.grants().asked().blobs {
+        row("container", format!("{container}  {}", granted(&plugin, container, *mode)));
+    }
     for import in &shown.imports {
         row("import", format!("{import}  offered"));
     }
@@ -156,12 +165,22 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a plugin may do with a container, or what is missing for what it asks for.
+fn granted(plugin: &Plugin, container: &str, mode: BlobMode) -> String {
+    let grants = plugin.grants();
+    let asked = [(mode.read, false, "read"), (mode.write, true, "write")];
+    let said = asked.into_iter().filter(|(asked, ..)| *asked).map(|(_, write, word)| {
+        grants.blob(container, write).map_or_else(|denied| denied.to_string(), |_| word.to_owned())
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
 fn load(host: &Host, file: &Path) -> Result<Plugin, Failure> {
     host.load(file).map_err(|error| Failure::new(Code::Failed, error.to_string()))
 }
 
 fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+    let host = open::host(Some(1), args.config.load(&[])?)?;
     let plugin = Arc::new(load(&host, &args.file)?);
     let kind = kind(&plugin, args.kind.as_deref())?;
     let bytes = handler_args(args)?;

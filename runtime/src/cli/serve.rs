@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runner_store::dir::Create;
 
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::open::{self, CommitMode, Loaded, Open};
 use super::output::note;
@@ -26,6 +27,8 @@ const FAILED_STOP_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
 /// second one interrupts at once. Nothing that was accepted is lost by any way of stopping.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, if it is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
@@ -35,6 +38,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Make a store also in a folder that exists
     #[arg(long)]
     init: bool,
@@ -58,9 +63,10 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let operator = args.config.load(&[&args.data])?;
     let (listener, guard) = listen(args)?;
     // The store last: whoever mistypes a folder should not find one more.
-    let loaded = open::plugins(&args.plugins, args.slots)?;
+    let loaded = open::plugins(&args.plugins, args.slots, operator)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     if args.data.join("ballast").exists() {
         // Before anything is written, which on a full disk would fail.

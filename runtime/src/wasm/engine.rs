@@ -5,6 +5,7 @@
 //! (a small `RLIMIT_AS`), [`engine`] falls back to allocating on demand, which is slower and otherwise the same.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{
@@ -14,6 +15,7 @@ use wasmtime::{
 
 use super::guest::{Guest, Meter};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::operator::Operator;
 
 /// Fuel between two yields of a guest: about a millisecond, so that a time-out or a cancel is noticed in time.
 pub const FUEL_YIELD_INTERVAL: u64 = 10_000_000;
@@ -61,6 +63,8 @@ pub struct HostSettings {
     pub slots: u32,
     /// Threads that run guests. Default: cores.
     pub threads: usize,
+    /// What plugins get beyond computing, and the most that they may ask for. Default: whatever their manifests ask for.
+    pub operator: Arc<Operator>,
     /// Whether instances come from a pool, which is faster and reserves much address space. Default: true.
     pub pooled: bool,
 }
@@ -69,7 +73,7 @@ impl Default for HostSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
-        Self { slots, threads: cores, pooled: true }
+        Self { slots, threads: cores, operator: Arc::default(), pooled: true }
     }
 }
 

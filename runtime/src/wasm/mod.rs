@@ -10,6 +10,7 @@
 
 mod answer;
 pub mod backing;
+mod blobs;
 pub mod cancel;
 mod classify;
 mod command;

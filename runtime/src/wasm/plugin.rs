@@ -138,7 +138,9 @@ impl Plugin {
             exports,
             kinds: manifest.kinds(name),
         };
-        let grants = Grants::own(manifest.allow.clone());
+        // All plugins of the folder are those of one tenant.
+        let rules = host.operator().rules("default");
+        let grants = Arc::new(Grants::new(manifest.allow.clone(), rules));
         Ok(Self { name: name.to_owned(), manifest, grants, description, code })
     }
 

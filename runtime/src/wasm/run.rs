@@ -20,6 +20,7 @@ use wasmtime::{Engine, Store};
 
 use super::answer::Answer;
 use super::backing::{Backing, KvWrite};
+use super::blobs::Writers;
 use super::cancel::{Asked, CancelSignal};
 use super::classify::{self, Phase};
 use super::command::{self, ANSWER_SLACK_BYTES};
@@ -156,6 +157,7 @@ pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -
         staged: Staged::new(grants, ids, read_job, &limits),
         backing,
         dependencies: job.dependencies.clone(),
+        writers: Writers::default(),
         denials: HashSet::new(),
     };
     let memory = MemoryLimiter::new(limits.memory_bytes);

@@ -21,6 +21,7 @@ use super::host;
 use super::manifest::Manifest;
 use super::plugin::{Plugin, PluginError};
 use super::run::{self, RunReport, RunRequest};
+use crate::operator::Operator;
 
 /// Polls after which a thread looks at its timers: a guest's slice is a millisecond, tokio's default is 61.
 const TIMERS_EVERY: u32 = 4;
@@ -44,6 +45,7 @@ pub struct Host {
     engine: Engine,
     components: Linker<Guest>,
     commands: wasmtime::Linker<Guest>,
+    operator: Arc<Operator>,
     places: Arc<Semaphore>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
@@ -65,9 +67,11 @@ impl Host {
             .thread_name("guest")
             .event_interval(TIMERS_EVERY)
             .enable_time()
+            .enable_io()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, guests: Some(guests) })
+        let operator = Arc::clone(&settings.operator);
+        Ok(Self { engine, components, commands, operator, places, guests: Some(guests) })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -122,6 +126,11 @@ impl Host {
         if let Some(guests) = self.guests.take() {
             guests.shutdown_timeout(wait);
         }
+    }
+
+    /// Who says what the plugins of a tenant may do.
+    pub(super) fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     pub(super) fn engine(&self) -> &Engine {

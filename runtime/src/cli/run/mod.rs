@@ -8,7 +8,7 @@ mod again;
 mod report;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use runner_store::job::{JobId, JobRef, StateName, TenantId};
 use tokio::sync::oneshot;
 
 use self::report::Report;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::{Complaint, Line, List};
 use super::open::{self, CommitMode, Loaded, Open};
@@ -30,6 +31,7 @@ use super::signals::Signals;
 use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
 use crate::node::{Node, NodeSettings};
+use crate::operator::Operator;
 
 /// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
 const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -44,6 +46,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 ///
 /// The list is remembered by its content for 24 hours: the same command goes on after a kill, also one with --again, and
 /// if all jobs have ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, or else the one in the list's folder.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
 pub(super) struct Args {
@@ -56,6 +60,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Where jobs are kept
     #[arg(long, value_name = "WHERE", default_value = "data")]
     store: StoreKind,
@@ -105,7 +111,7 @@ enum Ended {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let list = List::read(&args.jobs)?;
     refuse_holds(&list)?;
-    let loaded = open::plugins(&args.plugins, args.slots)?;
+    let loaded = open::plugins(&args.plugins, args.slots, operator(args)?)?;
     refuse_unknown_kinds(&list, &loaded, args)?;
     let store = match args.store {
         StoreKind::Memory => open::memory()?,
@@ -139,6 +145,16 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     drop(loaded);
     writer.join();
     crate::cli::failed_store(outcome, failure, dir.as_ref())
+}
+
+/// A store's own configuration comes first, and a list may bring the one that it was written for: files of a list lie beside
+/// it, too.
+fn operator(args: &Args) -> Result<Arc<Operator>, Failure> {
+    let beside = args.jobs.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match args.store {
+        StoreKind::Data => args.config.load(&[&args.data, beside]),
+        StoreKind::Memory => args.config.load(&[beside]),
+    }
 }
 
 fn refuse_holds(list: &List) -> Result<(), Failure> {

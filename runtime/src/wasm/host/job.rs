@@ -7,6 +7,7 @@ use super::contract::runner::plugin::host::{Host, Level, NewJob};
 use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged, refused};
 use super::{CallError, call_error};
 use crate::wasm::backing::Backing;
+use crate::wasm::blobs::Writers;
 use crate::wasm::cancel::CancelSignal;
 use crate::wasm::grants::Denied;
 use crate::wasm::log::LogSource;
@@ -25,6 +26,8 @@ pub(in crate::wasm) struct Job {
     pub(in crate::wasm) backing: Arc<dyn Backing>,
     /// Ids of the jobs that this one waited for.
     pub(in crate::wasm) dependencies: Vec<u64>,
+    /// Blobs that it is writing.
+    pub(in crate::wasm) writers: Writers,
     /// What was denied and said so.
     pub(in crate::wasm) denials: HashSet<String>,
 }

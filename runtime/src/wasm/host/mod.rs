@@ -22,6 +22,8 @@ pub(super) mod contract {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit",
         world: "runner:plugin/plugin",
+        // What waits for a disk or a network; the rest answers at once.
+        imports: { "runner:plugin/blobs": async },
         exports: { default: async },
     });
 }
