@@ -5,6 +5,7 @@
 
 mod answers;
 mod batches;
+mod blobs;
 pub(crate) mod bombs;
 mod compiling;
 pub(crate) mod exports;

@@ -4,6 +4,7 @@
 //! `serve` are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
 
 pub mod client;
+mod config;
 mod doctor;
 mod enqueue;
 mod events;

@@ -15,8 +15,9 @@ use runner_store::handle::Writer;
 
 use super::exit::{Code, Failure};
 use super::output::note;
+use crate::operator::Operator;
 use crate::wasm::compile::cache::{Bounds, Cache};
-use crate::wasm::folder::{self, Report, TENANT_DEFAULT};
+use crate::wasm::folder::{self, Report};
 use crate::wasm::{Catalog, CompileLimits, Compiler, Host, HostSettings};
 
 /// How often the disk is asked for its room: within this time at most a few hundred megabytes are written, less than half
@@ -37,6 +38,7 @@ pub enum CommitMode {
 pub(super) struct Loaded {
     pub(super) host: Arc<Host>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) operator: Arc<Operator>,
     pub(super) reports: Vec<Arc<Report>>,
 }
 
@@ -59,12 +61,17 @@ impl From<CommitMode> for Commit {
     }
 }
 
-/// A host with so many slots, which compiles in a child.
-pub(super) fn host(slots: Option<u32>, cache: Option<Arc<Cache>>, limits: CompileLimits) -> Result<Host, Failure> {
+/// A host with so many slots, which compiles in a child, for plugins that this operator allows something.
+pub(super) fn host(
+    slots: Option<u32>,
+    operator: Arc<Operator>,
+    cache: Option<Arc<Cache>>,
+    limits: CompileLimits,
+) -> Result<Host, Failure> {
     let default = HostSettings::default();
     let slots = slots.unwrap_or(default.slots);
     let compiler = Compiler::Child { program: this_program()?, limits };
-    let settings = HostSettings { slots, compiler, cache, ..default };
+    let settings = HostSettings { slots, compiler, cache, operator, ..default };
     Host::new(&settings).map_err(|error| Failure::new(Code::Failed, error.to_string()))
 }
 
@@ -90,20 +97,21 @@ pub(super) fn cache(dir: &StoreDir) -> Option<Arc<Cache>> {
 }
 
 /// Loads every plugin of a folder; says on stderr what is wrong with single files.
-pub(super) fn plugins(folder: &Path, slots: Option<u32>, cache: Option<Arc<Cache>>) -> Result<Loaded, Failure> {
+pub(super) fn plugins(
+    folder: &Path,
+    slots: Option<u32>,
+    operator: Arc<Operator>,
+    cache: Option<Arc<Cache>>,
+) -> Result<Loaded, Failure> {
     let unusable = |error: folder::FolderError| Failure::usage(error.to_string());
     folder::check(folder).map_err(unusable)?;
-    let host = host(slots, cache, CompileLimits::default())?;
+    let is_tenant = |name: &str| operator.tenant(name).is_some();
+    let host = host(slots, Arc::clone(&operator), cache, CompileLimits::default())?;
     let (registry, reports) = folder::load(&host, folder, &is_tenant).map_err(unusable)?;
     for report in &reports {
         note(&format!("plugin {}: {}", report.path.display(), report.problem));
     }
-    Ok(Loaded { host: Arc::new(host), catalog: Catalog::fixed(registry), reports })
-}
-
-/// Whether there is a tenant of this name.
-pub(super) fn is_tenant(name: &str) -> bool {
-    name == TENANT_DEFAULT
+    Ok(Loaded { host: Arc::new(host), catalog: Catalog::fixed(registry), operator, reports })
 }
 
 /// Opens the store of a folder, or makes it where `create` allows that.

@@ -14,6 +14,7 @@ use runner_store::job::{Millis, Outcome};
 use serde_json::json;
 
 use super::client::Target;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::read_file;
 use super::output::{Format, Table, amount, bytes, millis, note, print, print_json, print_payload};
@@ -41,6 +42,8 @@ pub(super) enum Verb {
         #[arg(long, value_name = "DIR")]
         plugins: Option<PathBuf>,
         #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
         target: Target,
         /// The form of the answer
         #[arg(short, long, value_enum, default_value_t)]
@@ -51,6 +54,8 @@ pub(super) enum Verb {
     Check {
         /// The plugin; its manifest is the .toml file of the same name
         file: PathBuf,
+        #[command(flatten)]
+        config: Config,
         /// The form of the answer
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
@@ -92,6 +97,8 @@ pub(super) struct Invoke {
     /// Wall clock of the run, instead of the manifest's
     #[arg(long, value_parser = super::duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    config: Config,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -100,8 +107,8 @@ pub(super) struct Invoke {
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
-        Verb::List { plugins, target, output } => list(plugins.as_deref(), target, *output),
-        Verb::Check { file, output } => check(file, *output),
+        Verb::List { plugins, config, target, output } => list(plugins.as_deref(), config, target, *output),
+        Verb::Check { file, config, output } => check(file, config, *output),
         Verb::Invoke(args) => invoke(args),
         Verb::New(args) => new::main(args),
         Verb::Reload { target, output } => reload(target, *output),
@@ -112,10 +119,10 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     }
 }
 
-fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCode, Failure> {
+fn list(folder: Option<&Path>, config: &Config, target: &Target, format: Format) -> Result<ExitCode, Failure> {
     let shown = match folder {
         Some(folder) => {
-            let loaded = open::plugins(folder, None, None)?;
+            let loaded = open::plugins(folder, None, config.load(&[])?, None)?;
             let reports = loaded.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect();
             PluginsShown { reports, ..Plugins::of_node(loaded.catalog).shown() }
         }
@@ -190,8 +197,8 @@ fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
 }
 
-fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1), None, CompileLimits::default())?;
+fn check(file: &Path, config: &Config, format: Format) -> Result<ExitCode, Failure> {
+    let host = open::host(Some(1), config.load(&[])?, None, CompileLimits::default())?;
     let plugin = load(&host, file)?;
     let shown = PluginShown::new(TENANT_DEFAULT, &plugin);
     if format == Format::Json {
@@ -232,7 +239,7 @@ fn load(host: &Host, file: &Path) -> Result<Plugin, Failure> {
 }
 
 fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1), None, CompileLimits::default())?;
+    let host = open::host(Some(1), args.config.load(&[])?, None, CompileLimits::default())?;
     let plugin = Arc::new(load(&host, &args.file)?);
     let kind = kind(&plugin, args.kind.as_deref())?;
     let bytes = handler_args(args)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runner_store::dir::Create;
 
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
@@ -31,6 +32,8 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
 /// second one interrupts at once. Nothing that was accepted is lost by any way of stopping.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, if it is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
@@ -40,6 +43,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Make a store also in a folder that exists
     #[arg(long)]
     init: bool,
@@ -66,6 +71,7 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let operator = args.config.load(&[&args.data])?;
     let (listener, guard) = listen(args)?;
     // Before the store: whoever mistypes a folder should not find one more.
     folder::check(&args.plugins).map_err(unusable)?;
@@ -79,15 +85,20 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let runtime = super::runtime()?;
     let Open { handle, writer, dir, live } = store;
     let limits = CompileLimits { time: args.compile_time, ..CompileLimits::default() };
-    let host = Arc::new(open::host(args.slots, dir.as_ref().and_then(open::cache), limits)?);
+    let host = Arc::new(open::host(args.slots, Arc::clone(&operator), dir.as_ref().and_then(open::cache), limits)?);
     let served = runtime.block_on(async {
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
-        let operator = Arc::clone(&defaults.operator);
-        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
-        let loader =
-            Loader::start(Arc::clone(&host), &args.plugins, Arc::new(open::is_tenant)).await.map_err(unusable)?;
+        let settings = NodeSettings {
+            slots: args.slots.unwrap_or(defaults.slots),
+            grace: args.grace,
+            operator: Arc::clone(&operator),
+            ..defaults
+        };
+        let tenants = Arc::clone(&operator);
+        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());
+        let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
             return Ok(());

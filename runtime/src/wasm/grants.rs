@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::url::UrlPattern;
+use super::blobs::{BlobError, Container, Opened};
 use super::limits::Limits;
 
 /// What a manifest asks for; the default is nothing.
@@ -135,13 +136,19 @@ pub struct BlobPlace {
     pub mode: BlobMode,
     /// What keeps it.
     pub at: BlobAt,
+    opened: Opened,
 }
 
 /// What keeps a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobAt {
-    /// A folder.
-    Folder(std::path::PathBuf),
+    /// A folder below the configuration's, which no link leads out of.
+    Folder {
+        /// The configuration's.
+        base: std::path::PathBuf,
+        /// Relative to that.
+        below: std::path::PathBuf,
+    },
     /// The process's memory: gone with it.
     Memory,
     /// A bucket of S3 or its kin.
@@ -216,6 +223,19 @@ impl BlobMode {
             "read-write" => Some(Self { read: true, write: true }),
             _ => None,
         }
+    }
+}
+
+impl BlobPlace {
+    /// A place that nobody has opened yet.
+    #[must_use]
+    pub fn new(mode: BlobMode, at: BlobAt) -> Self {
+        Self { mode, at, opened: Opened::default() }
+    }
+
+    /// What is there; opened at the first call, and kept.
+    pub(super) async fn open(&self) -> Result<Arc<Container>, BlobError> {
+        self.opened.get(self).await
     }
 }
 

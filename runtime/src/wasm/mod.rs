@@ -11,6 +11,7 @@
 
 mod answer;
 pub mod backing;
+mod blobs;
 pub mod cancel;
 pub mod catalog;
 mod classify;

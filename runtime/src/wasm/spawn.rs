@@ -94,6 +94,7 @@ impl Host {
             .thread_name("guest")
             .event_interval(TIMERS_EVERY)
             .enable_time()
+            .enable_io()
             .build()
             .map_err(HostError::Threads)?;
         let HostSettings { compiler, cache, operator, .. } = settings.clone();
@@ -221,6 +222,11 @@ impl Host {
         if let Some(guests) = self.guests.take() {
             guests.shutdown_timeout(wait);
         }
+    }
+
+    /// Who says what the plugins of a tenant may do.
+    pub(super) fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     pub(super) fn engine(&self) -> &Engine {

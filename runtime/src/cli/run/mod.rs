@@ -8,7 +8,7 @@ mod again;
 mod report;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use runner_store::job::{JobId, JobRef, StateName, TenantId};
 use tokio::sync::oneshot;
 
 use self::report::Report;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::{Complaint, Line, List};
 use super::open::{self, CommitMode, Loaded, Open};
@@ -31,6 +32,7 @@ use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
 use crate::merging::{self, EnqueueError};
 use crate::node::{Node, NodeSettings};
+use crate::operator::Operator;
 use crate::wasm::folder::TENANT_DEFAULT;
 
 /// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
@@ -46,6 +48,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 ///
 /// The list is remembered by its content for 24 hours: the same command goes on after a kill, also one with --again, and
 /// if all jobs have ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, or else the one in the list's folder.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
 pub(super) struct Args {
@@ -58,6 +62,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Where jobs are kept
     #[arg(long, value_name = "WHERE", default_value = "data")]
     store: StoreKind,
@@ -110,7 +116,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let dir = StoreDir::new(&args.data);
     // A store that is yet to be made has no cache; the next command on it will.
     let cache = if args.store == StoreKind::Data && dir.exists() { open::cache(&dir) } else { None };
-    let loaded = open::plugins(&args.plugins, args.slots, cache)?;
+    let loaded = open::plugins(&args.plugins, args.slots, operator(args)?, cache)?;
     refuse_unknown_kinds(&list, &loaded, args)?;
     let store = match args.store {
         StoreKind::Memory => open::memory()?,
@@ -144,6 +150,16 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     drop(loaded);
     writer.join();
     crate::cli::failed_store(outcome, failure, dir.as_ref())
+}
+
+/// A store's own configuration comes first, and a list may bring the one that it was written for: files of a list lie beside
+/// it, too.
+fn operator(args: &Args) -> Result<Arc<Operator>, Failure> {
+    let beside = args.jobs.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match args.store {
+        StoreKind::Data => args.config.load(&[&args.data, beside]),
+        StoreKind::Memory => args.config.load(&[beside]),
+    }
 }
 
 fn refuse_holds(list: &List) -> Result<(), Failure> {
@@ -191,7 +207,7 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let digest = list.digest();
     let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
     let round = again::round(handle, &digest, parts.len(), args.again)?;
-    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::default());
+    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::clone(&loaded.operator));
     let mut accepted = Vec::with_capacity(list.lines().len());
     let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {

@@ -23,14 +23,11 @@ fn asked() -> Asked {
 }
 
 fn acme() -> TenantRules {
-    let folder = BlobAt::Folder("photos".into());
+    let folder = BlobAt::Folder { base: ".".into(), below: "photos".into() };
     TenantRules {
         config: BTreeMap::from([("SIZES".to_owned(), "256".to_owned()), ("OTHER".to_owned(), "x".to_owned())]),
         secrets: BTreeMap::from([("KEY".to_owned(), Secret::new("k")), ("API_KEY".to_owned(), Secret::new("s3cret"))]),
-        blobs: BTreeMap::from([(
-            "photos".to_owned(),
-            BlobPlace { mode: BlobMode { read: true, write: false }, at: folder },
-        )]),
+        blobs: BTreeMap::from([("photos".to_owned(), BlobPlace::new(BlobMode { read: true, write: false }, folder))]),
         ..TenantRules::of("acme")
     }
 }

@@ -34,7 +34,8 @@ pub(super) mod contract {
             }
         ",
         world: "runner:host/every-export",
-        imports: { "runner:plugin/http.send": async },
+        // What waits for a disk or a network; the rest answers at once.
+        imports: { "runner:plugin/blobs": async, "runner:plugin/http.send": async },
         exports: { default: async },
     });
 }
