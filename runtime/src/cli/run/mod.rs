@@ -133,7 +133,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             note("all jobs of this list have ended already; --again runs it anew");
             return Ok((jobs, Ended::All));
         }
-        let settings = NodeSettings { grace: args.grace, ..NodeSettings::default() };
+        let operator = Arc::clone(&loaded.operator);
+        let settings = NodeSettings { grace: args.grace, operator, ..NodeSettings::default() };
         let settings = NodeSettings { slots: args.slots.unwrap_or(settings.slots), ..settings };
         let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.catalog));
         let node = Node::start(handle.clone(), dir.as_ref(), host, plugins, settings).await?;
@@ -207,7 +208,8 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let digest = list.digest();
     let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
     let round = again::round(handle, &digest, parts.len(), args.again)?;
-    let defaults = Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::clone(&loaded.operator));
+    let defaults =
+        Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::clone(&loaded.operator));
     let mut accepted = Vec::with_capacity(list.lines().len());
     let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {
