@@ -6,6 +6,7 @@ mod enqueue;
 mod events;
 mod exports;
 mod queues;
+mod runs;
 mod start;
 mod tenants;
 

@@ -38,6 +38,8 @@ const PAGES_MAX: usize = 4;
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How often a reader is told, by an empty line, that there is nothing to tell: so both sides notice when the other is gone.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How long is waited for a run that has ended to be recorded.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 /// News are gathered for so long: a run that floods its log is read so often, not at every line.
 const GATHERED_FOR: Duration = Duration::from_millis(50);
 
@@ -49,6 +51,7 @@ pub async fn get(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: Para
     let parse = |text: &str| text.parse().map(RunNumber).map_err(|_| "must be the number of a run".to_owned());
     let run = params.take_as("run", parse)?;
     params.finish()?;
+    until_recorded(&app, at).await;
     let view = app.store.snapshot()?;
     let job = jobs::job(view.as_ref(), at)?.ok_or_else(Problem::no_job)?;
     if let Some(run) = run.filter(|run| run.0 == 0 || (*run > job.run && !follow)) {
@@ -76,11 +79,30 @@ pub async fn get(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: Para
     Ok(([(header::CONTENT_TYPE, NDJSON)], Body::new(Told { pages: taken, _task: task })).into_response())
 }
 
+/// Lets a run that has ended be recorded: for a moment, its log is neither with it any more nor in the store.
+async fn until_recorded(app: &App, at: JobRef) {
+    let Some((_, streams)) = app.starter.as_ref().and_then(|starter| starter.live().run(at)) else { return };
+    let recorded = async {
+        loop {
+            let mut news = pin!(streams.news());
+            news.as_mut().enable();
+            if streams.is_recorded() {
+                return;
+            }
+            news.await;
+        }
+    };
+    if streams.is_ended() {
+        // A store that is stuck answers nothing, but then neither does what is asked next.
+        _ = tokio::time::timeout(RECORDED_WITHIN, recorded).await;
+    }
+}
+
 /// What is known of a log at this moment.
 fn now(app: &App, view: &dyn Snapshot, job: &Job, run: Option<RunNumber>) -> Result<Vec<Piece>, StoreError> {
     let live = app.starter.as_ref().and_then(|starter| starter.live().run(job.at()));
     if let Some((found, streams)) = live.filter(|(found, _)| run.is_none_or(|run| run == *found))
-        && !streams.is_recorded()
+        && !streams.is_ended()
     {
         return Ok(run_logs::since(found.0, &streams.so_far().0, 0).0);
     }

@@ -12,7 +12,9 @@ mod run;
 pub mod starter;
 
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use runner_store::Handle;
@@ -288,21 +290,27 @@ impl Shell {
     fn claim(&mut self, takes: Vec<Take>) {
         let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
         self.tasks.spawn(async move {
-            let mut asked = JoinSet::new();
+            let claim = async |Take { max, grants, shared }| match store
+                .call(Command::Claim(Claim { holder, max, grants }))
+                .await
+            {
+                Ok(Reply::Claimed(claimed)) => with_sizes(&store, claimed, shared),
+                _ => Vec::new(),
+            };
             // Asked at once, so that one commit answers all.
-            for Take { max, grants, shared } in takes {
-                let (store, claim) = (store.clone(), Command::Claim(Claim { holder, max, grants }));
-                asked.spawn(async move {
-                    match store.call(claim).await {
-                        Ok(Reply::Claimed(claimed)) => with_sizes(&store, claimed, shared),
-                        _ => Vec::new(),
-                    }
-                });
-            }
+            let mut asked: Vec<_> = takes.into_iter().map(|take| Box::pin(claim(take))).collect();
             let mut jobs = Vec::new();
-            while let Some(claimed) = asked.join_next().await {
-                jobs.extend(claimed.unwrap_or_default());
-            }
+            let all = poll_fn(|cx| {
+                asked.retain_mut(|one| match one.as_mut().poll(cx) {
+                    Poll::Ready(claimed) => {
+                        jobs.extend(claimed);
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            all.await;
             _ = messages.send(Message::Claimed(jobs)).await;
         });
     }

@@ -40,6 +40,8 @@ struct Shared {
     progress: Option<Progress>,
     /// Where what is written goes on to: the streams of the run that a kept instance is in.
     to: Option<Streams>,
+    /// Whether the run has ended and its log was taken out.
+    ended: bool,
 }
 
 /// The beginning of a line that is not complete yet.
@@ -72,6 +74,12 @@ impl Streams {
     /// Ends when something is said after this was called and enabled, or the run is recorded.
     pub fn news(&self) -> Notified<'_> {
         self.0.news.notified()
+    }
+
+    /// Whether the run has ended, so that its log is not here any more; it is recorded soon.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Whether the run's end is recorded: its log is the store's to tell from then on.
@@ -129,6 +137,7 @@ impl Streams {
         };
         shared.stdout.end(LogSource::Stdout, &mut shared.log);
         shared.stderr.end(LogSource::Stderr, &mut shared.log);
+        shared.ended = true;
         (std::mem::take(&mut shared.log), answer, shared.progress.take())
     }
 
