@@ -29,6 +29,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 /// At most so much crosses in one call, in either direction.
 pub const PART_BYTES_MAX: usize = 1 << 20;
 
+/// What small writes are collected into.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// The blob's size in bytes; `None` if there is no such blob.
 ///
 /// # Errors
@@ -128,7 +131,7 @@ impl Seek for Reader<'_> {
 /// # Errors
 /// `denied`, `invalid` (the name), `limit`, `unavailable`.
 pub fn write(cx: &Context, container: &str, name: &str, data: &[u8]) -> Result<(), CallError> {
-    let writer = begin(cx, container, name)?;
+    let mut writer = begin(cx, container, name)?;
     writer.write(data)?;
     writer.finish()
 }
@@ -138,15 +141,15 @@ pub fn write(cx: &Context, container: &str, name: &str, data: &[u8]) -> Result<(
 /// # Errors
 /// As [`write()`].
 pub fn begin<'cx>(cx: &'cx Context, container: &str, name: &str) -> Result<Writer<'cx>, CallError> {
-    Ok(Writer { cx, number: cx.host.blob_begin(container, name)? })
+    Ok(Writer { cx, number: cx.host.blob_begin(container, name)?, buffer: Vec::new() })
 }
 
-/// An open write; dropped unfinished, nothing appears. As a [`std::io::Write`] every write is a call of the runner: put it
-/// into a [`std::io::BufWriter`] for small ones, and take it out again to finish.
+/// An open write; dropped unfinished, nothing appears. Small writes are collected, so it needs no [`std::io::BufWriter`].
 #[derive(Debug)]
 pub struct Writer<'cx> {
     cx: &'cx Context,
     number: u32,
+    buffer: Vec<u8>,
 }
 
 impl Writer<'_> {
@@ -154,16 +157,33 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// As [`write()`]. If it is `unavailable`, the write is over.
-    pub fn write(&self, data: &[u8]) -> Result<(), CallError> {
-        data.chunks(PART_BYTES_MAX).try_for_each(|part| self.cx.host.blob_write_part(self.number, part))
+    pub fn write(&mut self, data: &[u8]) -> Result<(), CallError> {
+        if self.buffer.len() + data.len() > BUFFER_BYTES {
+            self.send_buffer()?;
+        }
+        if data.len() > BUFFER_BYTES {
+            return data.chunks(PART_BYTES_MAX).try_for_each(|part| self.cx.host.blob_write_part(self.number, part));
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
     }
 
     /// The blob appears, or replaces the old one, as a whole.
     ///
     /// # Errors
     /// As [`write()`].
-    pub fn finish(self) -> Result<(), CallError> {
+    pub fn finish(mut self) -> Result<(), CallError> {
+        self.send_buffer()?;
         self.cx.host.blob_finish(self.number)
+    }
+
+    fn send_buffer(&mut self) -> Result<(), CallError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let sent = self.cx.host.blob_write_part(self.number, &self.buffer);
+        self.buffer.clear();
+        sent
     }
 }
 
@@ -173,9 +193,9 @@ impl Write for Writer<'_> {
         Ok(data.len())
     }
 
-    /// Does nothing: it is `finish` that lets the blob appear.
+    /// Hands on what was collected; it is `finish` that lets the blob appear.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.send_buffer().map_err(io::Error::other)
     }
 }
 

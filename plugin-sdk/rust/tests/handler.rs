@@ -169,11 +169,16 @@ fn blobs_are_read_and_written_bit_by_bit() -> Result<(), Box<dyn std::error::Err
     assert_eq!(reader.read(&mut [0; 9])?, 0, "behind the end there is nothing");
     assert!(reader.seek(SeekFrom::Current(-10_000_000_000)).is_err());
     assert!(blobs::open(&cx, "photos", "none")?.is_none());
-    let mut writer = std::io::BufWriter::new(blobs::begin(&cx, "photos", "new")?);
+    let mut writer = blobs::begin(&cx, "photos", "new")?;
     write!(writer, "{} of {}", 1, 2)?;
+    writer.flush()?;
+    writer.write(b", ")?;
+    writer.write(&[b'x'; 100_000])?;
+    writer.write(b".")?;
     assert_eq!(blobs::size(&cx, "photos", "new")?, None, "nothing appears before it is finished");
-    writer.into_inner()?.finish()?;
-    assert_eq!(cx.recorded().blobs[&("photos".to_owned(), "new".to_owned())], b"1 of 2");
+    writer.finish()?;
+    let written = [b"1 of 2, ".as_slice(), &[b'x'; 100_000], b"."].concat();
+    assert_eq!(cx.recorded().blobs[&("photos".to_owned(), "new".to_owned())], written);
     Ok(())
 }
 

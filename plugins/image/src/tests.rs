@@ -40,8 +40,11 @@ fn run(args: &[u8]) -> Result<Value, Failure> {
     test::run(resize, args, &test::job("image.resize").context()).map(|out| serde_json::from_slice(&out).unwrap())
 }
 
+/// Blobs, by name.
+type Made = Vec<(String, Vec<u8>)>;
+
 /// The same with this picture in the container `photos`; answers with the output and what `thumbnails` has then.
-fn run_on_blob(name: &str, picture: &[u8], args: Value) -> Result<(Value, Vec<(String, Vec<u8>)>), Failure> {
+fn run_on_blob(name: &str, picture: &[u8], args: Value) -> Result<(Value, Made), Failure> {
     let cx = test::job("image.resize").blob("photos", name, picture).context();
     let output = test::run(resize, args.to_string().as_bytes(), &cx)?;
     let recorded = cx.recorded();
