@@ -378,10 +378,11 @@ mod tests {
             assert_eq!(places(&some, &none, wait).await.map(drop), Err(SendError::Busy { waited: wait }));
             assert_eq!(places(&none, &some, wait).await.map(drop), Err(SendError::Busy { waited: wait }));
             assert_eq!(some.available_permits(), 1);
-            let both = places(&some, &Arc::new(Semaphore::new(1)), wait).await.expect("there is one of each");
+            let many = Arc::new(Semaphore::new(8));
+            let both = places(&some, &many, wait).await.expect("there is one of each");
             assert_eq!(some.available_permits(), 0);
             // Whoever waits goes on when another one is done.
-            let waiting = places(&some, &Arc::new(Semaphore::new(1)), Duration::from_secs(20));
+            let waiting = places(&some, &many, Duration::from_secs(20));
             let done = async { drop(both) };
             assert!(tokio::join!(waiting, done).0.is_ok());
         });
