@@ -53,6 +53,9 @@ pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub(crate) const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
 /// … and how many of them.
 pub(crate) const ANSWER_HEADERS_MAX: usize = 256;
+/// So long a request may go on behind its run's time-out, which is for the run to notice: it ends as timed out, and not
+/// with a guest that is told so.
+const OVERTIME: Duration = Duration::from_secs(1);
 /// Denials of addresses that one run's log explains, as with grants.
 const DENIALS_SAID_MAX: usize = 32;
 /// Cores for which one thread moves bytes: what it does a request, TLS above all, is little beside what a guest does.
@@ -202,9 +205,9 @@ impl WayOut {
         Self { egress, deadline, body_bytes_max, opened: None }
     }
 
-    /// When the run is over.
+    /// When its requests are over. The run ends before, as a run, and takes them along.
     pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+        self.deadline + OVERTIME
     }
 
     /// Checks a request at once, and sends it as far as the future is polled. Dropped, it leaves nothing behind.

@@ -53,9 +53,9 @@ fn a_precompiled_file_is_never_loaded() {
 fn imports_that_are_not_offered_are_named() {
     check_refused(
         &text(
-            r#"(component (import "evil:kernel/module@1.0.0" (instance)) (import "wasi:http/types@0.2.0" (instance)))"#,
+            r#"(component (import "evil:kernel/module@1.0.0" (instance)) (import "wasi:nn/tensor@0.2.0" (instance)))"#,
         ),
-        "evil:kernel/module@1.0.0, wasi:http/types@0.2.0",
+        "evil:kernel/module@1.0.0, wasi:nn/tensor@0.2.0",
     );
     check_refused(
         &text(r#"(module (import "env" "system" (func)) (func (export "_start")))"#),

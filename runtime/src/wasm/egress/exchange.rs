@@ -9,7 +9,7 @@
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
     pieces: mpsc::Receiver<Piece>,
+    /// Why the channel ended without [`Piece::End`].
+    why: Arc<OnceLock<SendError>>,
     over: bool,
     _task: AbortOnDrop,
 }
@@ -83,7 +85,6 @@ enum Piece {
     Data(Bytes),
     /// All of it came. A channel that ends without this was cut.
     End,
-    Failed(SendError),
 }
 
 impl Drop for AbortOnDrop {
@@ -96,25 +97,32 @@ impl Drop for AbortOnDrop {
 pub(super) async fn send(exchange: Exchange) -> Result<Answer, SendError> {
     let (head_to, head) = oneshot::channel();
     let (pieces_to, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+    let why = Arc::new(OnceLock::new());
     let threads = exchange.egress.threads()?;
-    let task = AbortOnDrop(threads.spawn(run(exchange, head_to, pieces_to)).abort_handle());
+    let task = AbortOnDrop(threads.spawn(run(exchange, head_to, pieces_to, Arc::clone(&why))).abort_handle());
     let (status, headers) =
         head.await.map_err(|_| SendError::Unavailable { why: "the runner is ending".to_owned() })??;
-    Ok(Answer { status, headers, body: AnswerBody { pieces, over: false, _task: task } })
+    Ok(Answer { status, headers, body: AnswerBody { pieces, why, over: false, _task: task } })
 }
 
 type Head = Result<(StatusCode, HeaderMap), SendError>;
 
-async fn run(exchange: Exchange, head_to: oneshot::Sender<Head>, pieces_to: mpsc::Sender<Piece>) {
+async fn run(
+    exchange: Exchange,
+    head_to: oneshot::Sender<Head>,
+    pieces_to: mpsc::Sender<Piece>,
+    why: Arc<OnceLock<SendError>>,
+) {
     let mut head_to = Some(head_to);
     let deadline = exchange.timeouts.deadline;
     let ended = timeout_at(deadline, talk(exchange, &mut head_to, &pieces_to)).await;
     let ended = ended.unwrap_or(Err(SendError::TimedOut { step: Step::Whole }));
-    // Nobody waits for it any more, if these fail; and a full channel that ends without `End` is an error, too.
     match (ended, head_to) {
         (Ok(()), _) => {}
+        // Nobody waits for it any more, if that fails.
         (Err(error), Some(head_to)) => drop(head_to.send(Err(error))),
-        (Err(error), None) => drop(pieces_to.try_send(Piece::Failed(error))),
+        // Said before the channel ends, which may be full of pieces to be read first; nobody else says it.
+        (Err(error), None) => drop(why.set(error)),
     }
 }
 
@@ -124,7 +132,7 @@ async fn talk(
     pieces_to: &mpsc::Sender<Piece>,
 ) -> Result<(), SendError> {
     let Exchange { egress, grants, tenant, run_places, prepared, body, body_bytes_max, timeouts } = exchange;
-    let _places = places(&run_places, &tenant.requests).await?;
+    let _places = places(&run_places, &tenant.requests, PLACE_WAIT_MAX).await?;
     let stream = connect::connect(&egress, &tenant, grants.tenant(), &prepared.target, timeouts.connect).await?;
     let secrets = prepared.secrets.clone();
     let request = request(prepared, body, body_bytes_max)?;
@@ -139,13 +147,14 @@ async fn talk(
 async fn places(
     run: &Arc<Semaphore>,
     tenant: &Arc<Semaphore>,
+    wait: Duration,
 ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), SendError> {
     let both = async {
         let run = Arc::clone(run).acquire_owned().await;
         let tenant = Arc::clone(tenant).acquire_owned().await;
         run.and_then(|run| tenant.map(|tenant| (run, tenant)))
     };
-    let got = timeout(PLACE_WAIT_MAX, both).await.map_err(|_| SendError::Busy { waited: PLACE_WAIT_MAX })?;
+    let got = timeout(wait, both).await.map_err(|_| SendError::Busy { waited: wait })?;
     got.map_err(|_| SendError::Unavailable { why: "the runner is ending".to_owned() })
 }
 
@@ -328,8 +337,7 @@ impl AnswerBody {
         Poll::Ready(match piece {
             Some(Piece::Data(data)) => Some(Ok(data)),
             Some(Piece::End) => None,
-            Some(Piece::Failed(error)) => Some(Err(error)),
-            None => Some(Err(SendError::Ended)),
+            None => Some(Err(self.why.get().cloned().unwrap_or(SendError::Ended))),
         })
     }
 
@@ -354,5 +362,29 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         self.over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_place_waits_so_long_and_leaves_none_taken() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+        let wait = Duration::from_millis(10);
+        let (some, none) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(0)));
+        runtime.block_on(async {
+            assert_eq!(places(&some, &none, wait).await.map(drop), Err(SendError::Busy { waited: wait }));
+            assert_eq!(places(&none, &some, wait).await.map(drop), Err(SendError::Busy { waited: wait }));
+            assert_eq!(some.available_permits(), 1);
+            let many = Arc::new(Semaphore::new(8));
+            let both = places(&some, &many, wait).await.expect("there is one of each");
+            assert_eq!(some.available_permits(), 0);
+            // Whoever waits goes on when another one is done.
+            let waiting = places(&some, &many, Duration::from_secs(20));
+            let done = async { drop(both) };
+            assert!(tokio::join!(waiting, done).0.is_ok());
+        });
     }
 }

@@ -37,9 +37,7 @@ async fn exchange(job: &mut Job, request: Request) -> Result<Response, SendError
 
 /// What is left of the run, or less if the guest says so.
 fn timeouts(deadline: Instant, timeout_ms: Option<u32>) -> Timeouts {
-    let now = Instant::now();
-    let own = timeout_ms.map(|ms| now + Duration::from_millis(ms.into()));
+    let own = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
     let deadline = own.map_or(deadline, |own| own.min(deadline));
-    let left = deadline.saturating_duration_since(now);
-    Timeouts { deadline, connect: CONNECT_MAX.min(left), first_byte: left, between_bytes: left }
+    Timeouts { deadline, connect: CONNECT_MAX, first_byte: Duration::MAX, between_bytes: Duration::MAX }
 }

@@ -48,9 +48,17 @@ pub(super) const PACKAGE: &str = "runner:plugin/";
 pub(super) const CONTRACT_VERSION: &str = "0.1.0";
 /// Interfaces of the contract that a component may import.
 pub(super) const OFFERED: [&str; 6] = ["types", "host", "kv", "blobs", "http", "config"];
-/// WASI packages that a component may import, all of version 0.2.
-pub(super) const WASI_OFFERED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+/// What of WASI a component may import, all of version 0.2: packages, and of one its interfaces, as nobody serves requests.
+pub(super) const WASI_OFFERED: [&str; 8] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// Everything that a component may import.
 pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {

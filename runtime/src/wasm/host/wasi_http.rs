@@ -2,6 +2,7 @@
 //! sender of `egress`, or in `HTTP-request-denied`, and the run's log says what to add where.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::header::{self, HeaderName};
@@ -100,12 +101,11 @@ fn forbidden(name: &HeaderName) -> bool {
 }
 
 fn timeouts(deadline: Instant, options: RequestOptions) -> Timeouts {
-    let left = deadline.saturating_duration_since(Instant::now());
     let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = options;
     Timeouts {
         deadline,
-        connect: connect_timeout.unwrap_or(CONNECT_MAX).min(left),
-        first_byte: first_byte_timeout.unwrap_or(left).min(left),
-        between_bytes: between_bytes_timeout.unwrap_or(left).min(left),
+        connect: connect_timeout.map_or(CONNECT_MAX, |own| own.min(CONNECT_MAX)),
+        first_byte: first_byte_timeout.unwrap_or(Duration::MAX),
+        between_bytes: between_bytes_timeout.unwrap_or(Duration::MAX),
     }
 }

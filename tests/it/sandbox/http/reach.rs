@@ -253,6 +253,15 @@ fn a_secret_goes_over_https_to_its_server_and_is_never_seen() {
     assert!(!got.contains(KEY) && !log.contains(KEY), "{got}{log}");
     let length = got.split_once("\n\n").map(|(_, body)| body.len()).expect("has a body");
     assert!(got.contains(&format!("content-length: {length}\n")), "{got}");
+    // By the other interface, which reads it as it comes.
+    let plugin = web.plugin(&wasi_fetcher(true, &format!("api.test:{}", server.port()), "/", 1), &manifest);
+    let report = web.run(&plugin, request(&plugin, "", rules_with_key(&[local(&server)], KEY)));
+    assert!(
+        output(&report).starts_with(&format!("200 authorization: Bearer [secret]{stars}\n")),
+        "{}",
+        output(&report)
+    );
+    assert!(!output(&report).contains(KEY), "{}", output(&report));
     // Somebody else's certificate, and no certificate at all.
     let other = format!("https://other.test:{}", server.port());
     let (got, log) = web.get(&other, &asks(&other), rules_with_key(&[local(&server)], KEY));
@@ -260,7 +269,7 @@ fn a_secret_goes_over_https_to_its_server_and_is_never_seen() {
     let untrusting = Web::new(&[("api.test", &[&["127.0.0.1"]])], None);
     let (got, log) = untrusting.get(&url, &manifest, rules_with_key(&[local(&server)], KEY));
     assert!(got.starts_with("error unavailable: no TLS") && !got.contains(KEY) && !log.contains(KEY), "{got}{log}");
-    assert_eq!(server.requests().len(), 1, "nothing was sent to whom nobody vouches for");
+    assert_eq!(server.requests().len(), 2, "nothing was sent to whom nobody vouches for");
 }
 
 #[test]
