@@ -180,7 +180,7 @@ mod tests {
             middleware: Vec::new(),
             grants: plugin.grants(),
             ids: None,
-            read_job: Arc::new(|_, _, _| Err("it enqueues nothing".to_owned())),
+            read_job: Arc::new(|_, _, _, _| Err("it enqueues nothing".to_owned())),
             backing: Arc::new(Alone),
             streams: Streams::default(),
             cancel: CancelSignal::new(),

@@ -16,7 +16,6 @@ use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
-use super::host;
 use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, Manifest, RetrySettings};

@@ -237,10 +237,6 @@ impl Host {
         Means { engine: &self.engine, egress: &self.egress }
     }
 
-    pub(super) fn operator(&self) -> &Operator {
-        &self.operator
-    }
-
     pub(super) fn compiler(&self) -> &Compiler {
         &self.compiler
     }

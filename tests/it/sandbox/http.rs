@@ -47,7 +47,7 @@ impl Web {
             let answers = known.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             Ok(answers[before.min(answers.len() - 1)].clone())
         };
-        let settings = HostSettings { slots: 4, threads: 2, pooled: false };
+        let settings = HostSettings { slots: 4, threads: 2, pooled: false, ..HostSettings::default() };
         let roots = roots.or_else(|| Some(Arc::new(RootCertStore::empty())));
         let egress = EgressSettings { resolve: Arc::new(resolve), roots };
         Self { host: Host::with_egress(&settings, egress).unwrap(), lookups }

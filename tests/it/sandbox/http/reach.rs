@@ -375,7 +375,7 @@ fn a_run_that_is_over_takes_its_connections_along() {
 #[test]
 fn the_systems_resolver_and_certificates_serve_where_nothing_else_is_said() {
     let server = Server::says(HELLO);
-    let settings = HostSettings { slots: 1, threads: 1, pooled: false };
+    let settings = HostSettings { slots: 1, threads: 1, pooled: false, ..HostSettings::default() };
     let host = runner_runtime::wasm::Host::new(&settings).expect("wasmtime runs here");
     let url = format!("http://localhost:{}", server.port());
     let manifest = Manifest::parse(&asks(&url)).expect("the manifest is right");
