@@ -378,7 +378,7 @@ async fn waiting_ends_with_the_job_with_the_time_or_with_a_deletion() {
 async fn health_and_plugins_are_told() {
     let api = Api::new();
     assert_eq!((api.get("/healthz").await.text(), api.get("/readyz").await.text()), ("ok\n".into(), "ok\n".into()));
-    assert_eq!(api.get("/v1/plugins").await.json(), json!({"plugins": [], "reports": []}));
+    assert_eq!(api.get("/v1/plugins").await.json(), json!({"plugins": [], "reports": [], "loading": []}));
     let app = App::new(api.store.clone(), Plugins::default(), Box::new(|| Some("draining")));
     let busy = Api { router: api::router(Arc::clone(&app)), app, store: api.store.clone() };
     let ready = busy.get("/readyz").await;

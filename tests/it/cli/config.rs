@@ -17,12 +17,13 @@ fn plugins_are_checked_against_the_configuration() {
     let check = ["plugin", "check", "plugins/ok.wasm"];
     let missing =
         "add `blobs.photos = { url = \"file:…\", mode = \"read\" }` to [tenants.default] of the configuration";
-    place.check(&check, 0, &["50s", "photos  to read the container `photos` is not granted", missing]);
+    place.check(&check, 0, &["50s", "photos read  to read the container `photos` is not granted", missing]);
     let blobs = "[tenants.default.blobs]\nphotos = { url = \"file:p\", mode = \"read\" }\n\
                  thumbs = { url = \"memory:\", mode = \"write\" }";
     place.write("op.toml", format!("{}\n{blobs}", String::from_utf8_lossy(SHORT)).as_bytes());
     let with = [&check[..], &["--config", "op.toml"]].concat();
-    let said = place.check(&with, 0, &["photos  read", "thumbs  to read the container `thumbs` is not granted"]);
+    let said =
+        place.check(&with, 0, &["photos read  granted", "thumbs read  to read the container `thumbs` is not granted"]);
     assert!(said.out.contains(" 5s") && !said.out.contains("50s"), "{}", said.out);
     place.check(&["plugin", "invoke", "plugins/ok.wasm", "--config", "op.toml"], 0, &["completed in"]);
 }

@@ -17,7 +17,7 @@ use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
 use runner_store::handle::Writer;
 use runner_store::job::outcome::OutcomeName;
-use runner_store::job::{JobId, JobRef, JobSpec, TenantId};
+use runner_store::job::{JobRef, JobSpec, TenantId};
 
 use super::beasts::{self, Beast};
 use super::guests::{RESULT, handler};
@@ -247,6 +247,3 @@ impl Visit {
         println!("host before {:?}, after {:?}", self.before, self.after);
     }
 }
-
-/// Ids are asked for by whoever looks at single jobs.
-pub(crate) type Id = JobId;
