@@ -33,6 +33,9 @@ fn main() {
         let folder = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
         let visit = visit::visit(folder.path(), RUNS);
         visit.print();
+        for seen in visit.beasts.iter().filter(|seen| !seen.is_as_expected(RUNS)) {
+            println!("NOT AS IT MUST: {} {:?}", seen.name, seen.outcomes);
+        }
         let late = visit.beasts.iter().filter_map(|seen| seen.late).max();
         println!("latest stop behind a time-out: {late:?} (at most 20 ms)");
         let (idle, busy) = (visit::at(&visit.idle, 990), visit::at(&visit.busy, 990));

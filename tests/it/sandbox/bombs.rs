@@ -52,9 +52,7 @@ fn mark(n: u32) -> Vec<u8> {
     let mut code = vec![0x41];
     code.extend(leb(n as usize & 0x3f));
     code.push(0x1a);
-    for _ in 0..n >> 6 {
-        code.push(0x01);
-    }
+    code.extend(std::iter::repeat_n(0x01, (n >> 6) as usize));
     code
 }
 

@@ -223,6 +223,14 @@ pub(crate) fn at(times: &[Duration], permille: usize) -> Duration {
     times[((times.len() - 1) * permille) / 1_000]
 }
 
+impl Seen {
+    /// Whether each of so many jobs ran once and ended as this beast must.
+    pub(crate) fn is_as_expected(&self, runs: usize) -> bool {
+        let expected = |outcome: &String| self.ends.iter().any(|end| end.as_str() == outcome);
+        self.outcomes.values().sum::<usize>() == runs && self.outcomes.keys().all(expected)
+    }
+}
+
 impl Visit {
     /// The table: behaviour, how it ended, what it did to its host.
     pub(crate) fn print(&self) {

@@ -60,7 +60,7 @@ impl Wanted<'_> {
     /// Whether a blob of this name, or one below this folder (a slash at its end), can be in the page.
     fn has(&self, full: &str) -> bool {
         let is_folder = full.ends_with('/');
-        let is_beside = !full.starts_with(self.prefix) && !(is_folder && self.prefix.starts_with(full));
+        let is_beside = !(full.starts_with(self.prefix) || is_folder && self.prefix.starts_with(full));
         let is_before = self.after.is_some_and(|after| full <= after && !(is_folder && after.starts_with(full)));
         !is_beside && !is_before
     }
