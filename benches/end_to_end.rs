@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runner_runtime::node::{Node, NodeSettings};
-use runner_runtime::wasm::{Host, HostSettings, Manifest, folder, folder::Registry};
+use runner_runtime::wasm::folder::{self, TENANT_DEFAULT};
+use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Answer, Command, Enqueue, Part, Query, Reply};
@@ -49,14 +50,15 @@ fn main() {
     let jobs = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(100_000);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/dist");
     let host = Arc::new(Host::new(&HostSettings::default()).expect("a host"));
-    let (mut registry, _) = folder::load(&host, &folder).expect("handlers: run plugins/build first");
+    let (mut registry, _) = folder::load(&host, &folder, &|_| false).expect("handlers: run plugins/build first");
     let clock = wat::parse_str(CLOCK).expect("valid text");
     let clock = host.compile("bench.clock", &clock, Manifest::default()).expect("a plugin");
-    registry.add(Arc::new(clock));
+    registry.add(TENANT_DEFAULT, Arc::new(clock));
+    let catalog = Catalog::fixed(registry);
     println!("{}", hardware());
     let runtime = tokio::runtime::Runtime::new().expect("threads");
-    runtime.block_on(burn_down(jobs, &host, &Arc::new(registry.clone())));
-    runtime.block_on(latency(&host, &Arc::new(registry)));
+    runtime.block_on(burn_down(jobs, &host, &catalog));
+    runtime.block_on(latency(&host, &catalog));
 }
 
 fn hardware() -> String {
@@ -75,7 +77,7 @@ fn open(dir: &Path) -> (Handle, Writer, StoreDir) {
 }
 
 /// Enqueues all jobs first, then starts a node and waits until none is left.
-async fn burn_down(jobs: usize, host: &Arc<Host>, plugins: &Arc<Registry>) {
+async fn burn_down(jobs: usize, host: &Arc<Host>, plugins: &Arc<Catalog>) {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
     let (store, writer, store_dir) = open(dir.path());
     let args = format!(r#"{{"text":"{}"}}"#, "x".repeat(180));
@@ -102,7 +104,7 @@ async fn burn_down(jobs: usize, host: &Arc<Host>, plugins: &Arc<Registry>) {
 }
 
 /// One job at a time on an idle node.
-async fn latency(host: &Arc<Host>, plugins: &Arc<Registry>) {
+async fn latency(host: &Arc<Host>, plugins: &Arc<Catalog>) {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
     let (store, writer, store_dir) = open(dir.path());
     let node = Node::start(store.clone(), Some(&store_dir), host.clone(), plugins.clone(), NodeSettings::default());

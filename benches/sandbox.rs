@@ -20,8 +20,14 @@ fn main() {
     println!("hardware: {}, {} threads", cpu(), std::thread::available_parallelism().map_or(1, usize::from));
     for slots in [HostSettings::default().slots] {
         let host = Arc::new(Host::new(&HostSettings { slots, ..HostSettings::default() }).expect("wasmtime runs here"));
-        for (name, guest) in [("component", guests::handler(guests::RESULT)), ("command", guests::command(""))] {
-            let plugin = Arc::new(host.compile("noop", &guest, Manifest::default()).expect("is a plugin"));
+        let kept = Manifest { reuse: Some(1_000), ..Manifest::default() };
+        let component = guests::handler(guests::RESULT);
+        for (name, guest, manifest) in [
+            ("component", &component, Manifest::default()),
+            ("component that is kept for 1,000 runs", &component, kept),
+            ("command", &guests::command(""), Manifest::default()),
+        ] {
+            let plugin = Arc::new(host.compile("noop", guest, manifest).expect("is a plugin"));
             for threads in [1, 2] {
                 measure(name, &host, &plugin, threads);
             }

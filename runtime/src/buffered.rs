@@ -87,7 +87,7 @@ struct Counters {
 }
 
 enum Call {
-    Jobs(Vec<JobSpec>, OwnedSemaphorePermit),
+    Jobs(TenantId, Vec<JobSpec>, OwnedSemaphorePermit),
     Flush(oneshot::Sender<()>),
 }
 
@@ -98,16 +98,16 @@ impl Default for Buffered {
 }
 
 impl Buffered {
-    /// Receives jobs that were checked, for this store.
+    /// Receives a tenant's jobs that were checked, for this store.
     ///
     /// # Errors
     /// There is no room, or the node stops; nothing happened.
-    pub async fn receive(&self, store: &Handle, jobs: Vec<JobSpec>) -> Result<(), NoRoom> {
+    pub async fn receive(&self, store: &Handle, tenant: TenantId, jobs: Vec<JobSpec>) -> Result<(), NoRoom> {
         let kib = jobs.iter().map(bytes_of).sum::<usize>().div_ceil(1024).clamp(1, ROOM_KIB);
         let permits = u32::try_from(kib).map_err(|_| NoRoom)?;
         let send = async {
             let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| NoRoom)?;
-            self.sender(store).send(Call::Jobs(jobs, room)).await.map_err(|_| NoRoom)
+            self.sender(store).send(Call::Jobs(tenant, jobs, room)).await.map_err(|_| NoRoom)
         };
         tokio::time::timeout(ROOM_WITHIN, send).await.unwrap_or(Err(NoRoom))
     }
@@ -163,7 +163,7 @@ impl Buffered {
 struct Flusher {
     store: Handle,
     counters: Arc<Counters>,
-    waiting: VecDeque<JobSpec>,
+    waiting: VecDeque<(TenantId, JobSpec)>,
     bytes: usize,
 }
 
@@ -183,13 +183,13 @@ impl Flusher {
                 next = calls.recv() => next,
             };
             match next {
-                Some(Call::Jobs(jobs, room)) => {
+                Some(Call::Jobs(tenant, jobs, room)) => {
                     if self.waiting.is_empty() {
                         until = Instant::now() + FLUSH_WITHIN;
                     }
                     held.push(room);
                     self.bytes += jobs.iter().map(bytes_of).sum::<usize>();
-                    self.waiting.extend(jobs);
+                    self.waiting.extend(jobs.into_iter().map(|job| (tenant, job)));
                     if self.waiting.len() >= FLUSH_JOBS {
                         self.flush(Why::Count, FLUSH_JOBS).await;
                     }
@@ -218,23 +218,25 @@ impl Flusher {
         while self.waiting.len() >= at_least.max(1) {
             let mut list = Vec::new();
             let mut bytes = 0;
+            // A list is one tenant's.
+            let tenant = self.waiting.front().map_or(TenantId::DEFAULT, |(tenant, _)| *tenant);
             while list.len() < FLUSH_JOBS && bytes < FLUSH_BYTES {
-                let Some(job) = self.waiting.pop_front() else { break };
+                let Some((_, job)) = self.waiting.pop_front_if(|(whose, _)| *whose == tenant) else { break };
                 bytes += bytes_of(&job);
                 list.push(job);
             }
             self.bytes = self.bytes.saturating_sub(bytes);
             self.counters.flushes[why as usize].fetch_add(1, Ordering::Relaxed);
-            self.accept(list).await;
+            self.accept(tenant, list).await;
         }
     }
 
     /// Enqueues a list. One that is refused is halved, so that a job which cannot be accepted takes no other with it.
-    async fn accept(&self, list: Vec<JobSpec>) {
+    async fn accept(&self, tenant: TenantId, list: Vec<JobSpec>) {
         let mut lists = vec![list];
         while let Some(mut list) = lists.pop() {
             let jobs = list.len() as u64;
-            let call = Command::Enqueue(Enqueue::new(TenantId::DEFAULT, list.clone()));
+            let call = Command::Enqueue(Enqueue::new(tenant, list.clone()));
             match self.store.call(call).await {
                 Ok(Reply::Enqueued(_)) => _ = self.counters.accepted.fetch_add(jobs, Ordering::Relaxed),
                 Ok(Reply::Rejected(rejection)) if list.len() == 1 => {

@@ -1,5 +1,5 @@
 //! Runs jobs: scheduler, Wasm host, HTTP API, command line.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod api;
 pub mod buffered;

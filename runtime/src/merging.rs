@@ -13,8 +13,7 @@ use runner_store::error::CallError;
 use runner_store::job::{JobSpec, OnConflict, Rejection};
 use tokio::time::Instant;
 
-use crate::wasm::folder::Registry;
-use crate::wasm::{Host, MergeError};
+use crate::wasm::{Catalog, Host, MergeError};
 
 /// How long the merges of one call may take together: a list may have thousands.
 const MERGES_TIME_MAX: Duration = Duration::from_secs(10);
@@ -25,7 +24,7 @@ pub struct Merger {
     /// What runs them.
     pub host: Arc<Host>,
     /// The plugins.
-    pub plugins: Arc<Registry>,
+    pub plugins: Arc<Catalog>,
 }
 
 /// Why jobs were not enqueued; beside this, the store may have rejected them.
@@ -50,9 +49,14 @@ impl Merger {
     ///
     /// # Errors
     /// Its plugin says no, or breaks, or is not there.
-    pub async fn merge(&self, kind: &str, waiting: Vec<u8>, incoming: Vec<u8>) -> Result<Vec<u8>, MergeError> {
-        match self.plugins.get(kind).filter(|plugin| plugin.merges()) {
-            Some(plugin) => self.host.merge(Arc::clone(plugin), kind.to_owned(), waiting, incoming).await,
+    pub async fn merge(
+        &self,
+        (tenant, kind): (&str, &str),
+        waiting: Vec<u8>,
+        incoming: Vec<u8>,
+    ) -> Result<Vec<u8>, MergeError> {
+        match self.plugins.get(tenant, kind).filter(|plugin| plugin.merges()) {
+            Some(plugin) => self.host.merge(plugin, kind.to_owned(), waiting, incoming).await,
             None => Err(MergeError::NoMerge(kind.to_owned())),
         }
     }
@@ -77,13 +81,13 @@ pub async fn enqueue(store: &Handle, merger: Option<&Merger>, call: Enqueue) -> 
         return Ok(store.call(Command::Enqueue(call)).await?);
     }
     let refused = Mutex::new(None);
-    let until = Instant::now() + MERGES_TIME_MAX;
+    let (until, tenant) = (Instant::now() + MERGES_TIME_MAX, store.tenant_name(call.tenant));
     let merge = |need: NeedsMerge| {
-        let (incoming, refused) = (incoming.get(&need.position).cloned(), &refused);
+        let (incoming, refused, tenant) = (incoming.get(&need.position).cloned(), &refused, &tenant);
         async move {
             let merged = match (merger, incoming) {
                 _ if Instant::now() >= until => Err(MergeError::Busy),
-                (Some(merger), Some((kind, incoming))) => merger.merge(&kind, need.args, incoming).await,
+                (Some(merger), Some((kind, incoming))) => merger.merge((tenant, &kind), need.args, incoming).await,
                 (None, Some((kind, _))) => Err(MergeError::NoMerge(kind)),
                 (_, None) => Err(MergeError::NoMerge(String::new())),
             };

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use crate::operator::Operator;
-use crate::wasm::Plugin;
-use crate::wasm::folder::Registry;
+use crate::wasm::{Catalog, Plugin};
 
 /// A layer that cannot be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +24,14 @@ pub struct Missing {
 ///
 /// # Errors
 /// The first that is missing.
-pub fn around(operator: &Operator, plugins: &Registry, tenant: &str, kind: &str) -> Result<Vec<Arc<Plugin>>, Missing> {
-    let mut around = Vec::new();
-    for (_owner, name) in operator.layers(tenant, kind) {
-        match plugins.named(name).filter(|plugin| plugin.is_middleware()) {
+pub fn around(operator: &Operator, plugins: &Catalog, tenant: &str, kind: &str) -> Result<Vec<Arc<Plugin>>, Missing> {
+    let mut layers = operator.layers(tenant, kind).peekable();
+    if layers.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let (now, mut around) = (plugins.now(), Vec::new());
+    for (owner, name) in layers {
+        match now.registry.named(owner, name).filter(|plugin| plugin.is_middleware()) {
             Some(plugin) => around.push(Arc::clone(plugin)),
             None => return Err(Missing { kind: kind.to_owned(), plugin: name.to_owned() }),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, EndBoots, Reply};
+use runner_store::command::{Command, EndBoots, Name, NameClass, Reply};
 use runner_store::dir::{self, StoreDir};
 use runner_store::error::{CallError, StoreError};
 use runner_store::job::{BootId, KindId, RunSettings, TenantId};
@@ -23,8 +23,7 @@ use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::live::Live;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
-use crate::wasm::Host;
-use crate::wasm::folder::Registry;
+use crate::wasm::{Catalog, Host};
 
 /// What an operator decides about a node.
 #[derive(Debug, Clone)]
@@ -98,9 +97,10 @@ impl Node {
         store: Handle,
         dir: Option<&StoreDir>,
         host: Arc<Host>,
-        plugins: Arc<Registry>,
+        plugins: Arc<Catalog>,
         settings: NodeSettings,
     ) -> Result<Self, NodeError> {
+        name_tenants(&store, &settings.operator).await?;
         let boot = dir::new_boot();
         let recovered = recover(&store, dir, boot, &plugins).await?;
         let slots_file = match dir {
@@ -186,12 +186,27 @@ impl Node {
     }
 }
 
+/// Gives every tenant of the configuration its number, for ever.
+async fn name_tenants(store: &Handle, operator: &Operator) -> Result<(), NodeError> {
+    for (tenant, _) in operator.tenants() {
+        if store.tenant_id(tenant).is_some() {
+            continue;
+        }
+        let name = Name { tenant: TenantId::NONE, class: NameClass::Tenant, name: tenant.to_owned() };
+        match store.call(Command::Name(name)).await? {
+            Reply::Named(_) => {}
+            other => return Err(StoreError::Contradiction(format!("a tenant has no number: {other:?}")).into()),
+        }
+    }
+    Ok(())
+}
+
 /// Ends the runs of dead boots, in steps.
 async fn recover(
     store: &Handle,
     dir: Option<&StoreDir>,
     living: BootId,
-    plugins: &Registry,
+    plugins: &Catalog,
 ) -> Result<Recovered, NodeError> {
     let previous = match dir {
         Some(dir) => slots::previous(&dir.slots())?,
@@ -216,10 +231,10 @@ async fn recover(
 }
 
 /// What holds for the kinds that a plugin provides and that have had jobs.
-fn known_settings(store: &Handle, plugins: &Registry) -> Vec<(KindId, RunSettings)> {
-    let of = |(kind, plugin): (&str, &Arc<crate::wasm::Plugin>)| {
-        let id = store.kind_id(TenantId::DEFAULT, kind)?;
+fn known_settings(store: &Handle, plugins: &Catalog) -> Vec<(KindId, RunSettings)> {
+    let of = |(tenant, kind, plugin): (&str, &str, &Arc<crate::wasm::Plugin>)| {
+        let id = store.kind_id(store.tenant_id(tenant)?, kind)?;
         Some((id, scheduler::settings(&plugin.retry(kind))))
     };
-    plugins.kinds().filter_map(of).collect()
+    plugins.now().registry.served().filter_map(of).collect()
 }

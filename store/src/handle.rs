@@ -210,6 +210,17 @@ impl Handle {
         self.shared.word(NameClass::Tenant, id.0)
     }
 
+    /// Every tenant's name, by name.
+    #[must_use]
+    pub fn tenant_names(&self) -> Vec<Arc<str>> {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        let tenants = names.numbers.keys().filter(|name| name.class == NameClass::Tenant);
+        let mut words: Vec<Arc<str>> = tenants.map(|name| Arc::from(name.name.as_str())).collect();
+        words.push(self.tenant_name(TenantId::DEFAULT));
+        words.sort_unstable();
+        words
+    }
+
     /// The number of a tenant that was named ([`Command::Name`]).
     #[must_use]
     pub fn tenant_id(&self, name: &str) -> Option<TenantId> {

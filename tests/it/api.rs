@@ -8,6 +8,7 @@ mod exports;
 mod queues;
 mod runs;
 mod start;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use runner_runtime::api::plugins::Plugins;
 use runner_runtime::api::{self, App};
-use runner_runtime::wasm::folder::Registry;
+use runner_runtime::wasm::Catalog;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Claim, Command, Finish, Grant, Lane, Measured, Reply, RunRef};
@@ -43,7 +44,7 @@ struct Answer {
 impl Api {
     fn new() -> Self {
         let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
-        let plugins = Plugins::of_node(Arc::new(Registry::default()), &[]);
+        let plugins = Plugins::of_node(Arc::<Catalog>::default());
         let app = App::new(store.clone(), plugins, Box::new(|| None));
         Self { router: api::router(Arc::clone(&app)), app, store }
     }
@@ -377,7 +378,7 @@ async fn waiting_ends_with_the_job_with_the_time_or_with_a_deletion() {
 async fn health_and_plugins_are_told() {
     let api = Api::new();
     assert_eq!((api.get("/healthz").await.text(), api.get("/readyz").await.text()), ("ok\n".into(), "ok\n".into()));
-    assert_eq!(api.get("/v1/plugins").await.json(), json!({"plugins": [], "reports": []}));
+    assert_eq!(api.get("/v1/plugins").await.json(), json!({"plugins": [], "reports": [], "loading": []}));
     let app = App::new(api.store.clone(), Plugins::default(), Box::new(|| Some("draining")));
     let busy = Api { router: api::router(Arc::clone(&app)), app, store: api.store.clone() };
     let ready = busy.get("/readyz").await;

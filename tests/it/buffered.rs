@@ -6,7 +6,7 @@ use runner_store::clock::Clock;
 use runner_store::command::Part;
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
-use runner_store::job::JobSpec;
+use runner_store::job::{JobSpec, TenantId};
 
 /// Flushes by hand, by count and by time meet in it; what a stop finds in memory, it flushes.
 #[tokio::test(flavor = "multi_thread")]
@@ -18,13 +18,16 @@ async fn l_07_501_flushed_and_499_buffered_are_all_there_in_order_after_an_order
     let buffered = Buffered::default();
     let job = |n: usize| JobSpec::new("work", n.to_string());
     for n in 0..501 {
-        buffered.receive(&store, vec![job(n)]).await.unwrap();
+        buffered.receive(&store, TenantId::DEFAULT, vec![job(n)]).await.unwrap();
     }
     buffered.flush().await;
     assert_eq!(buffered.counts().accepted, 501);
-    buffered.receive(&store, (501..1_000).map(job).collect()).await.unwrap();
+    buffered.receive(&store, TenantId::DEFAULT, (501..1_000).map(job).collect()).await.unwrap();
     buffered.stop().await;
-    assert!(buffered.receive(&store, vec![job(0)]).await.is_err(), "what comes too late is refused, not lost");
+    assert!(
+        buffered.receive(&store, TenantId::DEFAULT, vec![job(0)]).await.is_err(),
+        "what comes too late is refused, not lost"
+    );
     drop((buffered, store));
     tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
 

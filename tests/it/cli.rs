@@ -1,11 +1,14 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
+mod bombs;
+mod config;
 mod copies;
 mod enqueue;
 mod failed;
 mod killed;
 mod lists;
 mod plugins;
+mod reload;
 mod server;
 mod stores;
 mod verbs;
@@ -49,7 +52,7 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
-        for name in ["RUNNER_DATA", "RUNNER_URL", "RUNNER_LISTEN", "RUNNER_LOG", "RUST_LOG"] {
+        for name in ["RUNNER_CONFIG", "RUNNER_DATA", "RUNNER_URL", "RUNNER_LISTEN", "RUNNER_LOG", "RUST_LOG"] {
             command.env_remove(name);
         }
         command
@@ -149,6 +152,7 @@ fn every_verb_has_help_with_an_example() {
         "plugin list",
         "plugin check",
         "plugin invoke",
+        "plugin reload",
         "plugin wit",
         "store init",
         "store check",

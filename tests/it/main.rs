@@ -11,3 +11,4 @@ mod recovery;
 mod sandbox;
 mod soak;
 mod tidy;
+mod zoo;

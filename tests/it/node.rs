@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use runner_runtime::node::{Node, NodeSettings, NodeState};
-use runner_runtime::wasm::folder::Registry;
-use runner_runtime::wasm::{Host, HostSettings, Manifest};
+use runner_runtime::wasm::folder::{Registry, TENANT_DEFAULT};
+use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Command, Enqueue};
@@ -72,10 +72,11 @@ fn runs_of_a_store_that_failed_did_not_crash() {
     let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
     let plugin = host.compile("guest", &handler("(loop $again (br $again)) unreachable"), Manifest::parse("").unwrap());
     let mut plugins = Registry::default();
-    plugins.add(Arc::new(plugin.unwrap()));
+    plugins.add(TENANT_DEFAULT, Arc::new(plugin.unwrap()));
     let started = || slots::previous(&store.slots()).unwrap().unwrap().started.len();
     runtime.block_on(async {
-        let node = Node::start(handle.clone(), Some(&store), host, Arc::new(plugins), NodeSettings::default());
+        let plugins = Catalog::fixed(plugins);
+        let node = Node::start(handle.clone(), Some(&store), host, plugins, NodeSettings::default());
         let node = node.await.unwrap();
         handle.call(enqueue()).await.unwrap();
         wait_until("the run's start", || started() == 1);

@@ -5,14 +5,21 @@
 
 mod answers;
 mod batches;
+mod blobs;
+pub(crate) mod bombs;
+mod compiling;
 pub(crate) mod exports;
+mod folders;
 pub(crate) mod guests;
 mod hostile;
+mod http;
 mod loading;
 mod manners;
 pub(crate) mod merging;
 mod middleware;
 mod policy;
+pub(crate) mod reload;
+mod reuse;
 
 use std::sync::{Arc, OnceLock};
 

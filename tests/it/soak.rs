@@ -10,7 +10,7 @@ mod guests;
 mod ledger;
 mod named;
 mod process;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! A denied or impossible call is a [`CallError`], never a trap. Effects marked *staged* are recorded in one transaction with
 //! the run's outcome, if that is completed, snoozed or discarded; otherwise they never happened.
 
-use crate::NewJob;
+use crate::{Failure, NewJob};
 use std::fmt::{self, Display};
 use std::ops::Deref;
 use std::time::Duration;
@@ -159,6 +159,17 @@ impl CallError {
     /// As the runner would answer; for what the SDK itself checks, and for tests.
     pub fn new(code: &str, message: impl Display) -> CallError {
         CallError { code: code.to_owned(), message: message.to_string() }
+    }
+
+    /// Whether the same call may go well later: it is `unavailable`, or of a code that this SDK does not know.
+    pub fn is_temporary(&self) -> bool {
+        !matches!(self.code.as_str(), "denied" | "invalid" | "not_found" | "limit")
+    }
+
+    /// A retry if it [may go well later](CallError::is_temporary), else a discard: `.map_err(CallError::failure)?`. A plain `?`
+    /// tries again in either case.
+    pub fn failure(self) -> Failure {
+        if self.is_temporary() { Failure::retry(self) } else { Failure::discard(self) }
     }
 }
 

@@ -17,6 +17,8 @@
 //! time-outs, staging (every effect is recorded at once, whatever the outcome), and grants other than all or
 //! [`Builder::denied`].
 
+mod blobs;
+
 use crate::http::{Request, Response};
 use crate::{CallError, Context, Handler, Job, Level, Outcome};
 use std::cell::{Ref, RefCell};
@@ -200,9 +202,6 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A write that is open: container, name, what came so far.
-type OpenWrite = (String, String, Vec<u8>);
-
 /// The runner, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -213,7 +212,7 @@ pub(crate) struct Host {
     config: BTreeMap<String, String>,
     secrets: BTreeMap<String, String>,
     server: Option<Server>,
-    writers: RefCell<Vec<Option<OpenWrite>>>,
+    writers: RefCell<blobs::Writers>,
     recorded: RefCell<Recorded>,
 }
 
@@ -301,67 +300,11 @@ impl Host {
 
     fn kv_allows(&self, key: &str, value: Option<&[u8]>) -> Answer<()> {
         self.granted("kv")?;
-        if key.is_empty() || key.len() > KV_KEY_BYTES_MAX {
-            return Err(CallError::new("invalid", format_args!("a key has 1 to {KV_KEY_BYTES_MAX} bytes")));
+        if key.is_empty() {
+            return Err(CallError::new("invalid", "the key is empty"));
         }
+        within("the key", key.len(), KV_KEY_BYTES_MAX)?;
         within("the value", value.map_or(0, <[u8]>::len), KV_VALUE_BYTES_MAX)
-    }
-
-    pub(crate) fn blob_size(&self, container: &str, name: &str) -> Answer<Option<u32>> {
-        self.granted("blobs")?;
-        let blobs = &self.recorded.borrow().blobs;
-        Ok(blobs.get(&(container.to_owned(), name.to_owned())).map(|data| data.len() as u32))
-    }
-
-    pub(crate) fn blob_read(&self, container: &str, name: &str, offset: u32, len: u32) -> Answer<Vec<u8>> {
-        self.granted("blobs")?;
-        let blobs = &self.recorded.borrow().blobs;
-        let no_such = || CallError::new("not_found", format_args!("there is no blob {name} in {container}"));
-        let data = blobs.get(&(container.to_owned(), name.to_owned())).ok_or_else(no_such)?;
-        let from = data.len().min(offset as usize);
-        let to = data.len().min(from + (len as usize).min(CALL_BYTES_MAX));
-        Ok(data[from..to].to_vec())
-    }
-
-    pub(crate) fn blob_begin(&self, container: &str, name: &str) -> Answer<u32> {
-        self.granted("blobs")?;
-        let mut writers = self.writers.borrow_mut();
-        writers.push(Some((container.to_owned(), name.to_owned(), vec![])));
-        Ok(writers.len() as u32 - 1)
-    }
-
-    pub(crate) fn blob_write_part(&self, writer: u32, data: &[u8]) -> Answer<()> {
-        within("a part", data.len(), CALL_BYTES_MAX)?;
-        let mut writers = self.writers.borrow_mut();
-        let Some(Some((_, _, written))) = writers.get_mut(writer as usize) else { return Err(no_writer(writer)) };
-        written.extend_from_slice(data);
-        Ok(())
-    }
-
-    pub(crate) fn blob_finish(&self, writer: u32) -> Answer<()> {
-        let open = self.writers.borrow_mut().get_mut(writer as usize).and_then(Option::take);
-        let (container, name, data) = open.ok_or_else(|| no_writer(writer))?;
-        self.recorded.borrow_mut().blobs.insert((container, name), data);
-        Ok(())
-    }
-
-    pub(crate) fn blob_remove(&self, container: &str, name: &str) -> Answer<()> {
-        self.granted("blobs")?;
-        self.recorded.borrow_mut().blobs.remove(&(container.to_owned(), name.to_owned()));
-        Ok(())
-    }
-
-    pub(crate) fn blob_names(
-        &self,
-        container: &str,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Answer<Vec<String>> {
-        self.granted("blobs")?;
-        let recorded = self.recorded.borrow();
-        let names = recorded.blobs.keys().filter(|(of, _)| of == container).map(|(_, name)| name.as_str());
-        Ok(page(names, prefix, after, limit))
     }
 
     pub(crate) fn http_send(&self, request: Request) -> Answer<Response> {
@@ -391,10 +334,6 @@ fn within(what: &str, bytes: usize, bytes_max: usize) -> Answer<()> {
         return Err(CallError::new("limit", format_args!("{what} has {bytes} bytes, more than {bytes_max}")));
     }
     Ok(())
-}
-
-fn no_writer(writer: u32) -> CallError {
-    CallError::new("invalid", format_args!("{writer} is no open write"))
 }
 
 fn page<'a>(names: impl Iterator<Item = &'a str>, prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {

@@ -6,6 +6,7 @@ use runner_plugin::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 #[derive(Deserialize)]
@@ -154,6 +155,76 @@ fn stores_settings_and_requests() -> Result<(), CallError> {
     assert_eq!((config::get(&cx, "SIZE")?, config::secret(&cx, "KEY")?), (Some("3".into()), "s".into()));
     assert_eq!(http::send(&cx, http::Request::post("https://a.test/", "hi").header("a", "b"))?.body, b"hi");
     Ok(())
+}
+
+#[test]
+fn blobs_are_read_and_written_bit_by_bit() -> Result<(), Box<dyn std::error::Error>> {
+    let cx = test::job("a.b").blob("photos", "a/b", &[7; 2_500_000]).context();
+    let mut reader = blobs::open(&cx, "photos", "a/b")?.ok_or("it is there")?;
+    reader.seek(SeekFrom::End(-2))?;
+    let mut end = vec![];
+    reader.read_to_end(&mut end)?;
+    assert_eq!((reader.size(), end.as_slice()), (2_500_000, &[7, 7][..]));
+    assert_eq!(reader.seek(SeekFrom::Start(9_999_999_999))?, 9_999_999_999);
+    assert_eq!(reader.read(&mut [0; 9])?, 0, "behind the end there is nothing");
+    assert!(reader.seek(SeekFrom::Current(-10_000_000_000)).is_err());
+    assert!(blobs::open(&cx, "photos", "none")?.is_none());
+    let mut writer = blobs::begin(&cx, "photos", "new")?;
+    write!(writer, "{} of {}", 1, 2)?;
+    writer.flush()?;
+    writer.write(b", ")?;
+    writer.write(&[b'x'; 100_000])?;
+    writer.write(b".")?;
+    assert_eq!(blobs::size(&cx, "photos", "new")?, None, "nothing appears before it is finished");
+    writer.finish()?;
+    let written = [b"1 of 2, ".as_slice(), &[b'x'; 100_000], b"."].concat();
+    assert_eq!(cx.recorded().blobs[&("photos".to_owned(), "new".to_owned())], written);
+    Ok(())
+}
+
+#[test]
+fn the_host_in_memory_refuses_what_the_runner_refuses() {
+    let cx = test::job("a.b").blob("photos", "a", b"x").context();
+    for name in ["", "/a", "a/", "a//b", "../a", "a/./b", "a\0b", &"x".repeat(256)] {
+        assert_eq!(blobs::size(&cx, "photos", name).unwrap_err().code, "invalid", "{name:?}");
+    }
+    assert_eq!(blobs::read(&cx, "photos", "a", 0, (1 << 20) + 1).unwrap_err().code, "limit");
+    let open: Vec<_> = (0..16).map(|n| blobs::begin(&cx, "photos", &n.to_string()).unwrap()).collect();
+    assert_eq!(blobs::begin(&cx, "photos", "17").unwrap_err().code, "limit");
+    assert_eq!(open.len(), 16);
+    assert_eq!(kv::get(&cx, &"x".repeat(257)).unwrap_err().code, "limit");
+    assert_eq!(kv::get(&cx, "").unwrap_err().code, "invalid");
+}
+
+#[test]
+fn values_and_bodies_are_json_where_that_is_wanted() -> Result<(), CallError> {
+    let cx = test::job("a.b").kv("bad", b"{").config("SIZE", "x").http(|request| {
+        let status = if request.url.ends_with("busy") { 503 } else { 404 };
+        Ok(http::Response { headers: vec![("X-A".into(), "b".into())], ..http::Response::new(status, "[1]") })
+    });
+    let cx = cx.context();
+    kv::set_json(&cx, "list", &[1, 2])?;
+    assert_eq!(kv::get_json::<Vec<u8>>(&cx, "list")?, Some(vec![1, 2]));
+    assert_eq!(kv::get_json::<Vec<u8>>(&cx, "none")?, None);
+    assert_eq!(kv::get_json::<Vec<u8>>(&cx, "bad").unwrap_err().code, "invalid");
+    assert_eq!(config::parse::<u32>(&cx, "SIZE").unwrap_err().code, "invalid");
+    let request = http::Request::post("https://a.test/gone", "").json(&["x"])?.timeout(Duration::from_secs(1));
+    let response = http::send(&cx, request)?;
+    assert_eq!((response.header("x-a"), response.json::<Vec<u8>>()?), (Some("b"), vec![1]));
+    assert!(!response.error_for_status().unwrap_err().is_temporary());
+    let busy = http::send(&cx, http::Request::get("https://a.test/busy"))?.error_for_status().unwrap_err();
+    assert!(busy.is_temporary() && busy.message.contains("503: [1]"));
+    let sent = &cx.recorded().requests[0];
+    assert_eq!((sent.body.as_slice(), sent.timeout), (&b"[\"x\"]"[..], Some(Duration::from_secs(1))));
+    Ok(())
+}
+
+#[test]
+fn a_refused_call_becomes_the_failure_that_fits() {
+    let retry = CallError::new("unavailable", "the disk is full").failure();
+    assert_eq!(retry, Failure::retry("the disk is full (unavailable)"));
+    assert!(matches!(CallError::new("brand_new", "?").failure(), Failure::Retry { .. }));
+    assert!(matches!(CallError::new("denied", "no").failure(), Failure::Discard { .. }));
 }
 
 #[test]

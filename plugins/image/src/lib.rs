@@ -1,22 +1,26 @@
 //! `image.resize`: makes a JPEG, PNG or GIF smaller.
 //!
-//! Args are the picture itself, or a JSON object with options and the picture in `image_base64` or `file_base64`. The picture
-//! is turned upright by its EXIF orientation, made to fit, never enlarged, and written without any metadata. Of an animated GIF
+//! Args are a JSON object with options that says where the picture is and where the new one goes: blobs, named as
+//! `CONTAINER/NAME`. Or they have the picture in them, in `image_base64` or `file_base64`, or are the picture itself; without
+//! a place to go to, the new one is in the output. The picture is turned upright by its EXIF orientation, made to fit, never enlarged, and written without any metadata. Of an animated GIF
 //! the first frame is taken.
 //!
 //! Pictures come from strangers, so sizes are bounded before anything is decoded, and every picture that cannot be read is
 //! discarded with a sentence that says why: it would not get better by retrying.
 
 mod jpeg;
+mod place;
 
 use image::codecs::gif::GifEncoder;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
-use runner_plugin::{Base64, Context, Failure, WithFile, handler, info};
+use runner_plugin::{Base64, CallError, Context, Failure, WithFile, blobs, handler, info};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
+
+use place::{Place, place, target};
 
 /// Width and height, in pixels, of what is read.
 const SIDE_MAX: u32 = 16_384;
@@ -24,6 +28,8 @@ const SIDE_MAX: u32 = 16_384;
 const PIXELS_MAX: u64 = 16 << 20;
 /// What the picture may take when decoded, in bytes: 4 for each pixel.
 const DECODED_BYTES_MAX: u64 = PIXELS_MAX * 4;
+/// A picture that is read from a container: with what it is decoded to, it needs less than the manifest's memory.
+const PICTURE_BYTES_MAX: u32 = 32 << 20;
 /// Width and height, in pixels, of what is written.
 const FIT_MAX: u32 = 2048;
 const FIT_DEFAULT: u32 = 1024;
@@ -37,6 +43,10 @@ const GIF_SPEED: i32 = 10;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
+    /// The picture, a blob: `photos/a.jpg`.
+    from: Option<String>,
+    /// Where the new one goes: a blob, or a container, in which it keeps its name.
+    to: Option<String>,
     max_width: Option<u32>,
     max_height: Option<u32>,
     format: Option<Format>,
@@ -70,43 +80,67 @@ pub struct Output {
     /// As EXIF numbers them: 1 is upright, 3 upside down, 6 and 8 on a side, the even ones of 2, 4, 5, 7 mirrored.
     orientation: u8,
     bytes: usize,
-    image_base64: Base64,
+    /// Where it went, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    /// … or else the picture itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_base64: Option<Base64>,
 }
 
 /// Decodes, turns, resizes and encodes one picture.
 #[handler("image.resize")]
 pub fn resize(args: WithFile<Options>, cx: &Context) -> Result<Output, Failure> {
-    let WithFile { file, name, options } = args;
-    let (max_width, max_height) = (fit("max_width", options.max_width)?, fit("max_height", options.max_height)?);
-    let quality = options.quality.unwrap_or(QUALITY_DEFAULT);
+    let (max_width, max_height) =
+        (fit("max_width", args.options.max_width)?, fit("max_height", args.options.max_height)?);
+    let quality = args.options.quality.unwrap_or(QUALITY_DEFAULT);
     if !(1..=100).contains(&quality) {
         return Err(Failure::discard("`quality` is 1 to 100"));
     }
-    let data = options.image_base64.map(|data| data.0).or(file).ok_or_else(|| {
-        Failure::discard("there is no picture: args are its bytes, or an object with `image_base64` or `file_base64`")
-    })?;
+    let to = args.options.to.as_deref().map(|to| target(to, &args)).transpose()?;
+    let format = args.options.format;
+    let (data, name) = source(args, cx)?;
     let picture = decode(&data)?;
     let (original_width, original_height) = (picture.image.width(), picture.image.height());
     info!(cx, "{}{original_width}×{original_height}", name.map(|name| name + ": ").unwrap_or_default());
     let image = shrink(picture.image, picture.orientation, max_width, max_height);
-    let format = options.format.unwrap_or(picture.format);
+    let format = format.unwrap_or(picture.format);
     let encoded = encode(&image, format, quality)?;
-    if encoded.len() > ENCODED_BYTES_MAX {
-        return Err(Failure::discard(format_args!(
-            "the result has {} bytes, more than the {ENCODED_BYTES_MAX} that fit into an output: ask for a smaller size or for JPEG",
-            encoded.len()
-        )));
+    let (width, height, bytes) = (image.width(), image.height(), encoded.len());
+    let orientation = picture.orientation.to_exif();
+    let (to, image_base64) = match to {
+        Some(place) => {
+            blobs::write(cx, &place.container, &place.name, &encoded).map_err(CallError::failure)?;
+            (Some(place.to_string()), None)
+        }
+        None if bytes > ENCODED_BYTES_MAX => {
+            return Err(Failure::discard(format_args!(
+                "the result has {bytes} bytes, more than the {ENCODED_BYTES_MAX} that fit into an output: say with `to` \
+                 where it goes, or ask for a smaller size or for JPEG"
+            )));
+        }
+        None => (None, Some(Base64(encoded))),
+    };
+    Ok(Output { format, width, height, original_width, original_height, orientation, bytes, to, image_base64 })
+}
+
+/// The picture's bytes, and its name if it has one.
+fn source(args: WithFile<Options>, cx: &Context) -> Result<(Vec<u8>, Option<String>), Failure> {
+    let WithFile { file, name, options } = args;
+    match (options.from, options.image_base64.map(|data| data.0).or(file)) {
+        (Some(from), None) => {
+            let Place { container, name } = place("from", &from)?;
+            let read = blobs::read_all(cx, &container, &name, PICTURE_BYTES_MAX).map_err(CallError::failure)?;
+            let data = read.ok_or_else(|| Failure::discard(format_args!("there is no picture `{from}`")))?;
+            Ok((data, Some(from)))
+        }
+        (None, Some(data)) => Ok((data, name)),
+        (Some(_), Some(_)) => Err(Failure::discard("there are two pictures: the one in the args and `from`")),
+        (None, None) => Err(Failure::discard(
+            "there is no picture: say where it is with `from`, as \"CONTAINER/NAME\"; or args are its bytes, or an object with \
+             `image_base64` or `file_base64`",
+        )),
     }
-    Ok(Output {
-        format,
-        width: image.width(),
-        height: image.height(),
-        original_width,
-        original_height,
-        orientation: picture.orientation.to_exif(),
-        bytes: encoded.len(),
-        image_base64: Base64(encoded),
-    })
 }
 
 struct Picture {

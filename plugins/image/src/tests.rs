@@ -40,6 +40,19 @@ fn run(args: &[u8]) -> Result<Value, Failure> {
     test::run(resize, args, &test::job("image.resize").context()).map(|out| serde_json::from_slice(&out).unwrap())
 }
 
+/// Blobs, by name.
+type Made = Vec<(String, Vec<u8>)>;
+
+/// The same with this picture in the container `photos`; answers with the output and what `thumbnails` has then.
+fn run_on_blob(name: &str, picture: &[u8], args: Value) -> Result<(Value, Made), Failure> {
+    let cx = test::job("image.resize").blob("photos", name, picture).context();
+    let output = test::run(resize, args.to_string().as_bytes(), &cx)?;
+    let recorded = cx.recorded();
+    let made = recorded.blobs.iter().filter(|((container, _), _)| container == "thumbnails");
+    let made = made.map(|((_, name), data)| (name.clone(), data.clone())).collect();
+    Ok((serde_json::from_slice(&output).unwrap(), made))
+}
+
 fn with(data: &[u8], mut options: Value) -> Vec<u8> {
     options["image_base64"] = serde_json::to_value(Base64(data.to_vec())).unwrap();
     options.to_string().into_bytes()
@@ -77,6 +90,53 @@ fn pictures_fit_and_are_never_enlarged() {
     check(&with(&picture(300, 200, ImageFormat::Png), json!({"max_height": 20, "format": "jpg"})), ("jpeg", 30, 20, 1));
     check(&with(&picture(16_000, 1, ImageFormat::Png), json!({"max_width": 100})), ("png", 100, 1, 1));
     check(&with(&picture(1, 1, ImageFormat::Jpeg), json!({"max_width": 1, "max_height": 1})), ("jpeg", 1, 1, 1));
+}
+
+#[test]
+fn pictures_go_from_one_container_to_another() {
+    let png = picture(300, 200, ImageFormat::Png);
+    let check = |to: &str, expected: &str| {
+        let args = json!({"from": "photos/sub/a.png", "to": to, "max_width": 30, "format": "jpeg"});
+        let (output, made) = run_on_blob("sub/a.png", &png, args).unwrap();
+        let [(name, data)] = &made[..] else { panic!("{made:?}") };
+        assert_eq!((format!("thumbnails/{name}"), &output["to"]), (expected.to_owned(), &json!(expected)));
+        let image = image::load_from_memory_with_format(data, ImageFormat::Jpeg).unwrap();
+        assert_eq!((image.width(), image.height(), &output["bytes"]), (30, 20, &json!(data.len())));
+        assert_eq!(output.get("image_base64"), None);
+    };
+    check("thumbnails/x/b.jpg", "thumbnails/x/b.jpg");
+    check("thumbnails", "thumbnails/sub/a.png");
+    check("thumbnails/", "thumbnails/sub/a.png");
+    let (output, made) = run_on_blob("a.png", &png, json!({"from": "photos/a.png"})).unwrap();
+    assert!(made.is_empty() && output.get("to").is_none());
+    let data: Base64 = serde_json::from_value(output["image_base64"].clone()).unwrap();
+    assert_eq!(data.0.len(), output["bytes"]);
+}
+
+#[test]
+fn places_that_are_none_are_discarded() {
+    let png = picture(3, 2, ImageFormat::Png);
+    let check = |args: Value, expected: &str| match run_on_blob("a.png", &png, args) {
+        Err(Failure::Discard { message }) => assert!(message.contains(expected), "{message}"),
+        other => panic!("not discarded: {other:?}"),
+    };
+    check(json!({"from": "photos/b.png"}), "there is no picture `photos/b.png`");
+    check(json!({"from": "photos"}), "`from` is \"CONTAINER/NAME\", not \"photos\"");
+    check(json!({"from": "photos/../b.png"}), "is no name of a blob (invalid)");
+    check(json!({"from": "photos/a.png", "to": "/b.png"}), "`to` is \"CONTAINER/NAME\"");
+    check(json!({"from": "photos/a.png", "image_base64": "eA=="}), "there are two pictures");
+    check(json!({"image_base64": "eA==", "to": "thumbnails"}), "`to` is \"thumbnails/NAME\"");
+    let cx = test::job("image.resize").denied().context();
+    let denied = test::run(resize, br#"{"from": "photos/a.png"}"#, &cx);
+    assert!(matches!(denied, Err(Failure::Discard { message }) if message.contains("denied")));
+}
+
+#[test]
+fn a_large_result_fits_into_a_container() {
+    let (output, made) =
+        run_on_blob("noise.png", &noise(), json!({"from": "photos/noise.png", "to": "thumbnails"})).unwrap();
+    assert_eq!(output["bytes"], made[0].1.len());
+    assert!(made[0].1.len() > ENCODED_BYTES_MAX);
 }
 
 #[test]
@@ -156,8 +216,8 @@ fn options_are_checked() {
     check_discard(br#"{"image_base64": "%"}"#, "`image_base64`: not Base64");
 }
 
-#[test]
-fn results_that_do_not_fit_say_what_to_do() {
+/// A PNG that does not get smaller by packing.
+fn noise() -> Vec<u8> {
     let mut seed = 1_u32;
     let noise = RgbImage::from_fn(600, 600, |_, _| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -165,7 +225,12 @@ fn results_that_do_not_fit_say_what_to_do() {
     });
     let mut data = Cursor::new(vec![]);
     noise.write_to(&mut data, ImageFormat::Png).unwrap();
-    let data = data.into_inner();
+    data.into_inner()
+}
+
+#[test]
+fn results_that_do_not_fit_say_what_to_do() {
+    let data = noise();
     check_discard(&data, "ask for a smaller size or for JPEG");
     check(&with(&data, json!({"format": "jpeg"})), ("jpeg", 600, 600, 1));
 }

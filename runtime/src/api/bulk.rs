@@ -26,6 +26,7 @@ use super::body;
 use super::error::Problem;
 use super::params::{self, Named, Params};
 use super::read::{Object, Value};
+use super::tenant::Whose;
 use super::time::rfc3339;
 use super::verbs::check_reason;
 
@@ -99,41 +100,45 @@ struct Wish {
 /// `POST /v1/jobs/cancel`.
 pub async fn cancel(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    post(&app, "cancel", params, &headers, body).await
+    post(&app, tenant, "cancel", params, &headers, body).await
 }
 
 /// `POST /v1/jobs/retry`.
 pub async fn retry(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    post(&app, "retry", params, &headers, body).await
+    post(&app, tenant, "retry", params, &headers, body).await
 }
 
 /// `POST /v1/jobs/release`.
 pub async fn release(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    post(&app, "release", params, &headers, body).await
+    post(&app, tenant, "release", params, &headers, body).await
 }
 
 /// `POST /v1/jobs/delete`.
 pub async fn delete(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    post(&app, "delete", params, &headers, body).await
+    post(&app, tenant, "delete", params, &headers, body).await
 }
 
 /// `GET /v1/operations/{n}`.
@@ -153,6 +158,7 @@ pub async fn show(
 
 async fn post(
     app: &Arc<App>,
+    tenant: TenantId,
     verb: &'static str,
     params: Params,
     headers: &HeaderMap,
@@ -160,7 +166,7 @@ async fn post(
 ) -> Result<Response, Problem> {
     params.finish()?;
     let text = body::json(&app.bodies, headers, body).await?;
-    let wish = read(app, verb, Object::read(&text, body::parse(&text)?)?)?;
+    let wish = read(app, tenant, verb, Object::read(&text, body::parse(&text)?)?)?;
     let matched = if wish.nothing { 0 } else { matching(app, &wish.filter).await? };
     if wish.dry_run {
         return Ok(Json(Matched { matched }).into_response());
@@ -171,7 +177,7 @@ async fn post(
     Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
 }
 
-fn read(app: &App, verb: &str, mut object: Object<'_>) -> Result<Wish, Problem> {
+fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Result<Wish, Problem> {
     let word = |value: Option<Value<'_>>, parse: fn(&str) -> Result<_, String>| {
         value.map(|value| parse(&value.str()?).map_err(|why| value.bad(&why))).transpose()
     };
@@ -202,7 +208,6 @@ fn read(app: &App, verb: &str, mut object: Object<'_>) -> Result<Wish, Problem> 
         };
         return Err(Problem::invalid("all", why));
     }
-    let tenant = TenantId::DEFAULT;
     let queue = queue.map(|name| app.store.queue_id(tenant, &name));
     let kind = kind.map(|name| app.store.kind_id(tenant, &name));
     let nothing = queue == Some(None) || kind == Some(None);

@@ -13,6 +13,7 @@ use super::App;
 use super::error::Problem;
 use super::params::Params;
 use super::read::nearest;
+use super::tenant::Whose;
 
 /// What one may count by.
 const BY: [&str; 3] = ["state", "queue", "kind"];
@@ -51,13 +52,17 @@ struct Group {
 }
 
 /// See the module.
-pub async fn get(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<Counts>, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    mut params: Params,
+) -> Result<Json<Counts>, Problem> {
     let by = params.take_as("by", parse_by)?.unwrap_or_else(|| vec!["state"]);
     params.finish()?;
     let Answer::Counts(counts) = app.store.snapshot()?.read(&Query::Counts)? else {
         unreachable!("counts are answered with counts");
     };
-    Ok(Json(sum(&app, &by, counts)))
+    Ok(Json(sum(&app, tenant, &by, counts)))
 }
 
 fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
@@ -72,11 +77,11 @@ fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
         .collect()
 }
 
-fn sum(app: &App, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
+fn sum(app: &App, tenant: TenantId, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
     let has = |word| by.contains(&word);
     let mut total = 0;
     let mut sums: BTreeMap<Group, u64> = BTreeMap::new();
-    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == TenantId::DEFAULT) {
+    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == tenant) {
         let group = Group {
             state: has("state").then_some(key.state),
             queue: has("queue").then(|| app.store.queue_name(key.lane.queue)),

@@ -20,6 +20,7 @@ use super::error::Problem;
 use super::new_job::NewJob;
 use super::params::Params;
 use super::read::{Bad, Object, Value};
+use super::tenant::Whose;
 use super::types::{BufferedShown, EnqueuedList, EnqueuedShown, FlushedShown};
 
 /// The header that makes a call safe to repeat.
@@ -38,6 +39,7 @@ enum Shape {
 /// See the module.
 pub async fn post(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
@@ -45,18 +47,19 @@ pub async fn post(
     params.finish()?;
     let key = key(&headers)?;
     let text = body::json(&app.bodies, &headers, body).await?;
+    let name = app.store.tenant_name(tenant);
     let Parsed { shape, jobs, request, buffered } = if text.len() > PARSED_HERE_BYTES_MAX {
-        let app = Arc::clone(&app);
-        let parsed = tokio::task::spawn_blocking(move || parse(&app, &text)).await;
+        let (app, name) = (Arc::clone(&app), Arc::clone(&name));
+        let parsed = tokio::task::spawn_blocking(move || parse(&app, &name, &text)).await;
         parsed.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "parsing the body panicked"))??
     } else {
-        parse(&app, &text)?
+        parse(&app, &name, &text)?
     };
     if buffered {
-        return buffer(&app, key.as_deref(), jobs).await;
+        return buffer(&app, tenant, key.as_deref(), jobs).await;
     }
     let key = key.map(|key| IdempotencyKey { key, request });
-    let jobs = accept(&app, key, jobs).await?;
+    let jobs = accept(&app, tenant, key, jobs).await?;
     let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };
     let mut shown = jobs.into_iter().map(EnqueuedShown::from);
     Ok(match (shape, shown.next()) {
@@ -66,7 +69,7 @@ pub async fn post(
 }
 
 /// 202: received, not yet accepted.
-async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Response, Problem> {
+async fn buffer(app: &App, tenant: TenantId, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Response, Problem> {
     if key.is_some() {
         let why =
             "says nothing for buffered jobs: nobody remembers them before they are accepted; leave one of both out";
@@ -77,12 +80,17 @@ async fn buffer(app: &App, key: Option<&str>, jobs: Vec<JobSpec>) -> Result<Resp
         return Err(Rejection::DiskReserve.into());
     }
     let received = BufferedShown { buffered: jobs.len() as u64 };
-    app.buffered.receive(&app.store, jobs).await.map_err(|_| Problem::overloaded())?;
+    app.buffered.receive(&app.store, tenant, jobs).await.map_err(|_| Problem::overloaded())?;
     Ok((StatusCode::ACCEPTED, Json(received)).into_response())
 }
 
-async fn accept(app: &App, key: Option<IdempotencyKey>, jobs: Vec<JobSpec>) -> Result<Vec<Enqueued>, Problem> {
-    match app.enqueue(Enqueue { key, ..Enqueue::new(TenantId::DEFAULT, jobs) }).await? {
+async fn accept(
+    app: &App,
+    tenant: TenantId,
+    key: Option<IdempotencyKey>,
+    jobs: Vec<JobSpec>,
+) -> Result<Vec<Enqueued>, Problem> {
+    match app.enqueue(Enqueue { key, ..Enqueue::new(tenant, jobs) }).await? {
         Reply::Enqueued(jobs) => Ok(jobs),
         Reply::Rejected(rejection @ Rejection::KeyReused) => Err(Problem::from(rejection).at(IDEMPOTENCY_KEY)),
         Reply::Rejected(rejection) => Err(rejection.into()),
@@ -108,7 +116,7 @@ struct Parsed {
     buffered: bool,
 }
 
-fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
+fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
     let raw = body::parse(text)?;
     let (shape, raws) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
         Ok(raws) => (Shape::List, raws),
@@ -127,7 +135,7 @@ fn parse(app: &App, text: &str) -> Result<Parsed, Problem> {
             (Shape::List, "") => Bad { field: format!("jobs[{i}]"), ..bad },
             (Shape::List, field) => Bad { field: format!("jobs[{i}].{field}"), ..bad },
         };
-        let (spec, ack) = parse_one(app, text, raw, &mut digest).map_err(in_list)?;
+        let (spec, ack) = parse_one(app, (tenant, text), raw, &mut digest).map_err(in_list)?;
         if i > 0 && buffered != (ack == Ack::Buffered) {
             let why = "differs from that of the jobs before: a list is received as one".to_owned();
             return Err(in_list(Bad { field: "ack".to_owned(), why, at: 0 }).into());
@@ -147,7 +155,12 @@ enum Ack {
     Buffered,
 }
 
-fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Result<(JobSpec, Ack), Bad> {
+fn parse_one(
+    app: &App,
+    (tenant, text): (&str, &str),
+    raw: &RawValue,
+    digest: &mut Sha256,
+) -> Result<(JobSpec, Ack), Bad> {
     let mut object = Object::read(text, raw)?;
     let canonical = object.canonical("args");
     digest.update((canonical.len() as u64).to_le_bytes());
@@ -159,7 +172,7 @@ fn parse_one(app: &App, text: &str, raw: &RawValue, digest: &mut Sha256) -> Resu
         }
     }
     let job = NewJob::read(object)?;
-    let defaults = app.plugins.defaults(&job.kind);
+    let defaults = app.plugins.defaults(tenant, &job.kind);
     let bad = |invalid: Invalid| Bad { field: invalid.field, why: invalid.why, at: 0 };
     let spec = job.into_spec(&defaults).map_err(bad)?;
     // The store checks as well; here the place in a list of one is still known.

@@ -31,6 +31,7 @@ use super::App;
 use super::error::Problem;
 use super::jobs;
 use super::params::{self, Params};
+use super::tenant::Whose;
 use super::time::rfc3339;
 
 /// Events that are read at once.
@@ -70,6 +71,7 @@ pub struct EventShown {
 
 /// Which events.
 struct Wanted {
+    tenant: TenantId,
     job: Option<JobId>,
     state: Option<StateName>,
     kind: Option<String>,
@@ -87,7 +89,12 @@ enum Since {
 
 /// See the module. `since` is the number behind which to begin, or `now`; without one the oldest event is the first.
 /// `follow=false` ends with the newest.
-pub async fn get(State(app): State<Arc<App>>, mut params: Params, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    mut params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let asked = params.take_as("since", parse_since)?;
     let job =
         params.take_as("job", |text| text.parse().map(JobId).map_err(|_| "must be the id of a job".to_owned()))?;
@@ -105,7 +112,7 @@ pub async fn get(State(app): State<Arc<App>>, mut params: Params, headers: Heade
     let first = first(app.store.snapshot()?.as_ref(), &since)?;
     let (pages, taken) = mpsc::channel(PAGES_MAX);
     let mut task = JoinSet::new();
-    task.spawn(tell(Arc::clone(&app), first, Wanted { job, state, kind, queue, follow }, pages));
+    task.spawn(tell(Arc::clone(&app), first, Wanted { tenant, job, state, kind, queue, follow }, pages));
     let body = Body::new(Told { pages: taken, _task: task });
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
 }
@@ -231,7 +238,7 @@ fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
     let end = if entries.len() < PAGE_EVENTS as usize { End::Newest } else { End::More };
     let mut names = HashMap::new();
     let mut text = String::new();
-    for entry in entries.iter().filter(|entry| entry.job.tenant == TenantId::DEFAULT) {
+    for entry in entries.iter().filter(|entry| entry.job.tenant == wanted.tenant) {
         if let Some(event) = shown(app, view.as_ref(), entry, wanted, &mut names)? {
             let data = serde_json::to_string(&event).expect("an event has only text as keys, so it is JSON");
             text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.as_str()));

@@ -13,11 +13,12 @@ use runner_store::command::limits::PAGE_ROWS_MAX;
 use runner_store::command::{self, Answer, JobsQuery, Part, Query, RunRecord};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::{Job, JobId, JobRef, TenantId};
+use runner_store::job::{Job, JobId, JobRef};
 
 use super::App;
 use super::error::Problem;
 use super::params::{self, OfJob, Params};
+use super::tenant::Whose;
 use super::time::parse_duration;
 use super::types::{JobShown, JobsPage};
 
@@ -31,14 +32,17 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 const CURSOR_HEAD: &str = "before:";
 
 /// `GET /v1/jobs`: a page, newest first.
-pub async fn list(State(app): State<Arc<App>>, mut params: Params) -> Result<Json<JobsPage>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    mut params: Params,
+) -> Result<Json<JobsPage>, Problem> {
     let state = params.take_as("state", params::state)?;
     let (kind, queue) = (params.take("kind")?, params.take("queue")?);
     let tag = params.take_as("tag", params::tag)?;
     let limit = params.take_as("limit", parse_limit)?.unwrap_or(PAGE_ROWS_DEFAULT);
     let before = params.take_as("cursor", parse_cursor)?;
     params.finish()?;
-    let tenant = TenantId::DEFAULT;
     let (kind_id, queue_id) = (
         kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)),
         queue.as_ref().map(|q| app.store.queue_id(tenant, q)),

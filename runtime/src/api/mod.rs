@@ -22,6 +22,7 @@ pub mod read;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod tenant;
 pub mod time;
 pub mod types;
 pub mod verbs;
@@ -164,6 +165,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))
+        .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/accept-clock", post(store::accept_clock))

@@ -14,8 +14,7 @@ use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, Retry
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
-use crate::wasm::ReadJob;
-use crate::wasm::folder::Registry;
+use crate::wasm::{Catalog, ReadJob};
 
 /// What a handler gets where nobody gave args.
 const ARGS_DEFAULT: &[u8] = b"{}";
@@ -72,11 +71,11 @@ pub struct KindDefaults {
 
 /// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
 #[must_use]
-pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
+pub fn reader(plugins: &Arc<Catalog>) -> ReadJob {
     let plugins = Arc::clone(plugins);
-    Arc::new(move |kind, args, options| {
+    Arc::new(move |tenant, kind, args, options| {
         let spec = NewJob::read_options(kind, args, options)?;
-        let defaults = KindDefaults::of(&plugins, &spec.kind);
+        let defaults = KindDefaults::of(&plugins, tenant, &spec.kind);
         let spec = spec.into_spec(&defaults).map_err(|invalid| invalid.to_string())?;
         spec.check().map_err(|invalid| invalid.to_string())?;
         Ok(spec)
@@ -86,8 +85,8 @@ pub fn reader(plugins: &Arc<Registry>) -> ReadJob {
 impl KindDefaults {
     /// What the manifest of the plugin that serves this kind says.
     #[must_use]
-    pub fn of(plugins: &Registry, kind: &str) -> Self {
-        let Some(plugin) = plugins.get(kind) else { return Self::default() };
+    pub fn of(plugins: &Catalog, tenant: &str, kind: &str) -> Self {
+        let Some(plugin) = plugins.get(tenant, kind) else { return Self::default() };
         let manifest = plugin.manifest();
         Self {
             queue: manifest.setting(kind, |settings| settings.queue.clone()),
@@ -336,7 +335,7 @@ mod tests {
     #[test]
     fn a_handler_says_in_its_options_what_a_caller_says() {
         let read = reader(&Arc::default());
-        let enqueue = |options: &str| read("a".to_owned(), br#"{"u": 7}"#.to_vec(), options);
+        let enqueue = |options: &str| read("default", "a".to_owned(), br#"{"u": 7}"#.to_vec(), options);
         let options =
             r#"{"depends_on": ["5", {"job": "6", "on_failure": "run"}], "unique": {"fields": ["u"]}, "hold": true}"#;
         let spec = enqueue(options).unwrap();

@@ -1,12 +1,16 @@
 //! The parameters of a URL, each known or refused by name.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use runner_store::job::{JobId, JobRef, StateName, TenantId};
+use runner_store::job::{JobId, JobRef, StateName};
 
+use super::App;
 use super::error::Problem;
 use super::read::nearest;
+use super::tenant::Whose;
 
 /// What stands behind the question mark.
 pub struct Params {
@@ -86,14 +90,15 @@ impl Params {
 /// The job that a path names. What is no number, or not even text, is no job.
 pub struct OfJob(pub JobRef);
 
-impl<S: Send + Sync> FromRequestParts<S> for OfJob {
+impl FromRequestParts<Arc<App>> for OfJob {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, Problem> {
+        let Whose(tenant) = Whose::from_request_parts(parts, state).await?;
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_job())?;
         // A leading + or 0 would be a second name for the same job.
         let number = id.parse().ok().filter(|n: &u64| n.to_string() == id).ok_or_else(Problem::no_job)?;
-        Ok(Self(JobRef { tenant: TenantId::DEFAULT, job: JobId(number) }))
+        Ok(Self(JobRef { tenant, job: JobId(number) }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use runner_store::job::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -12,20 +13,20 @@ use super::App;
 use super::error::Problem;
 use super::new_job::KindDefaults;
 use super::params::Params;
+use super::time::rfc3339;
 use crate::merging::Merger;
 use crate::middleware;
 use crate::operator::Operator;
-use crate::wasm::folder::{Registry, Report};
-use crate::wasm::{Description, Host, Plugin};
+use crate::wasm::catalog::{Loading, LoadingState};
+use crate::wasm::folder::Report;
+use crate::wasm::loader::{NotReloaded, Reload};
+use crate::wasm::{Catalog, Description, Host, Plugin};
 
-/// The plugins that a node has loaded, or none where no node runs.
+/// The plugins of a node, or none where no node runs.
 #[derive(Debug, Clone, Default)]
-pub struct Plugins(Option<Arc<Loaded>>);
-
-#[derive(Debug)]
-struct Loaded {
-    registry: Arc<Registry>,
-    reports: Vec<ReportShown>,
+pub struct Plugins {
+    catalog: Option<Arc<Catalog>>,
+    reload: Option<Reload>,
     operator: Arc<Operator>,
     /// None: nothing here runs them.
     merger: Option<Merger>,
@@ -55,11 +56,13 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as `Description` documents")]
 pub struct PluginShown {
+    pub tenant: String,
     pub name: String,
     pub digest: String,
     pub flavour: String,
     pub size_bytes: u64,
     pub compile_ms: u64,
+    pub from_cache: bool,
     pub kinds: Vec<String>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
@@ -67,6 +70,8 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// Runs of one instance, if instances are kept.
+    pub reuse: Option<u32>,
     /// What is wrong with it although it runs.
     pub warnings: Vec<String>,
 }
@@ -80,76 +85,97 @@ pub struct ReportShown {
     pub problem: String,
 }
 
+/// A file that is not loaded yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadingShown {
+    /// Whose it is.
+    pub tenant: String,
+    /// The plugin's name.
+    pub name: String,
+    /// `queued`, `compiling`, or `waiting` until its tenant may compile again.
+    pub state: String,
+    /// Since when it is compiled.
+    pub since: Option<String>,
+    /// Until when it waits.
+    pub until: Option<String>,
+}
+
 /// All plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginsShown {
-    /// Those that are loaded, by file name.
+    /// Those that are loaded, by tenant and file name.
     pub plugins: Vec<PluginShown>,
     /// What is wrong with the others, or shadowed.
     pub reports: Vec<ReportShown>,
+    /// What is not loaded yet, in the order in which it will be.
+    pub loading: Vec<LoadingShown>,
 }
 
 impl Plugins {
     /// Those of a node.
     #[must_use]
-    pub fn of_node(registry: Arc<Registry>, reports: &[Report]) -> Self {
-        let reports = reports.iter().map(ReportShown::from).collect();
-        let operator = Arc::default();
-        Self(Some(Arc::new(Loaded { registry, reports, operator, merger: None })))
+    pub fn of_node(catalog: Arc<Catalog>) -> Self {
+        Self { catalog: Some(catalog), ..Self::default() }
+    }
+
+    /// The same, with a way to look at their folder again.
+    #[must_use]
+    pub fn with_reload(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
     }
 
     /// Says what runs them, and by whose configuration.
     #[must_use]
     pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
-        let run_by = |loaded: Arc<Loaded>| {
-            let (registry, reports) = (Arc::clone(&loaded.registry), loaded.reports.clone());
-            let merger = Some(Merger { host, plugins: Arc::clone(&registry) });
-            Arc::new(Loaded { registry, reports, operator, merger })
-        };
-        Self(self.0.map(run_by))
+        let merger = self.catalog.as_ref().map(|catalog| Merger { host, plugins: Arc::clone(catalog) });
+        Self { operator, merger, ..self }
     }
 
     /// Merges args, where a node runs here.
     #[must_use]
     pub fn merger(&self) -> Option<&Merger> {
-        self.0.as_ref()?.merger.as_ref()
+        self.merger.as_ref()
     }
 
-    /// Why jobs of this kind are not run, where a node runs here.
+    /// Why jobs of this kind of a tenant are not run, where a node runs here.
     #[must_use]
-    pub fn unserved(&self, kind: &str) -> Option<Unserved> {
-        let loaded = self.0.as_ref()?;
-        if loaded.registry.get(kind).is_none() {
+    pub fn unserved(&self, tenant: &str, kind: &str) -> Option<Unserved> {
+        let catalog = self.catalog.as_ref()?;
+        if !catalog.serves(tenant, kind) {
             return Some(Unserved::NoPlugin(kind.to_owned()));
         }
-        middleware::around(&loaded.operator, &loaded.registry, "default", kind).err().map(Unserved::from)
+        middleware::around(&self.operator, catalog, tenant, kind).err().map(Unserved::from)
     }
 
-    /// What holds for jobs of this kind.
+    /// What holds for jobs of this kind of a tenant.
     #[must_use]
-    pub fn settings(&self, kind: &str) -> Settings {
-        let Some(plugin) = self.of_kind(kind) else { return Settings::default() };
+    pub fn settings(&self, tenant: &str, kind: &str) -> Settings {
+        let Some(plugin) = self.of_kind(tenant, kind) else { return Settings::default() };
         Settings { max_attempts: plugin.retry(kind).max_attempts, timeout: Some(plugin.limits(kind).timeout) }
     }
 
-    /// Where jobs of this kind go unless they say otherwise.
+    /// Where jobs of this kind of a tenant go unless they say otherwise.
     #[must_use]
-    pub fn defaults(&self, kind: &str) -> KindDefaults {
-        let Some(loaded) = &self.0 else { return KindDefaults::default() };
-        let defaults = KindDefaults::of(&loaded.registry, kind);
-        KindDefaults { merges: defaults.merges && loaded.merger.is_some(), ..defaults }
+    pub fn defaults(&self, tenant: &str, kind: &str) -> KindDefaults {
+        let Some(catalog) = &self.catalog else { return KindDefaults::default() };
+        let defaults = KindDefaults::of(catalog, tenant, kind);
+        KindDefaults { merges: defaults.merges && self.merger.is_some(), ..defaults }
     }
 
     /// As the API shows them.
     #[must_use]
     pub fn shown(&self) -> PluginsShown {
-        let Some(loaded) = &self.0 else { return PluginsShown { plugins: Vec::new(), reports: Vec::new() } };
-        let plugins = loaded.registry.plugins().iter().map(|plugin| PluginShown::from(plugin.as_ref())).collect();
-        PluginsShown { plugins, reports: loaded.reports.clone() }
+        let now = self.catalog.as_ref().map(|catalog| catalog.now()).unwrap_or_default();
+        let plugins = now.registry.plugins().map(|(tenant, plugin)| PluginShown::new(tenant, plugin));
+        PluginsShown {
+            plugins: plugins.collect(),
+            reports: now.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect(),
+            loading: now.loading.iter().map(LoadingShown::from).collect(),
+        }
     }
 
-    fn of_kind(&self, kind: &str) -> Option<&Arc<Plugin>> {
-        self.0.as_ref()?.registry.get(kind)
+    fn of_kind(&self, tenant: &str, kind: &str) -> Option<Arc<Plugin>> {
+        self.catalog.as_ref()?.get(tenant, kind)
     }
 }
 
@@ -181,23 +207,51 @@ impl From<&Report> for ReportShown {
     }
 }
 
-impl From<&Plugin> for PluginShown {
-    fn from(plugin: &Plugin) -> Self {
-        let Description { name, flavour, digest, size_bytes, compile_time, imports, exports, offers, kinds, warnings } =
-            plugin.describe().clone();
+impl PluginShown {
+    /// A tenant's plugin.
+    #[must_use]
+    pub fn new(tenant: &str, plugin: &Plugin) -> Self {
+        let Description {
+            name,
+            flavour,
+            digest,
+            size_bytes,
+            compile_time,
+            from_cache,
+            imports,
+            exports,
+            offers,
+            kinds,
+            reuse,
+            warnings,
+        } = plugin.describe().clone();
         Self {
+            tenant: tenant.to_owned(),
             name,
             digest: format!("sha256:{digest}"),
             flavour: flavour.as_str().to_owned(),
             size_bytes,
             compile_ms: u64::try_from(compile_time.as_millis()).unwrap_or(u64::MAX),
+            from_cache,
             kinds,
             imports,
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            reuse,
             warnings,
         }
+    }
+}
+
+impl From<&Loading> for LoadingShown {
+    fn from(Loading { tenant, name, state }: &Loading) -> Self {
+        let (state, since, until) = match *state {
+            LoadingState::Queued => ("queued", None, None),
+            LoadingState::Waiting { until } => ("waiting", None, Some(rfc3339(until))),
+            LoadingState::Compiling { since } => ("compiling", Some(rfc3339(since)), None),
+        };
+        Self { tenant: tenant.clone(), name: name.clone(), state: state.to_owned(), since, until }
     }
 }
 
@@ -205,4 +259,25 @@ impl From<&Plugin> for PluginShown {
 pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<PluginsShown>, Problem> {
     params.finish()?;
     Ok(Json(app.plugins.shown()))
+}
+
+/// `POST /v1/plugins/reload`: looks at the folder now. What had been compiled before is loaded when it answers; 202 where
+/// something is left to be compiled.
+pub async fn reload(State(app): State<Arc<App>>, params: Params) -> Result<(StatusCode, Json<PluginsShown>), Problem> {
+    params.finish()?;
+    let Some(reload) = &app.plugins.reload else {
+        let detail = "no node follows a folder of plugins on this store; start one with `runner serve`";
+        return Err(Problem::new(StatusCode::CONFLICT, "no_node", detail));
+    };
+    reload.now().await.map_err(|error| {
+        let (status, code) = match error {
+            NotReloaded::Busy => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            NotReloaded::Stopped => (StatusCode::CONFLICT, "draining"),
+            NotReloaded::Folder(_) => (StatusCode::CONFLICT, "plugins_folder"),
+        };
+        Problem::new(status, code, error.to_string())
+    })?;
+    let shown = app.plugins.shown();
+    let status = if shown.loading.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(shown)))
 }

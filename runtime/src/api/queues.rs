@@ -21,6 +21,7 @@ use super::body;
 use super::error::Problem;
 use super::params::{Named, Params};
 use super::read::Object;
+use super::tenant::Whose;
 
 /// All queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,19 +46,22 @@ pub struct QueueShown {
 }
 
 /// `GET /v1/queues`.
-pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<QueuesShown>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    params: Params,
+) -> Result<Json<QueuesShown>, Problem> {
     params.finish()?;
     let view = app.store.snapshot()?;
     let mut queues = BTreeMap::new();
     if let Answer::Names(names) = view.read(&Query::Names)? {
-        let own =
-            |name: &runner_store::command::Name| name.class == NameClass::Queue && name.tenant == TenantId::DEFAULT;
+        let own = |name: &runner_store::command::Name| name.class == NameClass::Queue && name.tenant == tenant;
         for (name, _) in names.into_iter().filter(|(name, _)| own(name)) {
             queues.insert(name.name, BTreeMap::new());
         }
     }
-    add_counts(&app, view.as_ref(), &mut queues)?;
-    let shown = |(name, states)| Ok(shown(name, settings(view.as_ref(), name)?, states));
+    add_counts(&app, view.as_ref(), tenant, &mut queues)?;
+    let shown = |(name, states)| Ok(shown(name, settings(view.as_ref(), tenant, name)?, states));
     let queues = queues.iter().map(|(name, states)| shown((name, states))).collect::<Result<_, StoreError>>()?;
     let paused = matches!(view.read(&Query::Stored)?, Answer::Stored(Stored { paused: true, .. }));
     Ok(Json(QueuesShown { queues, paused }))
@@ -66,16 +70,18 @@ pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Qu
 /// `GET /v1/queues/{q}`.
 pub async fn show(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     Named(name): Named,
     params: Params,
 ) -> Result<Json<QueueShown>, Problem> {
     params.finish()?;
-    Ok(Json(one(&app, &name)?))
+    Ok(Json(one(&app, tenant, &name)?))
 }
 
 /// `PATCH /v1/queues/{q}` with `{"capacity": 1000, "order": "run-at"}`, also for a queue that has had no job yet.
 pub async fn set(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     Named(name): Named,
     params: Params,
     headers: HeaderMap,
@@ -99,12 +105,12 @@ pub async fn set(
         return Err(Problem::invalid("body", "says nothing to be set; there are capacity and order"));
     }
     let _one = app.settings.lock().await;
-    let now = settings(app.store.snapshot()?.as_ref(), &name)?;
+    let now = settings(app.store.snapshot()?.as_ref(), tenant, &name)?;
     let new = QueueSettings { capacity: capacity.unwrap_or(now.capacity), order: order.unwrap_or(now.order) };
-    let settings = Settings::Queue(TenantId::DEFAULT, name.clone(), new);
+    let settings = Settings::Queue(tenant, name.clone(), new);
     match app.call(Command::Set(Box::new(settings))).await? {
         // As it was set: a queue without jobs is forgotten with its last setting.
-        Reply::Set(_) => Ok(Json(counted(&app, app.store.snapshot()?.as_ref(), &name, new)?)),
+        Reply::Set(_) => Ok(Json(counted(&app, app.store.snapshot()?.as_ref(), tenant, (&name, new))?)),
         Reply::Rejected(rejection) => Err(rejection.into()),
         other => unreachable!("the answer to a setting is not {other:?}"),
     }
@@ -123,19 +129,24 @@ pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Param
     }
 }
 
-fn one(app: &App, name: &str) -> Result<QueueShown, Problem> {
+fn one(app: &App, tenant: TenantId, name: &str) -> Result<QueueShown, Problem> {
     let view = app.store.snapshot()?;
-    let settings = settings(view.as_ref(), name)?;
-    if app.store.queue_id(TenantId::DEFAULT, name).is_none() && settings == QueueSettings::default() {
+    let settings = settings(view.as_ref(), tenant, name)?;
+    if app.store.queue_id(tenant, name).is_none() && settings == QueueSettings::default() {
         let detail = "there is no queue of this name: none has had a job or a setting";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     }
-    Ok(counted(app, view.as_ref(), name, settings)?)
+    Ok(counted(app, view.as_ref(), tenant, (name, settings))?)
 }
 
-fn counted(app: &App, view: &dyn Snapshot, name: &str, settings: QueueSettings) -> Result<QueueShown, StoreError> {
+fn counted(
+    app: &App,
+    view: &dyn Snapshot,
+    tenant: TenantId,
+    (name, settings): (&str, QueueSettings),
+) -> Result<QueueShown, StoreError> {
     let mut queues = BTreeMap::from([(name.to_owned(), BTreeMap::new())]);
-    add_counts(app, view, &mut queues)?;
+    add_counts(app, view, tenant, &mut queues)?;
     Ok(shown(name, settings, &queues[name]))
 }
 
@@ -143,10 +154,11 @@ fn counted(app: &App, view: &dyn Snapshot, name: &str, settings: QueueSettings) 
 fn add_counts(
     app: &App,
     view: &dyn Snapshot,
+    tenant: TenantId,
     queues: &mut BTreeMap<String, BTreeMap<String, u64>>,
 ) -> Result<(), StoreError> {
     let Answer::Counts(counts) = view.read(&Query::Counts)? else { unreachable!("counts are answered with counts") };
-    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == TenantId::DEFAULT) {
+    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == tenant) {
         if let Some(states) = queues.get_mut(app.store.queue_name(key.lane.queue).as_ref()) {
             *states.entry(StateName::as_str(key.state).to_owned()).or_default() += jobs;
         }
@@ -154,8 +166,8 @@ fn add_counts(
     Ok(())
 }
 
-fn settings(view: &dyn Snapshot, name: &str) -> Result<QueueSettings, StoreError> {
-    match view.read(&Query::Settings(Scope::Queue(TenantId::DEFAULT, name.to_owned())))? {
+fn settings(view: &dyn Snapshot, tenant: TenantId, name: &str) -> Result<QueueSettings, StoreError> {
+    match view.read(&Query::Settings(Scope::Queue(tenant, name.to_owned())))? {
         Answer::Settings(Settings::Queue(_, _, settings)) => Ok(settings),
         _ => Ok(QueueSettings::default()),
     }

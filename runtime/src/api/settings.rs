@@ -17,6 +17,7 @@ use super::body;
 use super::error::Problem;
 use super::params::Params;
 use super::read::{Bad, Object};
+use super::tenant::Whose;
 use super::time::long_duration;
 
 /// What holds, as it is shown.
@@ -41,15 +42,20 @@ pub struct SettingsShown {
 }
 
 /// `GET /v1/store/settings`.
-pub async fn show(State(app): State<Arc<App>>, params: Params) -> Result<Json<SettingsShown>, Problem> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    params: Params,
+) -> Result<Json<SettingsShown>, Problem> {
     params.finish()?;
-    let (store, tenant) = read(&app)?;
+    let (store, tenant) = read(&app, tenant)?;
     Ok(Json(shown(store, tenant)))
 }
 
 /// `PATCH /v1/store/settings`: what is not said stays.
 pub async fn set(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     params: Params,
     headers: HeaderMap,
     body: Body,
@@ -58,13 +64,13 @@ pub async fn set(
     let text = body::json(&app.bodies, &headers, body).await?;
     let object = Object::read(&text, body::parse(&text)?)?;
     let _one = app.settings.lock().await;
-    let now = read(&app)?;
+    let now = read(&app, tenant)?;
     let new = changed(object, now)?;
     if new.0 != now.0 {
         write(&app, Settings::Store(new.0)).await?;
     }
     if new.1 != now.1 {
-        write(&app, Settings::Tenant(TenantId::DEFAULT, new.1)).await?;
+        write(&app, Settings::Tenant(tenant, new.1)).await?;
     }
     Ok(Json(shown(new.0, new.1)))
 }
@@ -96,13 +102,13 @@ async fn write(app: &App, settings: Settings) -> Result<(), Problem> {
     }
 }
 
-fn read(app: &App) -> Result<(StoreSettings, TenantSettings), StoreError> {
+fn read(app: &App, tenant: TenantId) -> Result<(StoreSettings, TenantSettings), StoreError> {
     let view = app.store.snapshot()?;
     let store = match view.read(&Query::Settings(Scope::Store))? {
         Answer::Settings(Settings::Store(settings)) => settings,
         _ => StoreSettings::default(),
     };
-    let tenant = match view.read(&Query::Settings(Scope::Tenant(TenantId::DEFAULT)))? {
+    let tenant = match view.read(&Query::Settings(Scope::Tenant(tenant)))? {
         Answer::Settings(Settings::Tenant(_, settings)) => settings,
         _ => TenantSettings::default(),
     };

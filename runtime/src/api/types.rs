@@ -152,10 +152,11 @@ impl JobShown {
     #[must_use]
     pub fn new(app: &App, job: &Job) -> Self {
         let kind = app.store.kind_name(job.kind);
-        let of_kind = app.plugins.settings(&kind);
+        let tenant = app.store.tenant_name(job.tenant);
+        let of_kind = app.plugins.settings(&tenant, &kind);
         Self {
             id: job.id.to_string(),
-            tenant: app.store.tenant_name(job.tenant).to_string(),
+            tenant: tenant.to_string(),
             queue: app.store.queue_name(job.queue).to_string(),
             state: job.state.name(),
             priority: job.priority.0,
@@ -246,7 +247,10 @@ fn waiting(app: &App, job: &Job, kind: &str) -> Option<String> {
     match job.state.name() {
         StateName::Held => Some("on hold until it is released".to_owned()),
         StateName::Blocked => Some(waits_for(job)),
-        StateName::Available => app.plugins.unserved(kind).map(|unserved| unserved.to_string()),
+        StateName::Available => {
+            let tenant = app.store.tenant_name(job.tenant);
+            app.plugins.unserved(&tenant, kind).map(|unserved| unserved.to_string())
+        }
         _ => None,
     }
 }

@@ -44,7 +44,7 @@ pub async fn start(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
         return Err(conflict("no_node", detail));
     };
     let kind = app.store.kind_name(row.kind);
-    if let Some(unserved) = app.plugins.unserved(&kind) {
+    if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(row.tenant), &kind) {
         return Err(conflict(unserved.code(), unserved.detail()));
     }
     match starter.start(at).await {

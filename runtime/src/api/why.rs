@@ -194,7 +194,7 @@ fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     } else if let Some(word) = (app.ready)() {
         why.push(because("not_ready", format!("the node does not take work: it is {word}")));
     }
-    if let Some(unserved) = app.plugins.unserved(&kind) {
+    if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(job.tenant), &kind) {
         why.push(because(unserved.code(), unserved.detail()));
     }
     if job.is_suspect() {

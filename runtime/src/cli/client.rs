@@ -53,10 +53,16 @@ pub struct Target {
     /// A server elsewhere, for example http://127.0.0.1:7070
     #[arg(long, value_name = "URL", env = "RUNNER_URL")]
     pub url: Option<String>,
+    /// Whose jobs and queues; `default` if absent
+    #[arg(long, value_name = "TENANT", env = "RUNNER_TENANT")]
+    pub tenant: Option<String>,
 }
 
 /// See the module.
-pub struct Client(Back);
+pub struct Client {
+    back: Back,
+    tenant: Option<String>,
+}
 
 enum Back {
     Tcp { authority: String },
@@ -79,14 +85,19 @@ impl Client {
     /// # Errors
     /// The URL is none, or no server runs and the store cannot be opened.
     pub async fn open(target: &Target) -> Result<Self, Failure> {
+        let back = Self::back(target).await?;
+        Ok(Self { back, tenant: target.tenant.clone() })
+    }
+
+    async fn back(target: &Target) -> Result<Back, Failure> {
         if let Some(url) = &target.url {
-            return Ok(Self(Back::Tcp { authority: authority(url)? }));
+            return Ok(Back::Tcp { authority: authority(url)? });
         }
         let socket = target.data.join(SOCKET);
         let until = Instant::now() + IN_USE_WITHIN;
         loop {
             match UnixStream::connect(&socket).await {
-                Ok(_) => return Ok(Self(Back::Unix(socket))),
+                Ok(_) => return Ok(Back::Unix(socket)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let message =
                         format!("`{}` belongs to another user; run this as the server's user", socket.display());
@@ -102,24 +113,24 @@ impl Client {
         }
     }
 
-    fn local(data: &Path) -> Result<Self, StoreError> {
+    fn local(data: &Path) -> Result<Back, StoreError> {
         let dir = StoreDir::new(data);
         let engine = dir.open(Create::No, Clock::System, Commit::default())?;
         let live = Some(dir.live(&engine));
         let (handle, writer) = Handle::start(Box::new(engine))?;
         let app = App::on(handle, Plugins::default(), Box::new(|| Some("no_node")), live, None);
-        Ok(Self(Back::Local { router: api::router(Arc::clone(&app)), app, writer }))
+        Ok(Back::Local { router: api::router(Arc::clone(&app)), app, writer })
     }
 
     /// Whether the store was opened here, so that nothing runs.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self.0, Back::Local { .. })
+        matches!(self.back, Back::Local { .. })
     }
 
     /// Closes what was opened.
     pub async fn close(self) {
-        if let Back::Local { router, app, writer } = self.0 {
+        if let Back::Local { router, app, writer } = self.back {
             drop(router);
             app.stop().await;
             drop(app);
@@ -158,9 +169,9 @@ impl Client {
     /// As [`Client::get`]; and whatever `each` says.
     pub async fn follow(&self, path: &str, each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         let host = self.host();
-        let request = Request::get(path).header(header::HOST, host).body(Full::new(Bytes::new()));
+        let request = self.named(Request::get(path).header(header::HOST, host)).body(Full::new(Bytes::new()));
         let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
-        match &self.0 {
+        match &self.back {
             Back::Local { router, .. } => {
                 let service = TowerToHyperService::new(router.clone());
                 let response = match service.call(request.map(Body::new)).await {
@@ -198,8 +209,16 @@ impl Client {
         }
     }
 
+    /// The request, about the tenant that was named.
+    fn named(&self, request: axum::http::request::Builder) -> axum::http::request::Builder {
+        match &self.tenant {
+            Some(tenant) => request.header(api::tenant::RUNNER_TENANT, tenant),
+            None => request,
+        }
+    }
+
     fn host(&self) -> &str {
-        match &self.0 {
+        match &self.back {
             Back::Tcp { authority } => authority,
             Back::Unix(_) | Back::Local { .. } => "localhost",
         }
@@ -244,7 +263,7 @@ impl Client {
         key: Option<&str>,
         body: Option<String>,
     ) -> Result<Answer, Failure> {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = self.named(Request::builder().method(method).uri(path));
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -262,7 +281,7 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
-        match &self.0 {
+        match &self.back {
             Back::Local { router, .. } => {
                 let service = TowerToHyperService::new(router.clone());
                 let response = match service.call(request.map(Body::new)).await {
@@ -308,7 +327,7 @@ impl Client {
     }
 
     fn unreachable(&self, why: &str) -> Failure {
-        let (whom, mend) = match &self.0 {
+        let (whom, mend) = match &self.back {
             Back::Tcp { authority } => (format!("http://{authority}"), "is it running, and is this its address?"),
             Back::Unix(path) => (path.display().to_string(), "is the server still running?"),
             Back::Local { .. } => ("the store".to_owned(), "is the disk slow?"),

@@ -4,6 +4,7 @@
 //! `serve` are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
 
 pub mod client;
+mod config;
 mod doctor;
 mod enqueue;
 mod events;
@@ -34,6 +35,7 @@ use self::exit::{CODES_HELP, Code, Failure};
 use self::signals::Signals;
 use crate::api::time::parse_duration;
 use crate::node::{Node, NodeState};
+use crate::wasm::compile::child;
 
 /// Runs background jobs in sandboxed WebAssembly handlers.
 #[derive(Debug, Parser)]
@@ -63,6 +65,9 @@ enum Noun {
     #[command(subcommand)]
     Store(store::Verb),
     Doctor(doctor::Args),
+    /// Compile what comes on stdin; the runner calls itself so
+    #[command(name = child::VERB, hide = true)]
+    CompilePlugin(child::Order),
 }
 
 /// Runs the command line of this process.
@@ -81,6 +86,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
+    if let Noun::CompilePlugin(order) = noun {
+        // Not a word on stdout but the code, and nothing that a plugin could make trouble with.
+        let compiled = child::main(order).map_err(|error| Failure::new(Code::Failed, error.to_string()));
+        return compiled.map(|()| ExitCode::SUCCESS);
+    }
     telemetry::start(if matches!(noun, Noun::Serve(_)) { "info" } else { "warn" })?;
     match noun {
         Noun::Run(args) => run::main(args),
@@ -93,6 +103,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
         Noun::Doctor(args) => doctor::main(args),
+        Noun::CompilePlugin(_) => unreachable!("it was seen to above"),
     }
 }
 

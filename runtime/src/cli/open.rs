@@ -1,6 +1,6 @@
 //! Opening what a process that runs jobs needs: plugins and a store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ use runner_store::handle::Writer;
 
 use super::exit::{Code, Failure};
 use super::output::note;
-use crate::wasm::folder::{self, Registry, Report};
-use crate::wasm::{Host, HostSettings};
+use crate::operator::Operator;
+use crate::wasm::compile::cache::{Bounds, Cache};
+use crate::wasm::folder::{self, Report};
+use crate::wasm::{Catalog, CompileLimits, Compiler, Host, HostSettings};
 
 /// How often the disk is asked for its room: within this time at most a few hundred megabytes are written, less than half
 /// of the reserve.
@@ -35,8 +37,9 @@ pub enum CommitMode {
 /// Plugins that are loaded, and the host that they were compiled for.
 pub(super) struct Loaded {
     pub(super) host: Arc<Host>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) reports: Vec<Report>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) operator: Arc<Operator>,
+    pub(super) reports: Vec<Arc<Report>>,
 }
 
 /// A store that is open.
@@ -58,21 +61,57 @@ impl From<CommitMode> for Commit {
     }
 }
 
-/// A host with so many slots.
-pub(super) fn host(slots: Option<u32>) -> Result<Host, Failure> {
+/// A host with so many slots, which compiles in a child, for plugins that this operator allows something.
+pub(super) fn host(
+    slots: Option<u32>,
+    operator: Arc<Operator>,
+    cache: Option<Arc<Cache>>,
+    limits: CompileLimits,
+) -> Result<Host, Failure> {
     let default = HostSettings::default();
-    let settings = HostSettings { slots: slots.unwrap_or(default.slots), ..default };
+    let slots = slots.unwrap_or(default.slots);
+    let compiler = Compiler::Child { program: this_program()?, limits };
+    let settings = HostSettings { slots, compiler, cache, operator, ..default };
     Host::new(&settings).map_err(|error| Failure::new(Code::Failed, error.to_string()))
 }
 
+/// This program, also where its file was replaced since it started: another version's code would not be ours.
+fn this_program() -> Result<PathBuf, Failure> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        return Ok(running.to_owned());
+    }
+    let failed = |error| Failure::new(Code::Failed, format!("this program's own file cannot be found: {error}"));
+    std::env::current_exe().map_err(failed)
+}
+
+/// The cache of a store's compiled plugins; none where it cannot be used, which is said.
+pub(super) fn cache(dir: &StoreDir) -> Option<Arc<Cache>> {
+    match Cache::open(&dir.cache(), &dir.cache_key(), Bounds::default()) {
+        Ok(cache) => Some(Arc::new(cache)),
+        Err(error) => {
+            tracing::warn!(%error, "plugins are compiled at each start");
+            None
+        }
+    }
+}
+
 /// Loads every plugin of a folder; says on stderr what is wrong with single files.
-pub(super) fn plugins(folder: &Path, slots: Option<u32>) -> Result<Loaded, Failure> {
-    let host = host(slots)?;
-    let (registry, reports) = folder::load(&host, folder).map_err(|error| Failure::usage(error.to_string()))?;
+pub(super) fn plugins(
+    folder: &Path,
+    slots: Option<u32>,
+    operator: Arc<Operator>,
+    cache: Option<Arc<Cache>>,
+) -> Result<Loaded, Failure> {
+    let unusable = |error: folder::FolderError| Failure::usage(error.to_string());
+    folder::check(folder).map_err(unusable)?;
+    let is_tenant = |name: &str| operator.tenant(name).is_some();
+    let host = host(slots, Arc::clone(&operator), cache, CompileLimits::default())?;
+    let (registry, reports) = folder::load(&host, folder, &is_tenant).map_err(unusable)?;
     for report in &reports {
         note(&format!("plugin {}: {}", report.path.display(), report.problem));
     }
-    Ok(Loaded { host: Arc::new(host), registry: Arc::new(registry), reports })
+    Ok(Loaded { host: Arc::new(host), catalog: Catalog::fixed(registry), operator, reports })
 }
 
 /// Opens the store of a folder, or makes it where `create` allows that.

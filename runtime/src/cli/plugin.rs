@@ -1,10 +1,12 @@
 //! `runner plugin`: look at plugins and try them, without a store or a server.
 
+mod new;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runner_store::clock::Clock;
 use runner_store::job::limits::{ATTEMPTS_DEFAULT, PAYLOAD_BYTES_MAX};
@@ -12,18 +14,24 @@ use runner_store::job::{Millis, Outcome};
 use serde_json::json;
 
 use super::client::Target;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::read_file;
 use super::output::{Format, Table, amount, bytes, millis, note, print, print_json, print_payload};
 use super::{ask, enqueue, open};
 use crate::api::new_job;
-use crate::api::plugins::{PluginShown, Plugins, PluginsShown};
+use crate::api::plugins::{LoadingShown, PluginShown, Plugins, PluginsShown, ReportShown};
 use crate::api::read::nearest;
+use crate::wasm::folder::TENANT_DEFAULT;
 use crate::wasm::log::escaped;
-use crate::wasm::{Alone, CancelSignal, Host, JobView, Plugin, RunReport, RunRequest, Streams};
+use crate::wasm::{Alone, CancelSignal, CompileLimits, Host, JobView, KvWrite, Plugin, RunReport, RunRequest, Streams};
 
 /// The contract that handlers are built for.
 const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.wit");
+/// How long `reload` waits for what is compiled; the server goes on after that.
+const RELOADED_WITHIN: Duration = Duration::from_secs(600);
+/// How often it asks.
+const RELOADED_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -33,6 +41,8 @@ pub(super) enum Verb {
         /// A folder to be loaded; the server is asked if absent
         #[arg(long, value_name = "DIR")]
         plugins: Option<PathBuf>,
+        #[command(flatten)]
+        config: Config,
         #[command(flatten)]
         target: Target,
         /// The form of the answer
@@ -44,6 +54,8 @@ pub(super) enum Verb {
     Check {
         /// The plugin; its manifest is the .toml file of the same name
         file: PathBuf,
+        #[command(flatten)]
+        config: Config,
         /// The form of the answer
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
@@ -51,6 +63,20 @@ pub(super) enum Verb {
     /// Run a handler once; its output goes to stdout, everything else to stderr
     #[command(after_help = "Example: runner plugin invoke plugins/dist/text.wasm '{\"markdown\": \"*hello*\"}'")]
     Invoke(Invoke),
+    /// Make a project for a plugin, which builds, tests and runs as it stands
+    #[command(after_help = "Examples: runner plugin new hello\n          runner plugin new import --with batch,policy")]
+    New(new::Args),
+    /// Let the server look at its folder of plugins now, and wait until what is new is compiled
+    ///
+    /// It looks by itself when something changes; this also tries again what went wrong.
+    #[command(after_help = "Example: runner plugin reload")]
+    Reload {
+        #[command(flatten)]
+        target: Target,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Print the contract that handlers are built for
     #[command(after_help = "Example: runner plugin wit > plugin.wit")]
     Wit,
@@ -71,6 +97,8 @@ pub(super) struct Invoke {
     /// Wall clock of the run, instead of the manifest's
     #[arg(long, value_parser = super::duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    config: Config,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -79,9 +107,11 @@ pub(super) struct Invoke {
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
-        Verb::List { plugins, target, output } => list(plugins.as_deref(), target, *output),
-        Verb::Check { file, output } => check(file, *output),
+        Verb::List { plugins, config, target, output } => list(plugins.as_deref(), config, target, *output),
+        Verb::Check { file, config, output } => check(file, config, *output),
         Verb::Invoke(args) => invoke(args),
+        Verb::New(args) => new::main(args),
+        Verb::Reload { target, output } => reload(target, *output),
         Verb::Wit => {
             print(CONTRACT);
             Ok(ExitCode::SUCCESS)
@@ -89,11 +119,12 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     }
 }
 
-fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCode, Failure> {
+fn list(folder: Option<&Path>, config: &Config, target: &Target, format: Format) -> Result<ExitCode, Failure> {
     let shown = match folder {
         Some(folder) => {
-            let loaded = open::plugins(folder, None)?;
-            Plugins::of_node(loaded.registry, &loaded.reports).shown()
+            let loaded = open::plugins(folder, None, config.load(&[])?, None)?;
+            let reports = loaded.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect();
+            PluginsShown { reports, ..Plugins::of_node(loaded.catalog).shown() }
         }
         None => ask(target, async |client| {
             if client.is_local() {
@@ -101,27 +132,64 @@ fn list(folder: Option<&Path>, target: &Target, format: Format) -> Result<ExitCo
                 return Err(Failure::new(Code::Unreachable, message));
             }
             let shown: PluginsShown = client.get("/v1/plugins").await?.json()?;
-            for report in &shown.reports {
-                note(&format!("plugin {}: {}", escaped(&report.path), escaped(&report.problem)));
-            }
+            note_reports(&shown);
             Ok(shown)
         })?,
     };
+    Ok(show(&shown, format))
+}
+
+fn reload(target: &Target, format: Format) -> Result<ExitCode, Failure> {
+    let shown = ask(target, async |client| {
+        let mut shown: PluginsShown = client.post("/v1/plugins/reload", None, None).await?.json()?;
+        let is_going_on = |shown: &PluginsShown| shown.loading.iter().any(|loading| loading.state == "compiling");
+        let until = Instant::now() + RELOADED_WITHIN;
+        while is_going_on(&shown) && Instant::now() < until {
+            tokio::time::sleep(RELOADED_EVERY).await;
+            shown = client.get("/v1/plugins").await?.json()?;
+        }
+        note_reports(&shown);
+        Ok(shown)
+    })?;
+    Ok(show(&shown, format))
+}
+
+fn note_reports(shown: &PluginsShown) {
+    for report in &shown.reports {
+        note(&format!("plugin {}: {}", escaped(&report.path), escaped(&report.problem)));
+    }
     for (plugin, warning) in shown.plugins.iter().flat_map(|p| p.warnings.iter().map(move |w| (&p.name, w))) {
         note(&format!("plugin {}: {}", escaped(plugin), escaped(warning)));
     }
+    for LoadingShown { tenant, name, state, since, until } in &shown.loading {
+        let when = match (since, until) {
+            (Some(since), _) => format!(" since {since}"),
+            (_, Some(until)) => format!(" until {until}, as compiling has taken the tenant's share of the hour"),
+            (None, None) => String::new(),
+        };
+        note(&format!("plugin {}/{}: {}{when}", escaped(tenant), escaped(name), escaped(state)));
+    }
+}
+
+/// Exit code 1 where something is wrong.
+fn show(shown: &PluginsShown, format: Format) -> ExitCode {
     if format == Format::Json {
         shown.plugins.iter().for_each(print_json);
     } else {
         let mut table = Table::new(&["plugin", "flavour", "size", "compiled in", "digest", "kinds"]);
         for plugin in &shown.plugins {
-            let measures = [bytes(plugin.size_bytes), millis(plugin.compile_ms), short(&plugin.digest)];
-            let names = [plugin.name.clone(), plugin.flavour.clone()];
+            let took = if plugin.from_cache { "before".to_owned() } else { millis(plugin.compile_ms) };
+            let measures = [bytes(plugin.size_bytes), took, short(&plugin.digest)];
+            let name = match plugin.tenant.as_str() {
+                TENANT_DEFAULT => plugin.name.clone(),
+                tenant => format!("{tenant}/{}", plugin.name),
+            };
+            let names = [name, plugin.flavour.clone()];
             table.row(names.into_iter().chain(measures).chain([plugin.kinds.join(" ")]));
         }
         table.print("there are no plugins");
     }
-    Ok(ExitCode::from(if shown.reports.is_empty() { Code::Done as u8 } else { Code::Failed as u8 }))
+    ExitCode::from(if shown.reports.is_empty() { Code::Done as u8 } else { Code::Failed as u8 })
 }
 
 /// Enough of a digest to tell versions apart.
@@ -129,10 +197,10 @@ fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
 }
 
-fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+fn check(file: &Path, config: &Config, format: Format) -> Result<ExitCode, Failure> {
+    let host = open::host(Some(1), config.load(&[])?, None, CompileLimits::default())?;
     let plugin = load(&host, file)?;
-    let shown = PluginShown::from(&plugin);
+    let shown = PluginShown::new(TENANT_DEFAULT, &plugin);
     if format == Format::Json {
         print_json(&shown);
         return Ok(ExitCode::SUCCESS);
@@ -149,7 +217,10 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     row("compiled in", millis(shown.compile_ms));
     row("time-out", limits.timeout.to_string());
     row("memory", bytes(limits.memory_bytes));
-    row("may enqueue", if shown.may_enqueue.is_empty() { "nothing".to_owned() } else { shown.may_enqueue.join(" ") });
+    row("instance", shown.reuse.map_or_else(|| "one a run".to_owned(), |runs| format!("kept for {runs} runs")));
+    for (asked, becomes) in plugin.grants().review() {
+        row("asks for", format!("{asked}  {becomes}"));
+    }
     for import in &shown.imports {
         row("import", format!("{import}  offered"));
     }
@@ -168,7 +239,7 @@ fn load(host: &Host, file: &Path) -> Result<Plugin, Failure> {
 }
 
 fn invoke(args: &Invoke) -> Result<ExitCode, Failure> {
-    let host = open::host(Some(1))?;
+    let host = open::host(Some(1), args.config.load(&[])?, None, CompileLimits::default())?;
     let plugin = Arc::new(load(&host, &args.file)?);
     let kind = kind(&plugin, args.kind.as_deref())?;
     let bytes = handler_args(args)?;
@@ -237,6 +308,11 @@ fn handler_args(args: &Invoke) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// A write of a durable value, which nobody records here.
+fn kv_shown(write: &KvWrite) -> serde_json::Value {
+    json!({ "key": write.key, "bytes": write.value.as_ref().map(Vec::len) })
+}
+
 fn print_report(report: &RunReport, format: Format) {
     let outcome = report.outcome.name().as_str();
     let output = if let Outcome::Completed { output } = &report.outcome { output.as_slice() } else { &[] };
@@ -250,6 +326,8 @@ fn print_report(report: &RunReport, format: Format) {
             "output": serde_json::from_slice::<serde_json::Value>(output).ok(), "output_bytes": output.len(),
             "fuel": report.fuel_used, "memory_peak_bytes": report.memory_peak_bytes, "host_calls": report.host_calls,
             "duration": format!("{}ms", report.wall.as_millis()), "enqueued": enqueued, "log": log,
+            "kv": report.kv.iter().map(kv_shown).collect::<Vec<_>>(),
+            "checkpoint_bytes": report.checkpoint.as_ref().map(Vec::len),
         }));
         return;
     }
@@ -261,6 +339,10 @@ fn print_report(report: &RunReport, format: Format) {
     }
     for job in &report.enqueues {
         note(&format!("enqueued job {} of kind {}", job.id, escaped(&job.spec.kind)));
+    }
+    for write in &report.kv {
+        let what = write.value.as_ref().map_or_else(|| "removed".to_owned(), |value| bytes(value.len() as u64));
+        note(&format!("kv `{}`: {what}", escaped(&write.key)));
     }
     if let Some(error) = report.outcome.error() {
         note(&error.lines().map(escaped).collect::<Vec<_>>().join("\n"));

@@ -9,23 +9,31 @@ use std::time::Duration;
 
 use runner_store::dir::Create;
 
+use super::config::Config;
 use super::exit::{Code, Failure};
-use super::open::{self, CommitMode, Loaded, Open};
+use super::open::{self, CommitMode, Open};
 use super::output::note;
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use crate::api::guard::Guard;
 use crate::api::plugins::Plugins;
 use crate::api::serve::{Server, bind_socket, is_loopback};
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::wasm::CompileLimits;
+use crate::wasm::folder::{self, FolderError};
+use crate::wasm::loader::Loader;
 
 /// How long a node may take to stop whose store has failed.
 const FAILED_STOP_WITHIN: Duration = Duration::from_secs(2);
+/// How long a start waits for plugins that were not compiled before.
+const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Run jobs and serve the API, until SIGINT or SIGTERM
 ///
 /// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
 /// second one interrupts at once. Nothing that was accepted is lost by any way of stopping.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, if it is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
@@ -35,6 +43,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Make a store also in a folder that exists
     #[arg(long)]
     init: bool,
@@ -53,14 +63,18 @@ pub(super) struct Args {
     /// What a commit survives
     #[arg(long, value_enum, default_value_t, env = "RUNNER_COMMIT")]
     commit: CommitMode,
+    /// How long compiling one plugin may take
+    #[arg(long, value_parser = super::duration, default_value = "120s", env = "RUNNER_COMPILE_TIME")]
+    compile_time: Duration,
 }
 
 /// Runs the verb.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let operator = args.config.load(&[&args.data])?;
     let (listener, guard) = listen(args)?;
-    // The store last: whoever mistypes a folder should not find one more.
-    let loaded = open::plugins(&args.plugins, args.slots)?;
+    // Before the store: whoever mistypes a folder should not find one more.
+    folder::check(&args.plugins).map_err(unusable)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     if args.data.join("ballast").exists() {
         // Before anything is written, which on a full disk would fail.
@@ -70,15 +84,28 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     open::settle_ballast(&args.data);
     let runtime = super::runtime()?;
     let Open { handle, writer, dir, live } = store;
+    let limits = CompileLimits { time: args.compile_time, ..CompileLimits::default() };
+    let host = Arc::new(open::host(args.slots, Arc::clone(&operator), dir.as_ref().and_then(open::cache), limits)?);
     let served = runtime.block_on(async {
-        let mut signals = Signals::take()?;
+        let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
-        let operator = Arc::clone(&defaults.operator);
-        let settings = NodeSettings { slots: args.slots.unwrap_or(defaults.slots), grace: args.grace, ..defaults };
-        let Loaded { host, registry, reports } = loaded;
-        let plugins = Plugins::of_node(Arc::clone(&registry), &reports).run_by(Arc::clone(&host), operator);
-        let node = Node::start(handle.clone(), dir.as_ref(), host, registry, settings).await?;
+        let settings = NodeSettings {
+            slots: args.slots.unwrap_or(defaults.slots),
+            grace: args.grace,
+            operator: Arc::clone(&operator),
+            ..defaults
+        };
+        let tenants = Arc::clone(&operator);
+        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());
+        let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
+        if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
+            loader.stop().await;
+            return Ok(());
+        }
+        let plugins =
+            Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
+        let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let mut life = node.watch();
         let ready = {
             let life = node.watch();
@@ -91,9 +118,15 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
         let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
         announce(&node);
-        let ended = tokio::select! {
-            () = signals.next() => Ok(()),
-            failure = super::broken(&handle, &mut life, "start again") => Err(failure),
+        let ended = loop {
+            tokio::select! {
+                () = signals.next() => break Ok(()),
+                failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
+                () = hangups.next() => tokio::select! {
+                    () = reload(&loader) => {}
+                    () = signals.next() => break Ok(()),
+                },
+            }
         };
         match &ended {
             Ok(()) => {
@@ -110,6 +143,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         app.end_streams();
         server.stop().await;
         app.stop().await;
+        loader.stop().await;
         ended
     });
     let failure = handle.failure();
@@ -119,6 +153,39 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     super::failed_store(served, failure, dir.as_ref())?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the wait for plugins ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    /// Something is served, and the rest follows.
+    Enough,
+    /// A signal came.
+    Stopped,
+}
+
+/// Waits until each plugin is loaded or refused, but not for ever: what takes longer is compiled while the others serve.
+async fn wait_for_plugins(loader: &Loader, signals: &mut Signals) -> Waited {
+    tokio::select! {
+        () = loader.settled() => Waited::Enough,
+        () = signals.next() => Waited::Stopped,
+        () = tokio::time::sleep(PLUGINS_WITHIN) => {
+            tracing::warn!("some plugins are still being compiled; jobs of their kinds wait for them");
+            Waited::Enough
+        }
+    }
+}
+
+/// What SIGHUP asks for.
+async fn reload(loader: &Loader) {
+    match loader.reload().now().await {
+        Ok(()) => tracing::info!("the plugins were looked at"),
+        Err(error) => tracing::warn!(%error, "the plugins were not looked at"),
+    }
+}
+
+fn unusable(error: FolderError) -> Failure {
+    Failure::usage(error.to_string())
 }
 
 /// Every connection is an open file, and the usual soft limit, 1,024, is less than the connections that are taken.

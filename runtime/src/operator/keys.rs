@@ -18,6 +18,8 @@ const TENANTS_MAX: usize = 10_000;
 const TENANT_BYTES_MAX: usize = 63;
 /// Middleware around one handler: each is a call of its own.
 const LAYERS_MAX: usize = 8;
+/// Containers of one tenant: each is kept open once it was used.
+const CONTAINERS_MAX: usize = 100;
 /// A secret: a key or a token, or a certificate.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// The shortest period of a fuel budget: below it, a budget is a rate.
@@ -88,7 +90,11 @@ fn tenant(name: &str, value: &Value<'_>, folder: &Path) -> Result<Tenant, TableE
         rules.max = max(value.table()?)?;
     }
     if let Some(value) = table.take("blobs") {
-        for (name, value) in value.table()?.entries() {
+        let entries = value.table()?.entries();
+        if entries.len() > CONTAINERS_MAX {
+            return Err(value.error(&format!("has more than {CONTAINERS_MAX} containers")));
+        }
+        for (name, value) in entries {
             let place = container(name, &value, folder, &rules.secrets)?;
             rules.blobs.insert(name.to_owned(), place);
         }
@@ -214,17 +220,20 @@ fn container(
         None => return Err(value.error("needs a `mode`: read, write or read-write")),
     };
     let at = match url.str()?.split_once(':') {
-        Some(("file", path)) => BlobAt::Folder(inside(folder, path).ok_or_else(|| {
-            url.error(
-                "must stay within the folder of the configuration: file:photos, without `..` and not from the root",
-            )
-        })?),
+        Some(("file", path)) => {
+            let below = inside(path).ok_or_else(|| {
+                url.error(
+                    "must stay within the folder of the configuration: file:photos, without `..` and not from the root",
+                )
+            })?;
+            BlobAt::Folder { base: folder.to_owned(), below }
+        }
         Some(("memory", "")) => BlobAt::Memory,
         Some(("s3", bucket)) => BlobAt::S3(self::bucket(&url, bucket, &mut table, known)?),
         _ => return Err(url.error("must be file:FOLDER, memory: or s3://BUCKET/PREFIX")),
     };
     table.done()?;
-    Ok(BlobPlace { mode, at })
+    Ok(BlobPlace::new(mode, at))
 }
 
 fn bucket(
@@ -244,9 +253,12 @@ fn bucket(
             value.error(&format!("names `{}`, which is not among this tenant's `secrets`", name.escape_debug()))
         })
     };
-    let text = |value: Value<'_>| value.str().map(str::to_owned);
-    let (endpoint, region) =
-        (table.take("endpoint").map(text).transpose()?, table.take("region").map(text).transpose()?);
+    let prefix = prefix.trim_matches('/');
+    if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(url.error("has a prefix with an empty part, `.` or `..`"));
+    }
+    let endpoint = table.take("endpoint").map(|value| endpoint(&value)).transpose()?;
+    let region = table.take("region").map(|value| value.str().map(str::to_owned)).transpose()?;
     let (id, key) =
         (table.take("access_key").map(secret).transpose()?, table.take("secret_key").map(secret).transpose()?);
     let keys = match (id, key) {
@@ -254,15 +266,31 @@ fn bucket(
         (None, None) => None,
         _ => return Err(url.error("needs `access_key` and `secret_key` together, each the name of a secret")),
     };
-    Ok(Bucket { name: name.to_owned(), prefix: prefix.trim_matches('/').to_owned(), endpoint, region, keys })
+    Ok(Bucket { name: name.to_owned(), prefix: prefix.to_owned(), endpoint, region, keys })
 }
 
-/// A path below `folder`, if it is one.
-fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
+/// Where a bucket is asked for. Plain HTTP is the operator's own choice, as it is spelled out here.
+fn endpoint(value: &Value<'_>) -> Result<String, TableError> {
+    let text = value.str()?;
+    let is_one = url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username() == ""
+    });
+    if is_one {
+        Ok(text.to_owned())
+    } else {
+        Err(value.error("must be a URL, as https://s3.example.com or http://127.0.0.1:9000"))
+    }
+}
+
+/// A path below the folder of the configuration, if it is one.
+fn inside(path: &str) -> Option<PathBuf> {
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     let path = Path::new(path);
     let names_one = path.components().any(|part| matches!(part, Component::Normal(_)));
-    (names_one && path.components().all(plain)).then(|| folder.join(path))
+    (names_one && path.components().all(plain)).then(|| path.to_owned())
 }
 
 fn layers(value: &Value<'_>) -> Result<Vec<Layer>, TableError> {

@@ -50,7 +50,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!(acme.rules.secrets["API_KEY"].reveal(), "s3cret", "without the editor's newline");
     assert!(!format!("{operator:?}").contains("s3cret"), "a secret is never shown");
     assert_eq!(acme.rules.max.limits.timeout, Some(Millis::secs(300)));
-    assert_eq!(acme.rules.blobs["photos"].at, BlobAt::Folder(folder.path().join("photos")));
+    assert_eq!(acme.rules.blobs["photos"].at, BlobAt::Folder { base: folder.path().into(), below: "photos".into() });
     assert_eq!(acme.rules.blobs["photos"].mode, BlobMode { read: true, write: false });
     let BlobAt::S3(bucket) = &acme.rules.blobs["remote"].at else { panic!("it is a bucket") };
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("b", "some/prefix"));
@@ -89,6 +89,11 @@ fn what_is_wrong_is_named_with_its_line() {
     }
     check_refused(&blob("ftp://x"), 2, "must be file:FOLDER, memory: or s3://BUCKET/PREFIX");
     check_refused(&blob("s3:bucket"), 2, "names no bucket");
+    check_refused(&blob("s3://bucket/a/../b"), 2, "has a prefix with an empty part");
+    for endpoint in ["s3.example.com", "ftp://a.test", "https://user@a.test", "https://a.test?x"] {
+        let blob = format!("photos = {{ url = \"s3://b\", mode = \"read\", endpoint = \"{endpoint}\" }}");
+        check_refused(&format!("[tenants.acme.blobs]\n{blob}"), 2, "must be a URL");
+    }
     check_refused("[tenants.acme.blobs]\nphotos = { url = \"memory:\" }", 2, "needs a `mode`");
     check_refused("[[middleware]]\nkinds = [\"*\"]", 1, "needs a `plugin`");
 }

@@ -13,7 +13,7 @@ use crate::wasm::limits::{KIB, MIB};
 impl Shell {
     /// Tells of a lane, and of its tenant, when they first have a job.
     pub(super) fn know(&mut self, lane: Lane, events: &mut Vec<Event>) {
-        if !self.lanes.insert(lane) {
+        if self.lanes.contains_key(&lane) {
             return;
         }
         if self.tenants.insert(lane.tenant) {
@@ -25,6 +25,7 @@ impl Shell {
         if let Some(serves) = by {
             self.say_if_too_large(lane, &kind, serves.memory_bytes);
         }
+        self.lanes.insert(lane, by);
         events.push(Event::Served { lane, by });
     }
 
@@ -51,7 +52,7 @@ impl Shell {
 
     /// What a lane's runs are like; none: there is no plugin for its kind, or not every middleware that is configured
     /// around it.
-    fn serves(&self, lane: Lane) -> Option<Serves> {
+    pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
         let kind = self.parts.store.kind_name(lane.kind);
         let Some(plugin) = self.parts.plugin(lane.tenant, &kind) else {
             tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");

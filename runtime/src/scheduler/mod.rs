@@ -27,7 +27,7 @@ use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Take};
+use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::ids::Ids;
 use self::live::Live;
 pub(crate) use self::run::settings;
@@ -35,8 +35,7 @@ use self::run::{Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
 use crate::middleware;
 use crate::operator::Operator;
-use crate::wasm::folder::Registry;
-use crate::wasm::{CancelSignal, Host, Plugin, ReadJob};
+use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
@@ -53,7 +52,7 @@ const BY_HAND_MAX: usize = 64;
 pub(crate) struct Parts {
     pub(crate) store: Handle,
     pub(crate) host: Arc<Host>,
-    pub(crate) plugins: Arc<Registry>,
+    pub(crate) plugins: Arc<Catalog>,
     pub(crate) read_job: ReadJob,
     pub(crate) slots_file: Option<Arc<Slots>>,
     pub(crate) boot: BootId,
@@ -68,8 +67,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// The plugin that serves a tenant's kind.
-    pub(crate) fn plugin(&self, _tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
-        self.plugins.get(kind).cloned()
+    pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
+        self.plugins.get(&self.store.tenant_name(tenant), kind)
     }
 
     /// The middleware around the handler of a tenant's kind, outermost first.
@@ -114,8 +113,8 @@ struct Shell {
     ready: HashMap<RunRef, Arc<Job>>,
     /// Ends runs that have.
     signals: HashMap<RunRef, CancelSignal>,
-    /// Lanes and tenants that the core knows.
-    lanes: HashSet<Lane>,
+    /// Lanes that have had jobs, and which plugin serves them; and their tenants: what the core knows.
+    lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
     next_sweep: Time,
     messages: mpsc::Sender<Message>,
@@ -133,13 +132,14 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
         signals: HashMap::new(),
-        lanes: HashSet::new(),
+        lanes: HashMap::new(),
         tenants: HashSet::new(),
         next_sweep: Time(0),
         messages,
         tasks: JoinSet::new(),
     };
     let mut draining = false;
+    let mut plugins = parts.plugins.watch();
     shell.take_notices();
     loop {
         shell.sweep();
@@ -158,6 +158,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
             },
+            // The catalog is one of the parts, so it does not go away.
+            Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
@@ -237,6 +239,22 @@ impl Shell {
         events.push(Event::Paused(notices.paused));
         events.push(Event::NextDue(notices.next_due));
         self.tell(events);
+    }
+
+    /// Plugins have come or gone: jobs of their kinds run, or wait.
+    fn look_at_plugins(&mut self) {
+        let lanes: Vec<(Lane, Option<Serves>)> = self.lanes.iter().map(|(lane, by)| (*lane, *by)).collect();
+        let mut events = Vec::new();
+        for (lane, was) in lanes {
+            let by = self.serves(lane);
+            if by != was {
+                self.lanes.insert(lane, by);
+                events.push(Event::Served { lane, by });
+            }
+        }
+        if !events.is_empty() {
+            self.tell(events);
+        }
     }
 
     fn act(&mut self, action: Action) {

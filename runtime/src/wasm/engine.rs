@@ -4,16 +4,22 @@
 //! `wasmtime::Config` or touches a store's limits. The pool only reserves address space; where even that is refused
 //! (a small `RLIMIT_AS`), [`engine`] falls back to allocating on demand, which is slower and otherwise the same.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, Strategy,
     VariableOperatorCost, WasmBacktraceDetails, WasmFeatures,
 };
 
+use super::compile::Compiler;
+use super::compile::cache::Cache;
 use super::guest::{Guest, Meter};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::operator::Operator;
 
 /// Fuel between two yields of a guest: about a millisecond, so that a time-out or a cancel is noticed in time.
 pub const FUEL_YIELD_INTERVAL: u64 = 10_000_000;
@@ -58,6 +64,10 @@ const DECOMMIT_BATCH: usize = 8;
 /// enqueueing never waits for runs.
 pub const ASIDES_MAX: u32 = 4;
 
+/// Instances of all plugins that wait for their next run: places beside the slots. Each has its memory meanwhile, so no
+/// more than are worth it.
+pub const KEPT_MAX: u32 = 32;
+
 /// What the operator decides about the host.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
@@ -65,15 +75,24 @@ pub struct HostSettings {
     pub slots: u32,
     /// Threads that run guests. Default: cores.
     pub threads: usize,
+    /// What plugins get beyond computing, and the most that they may ask for. Default: whatever their manifests ask for.
+    pub operator: Arc<Operator>,
     /// Whether instances come from a pool, which is faster and reserves much address space. Default: true.
     pub pooled: bool,
+    /// Where plugins are compiled. Default: in this process.
+    pub compiler: Compiler,
+    /// What was compiled before. Default: none, and each start compiles.
+    pub cache: Option<Arc<Cache>>,
 }
+
+/// What native code depends on beside the plugin: wasmtime's version, the processor and all settings above, as SHA-256.
+pub(super) type Fingerprint = [u8; 32];
 
 impl Default for HostSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
-        Self { slots, threads: cores, pooled: true }
+        Self { slots, threads: cores, operator: Arc::default(), pooled: true, compiler: Compiler::Here, cache: None }
     }
 }
 
@@ -91,9 +110,31 @@ pub(super) fn engine(settings: &HostSettings) -> wasmtime::Result<Engine> {
     Engine::new(&config(None))
 }
 
-/// What a component may make the host copy in one call, or answer.
+/// The engine of a process that only compiles: the same, without a pool.
+pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config(None))
+}
+
+/// Code of engines with the same fingerprint may be exchanged.
+pub(super) fn fingerprint(engine: &Engine) -> Fingerprint {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            unreachable!("nobody asks for the short form")
+        }
+    }
+    let mut hasher = Sha(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().into()
+}
+
+/// What a component may make the host copy in one call, or answer: its output, or the body of a request.
 pub(super) fn component_copied_bytes(limits: &Limits) -> u64 {
-    limits.output_bytes.saturating_add(HOSTCALL_FUEL_SLACK)
+    limits.output_bytes.max(limits.http_body_bytes).saturating_add(HOSTCALL_FUEL_SLACK)
 }
 
 /// A store for one run: all limits set, nothing shared with any other.
@@ -108,12 +149,16 @@ pub(super) fn store(
     // Before any call and never again: it re-arms the interval of yields.
     store.set_fuel(limits.fuel())?;
     store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
-    // What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
-    store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
+    bound_copies(&mut store, copied_bytes_max);
     // wasmtime's default is 100,000.
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook_async(Meter);
     Ok(store)
+}
+
+/// What the guest may make the host copy in one call; wasmtime's default is 128 MiB.
+pub(super) fn bound_copies(store: &mut Store<Guest>, copied_bytes_max: u64) {
+    store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
 }
 
 /// With a pool for these settings, or without one.
@@ -177,7 +222,7 @@ fn costs() -> OperatorCost {
 /// thread works on one, its places belong to nobody. With these, a run that got a slot finds a place.
 fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     let in_batches = (settings.threads.max(1) + 1).saturating_mul(DECOMMIT_BATCH);
-    let beside = ASIDES_MAX.saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
+    let beside = (ASIDES_MAX + KEPT_MAX).saturating_add(u32::try_from(in_batches).unwrap_or(u32::MAX));
     let slots = settings.slots.saturating_add(beside);
     let memories = u32::try_from(MEMORIES_MAX).unwrap_or(u32::MAX);
     let instances = u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX);
@@ -205,4 +250,15 @@ fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     pool.pagemap_scan(Enabled::Auto);
     // Memory protection keys are not compiled in: fifteen keys for all slots would couple runs to one another.
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_does_not_change_the_code() {
+        let pooled = Engine::new(&config(Some(&HostSettings::default()))).expect("a pool fits here");
+        assert_eq!(fingerprint(&pooled), fingerprint(&for_compiling().expect("an engine starts")));
+    }
 }

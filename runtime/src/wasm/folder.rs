@@ -1,30 +1,32 @@
 //! A folder of plugins: every `NAME.wasm`, with `NAME.toml` beside it where there is one.
 //!
-//! [`load`] answers with a [`Registry`] (which plugin serves which kind) and a list of [`Report`]s: a broken plugin
-//! is reported and never stops the others. A folder that is not there is an error, as it is a typing mistake. Where
-//! two plugins offer one kind, the first by file name serves. Watching for changes is not done here.
+//! `DIR/` itself and `DIR/default/` belong to the tenant `default`, `DIR/TENANT/` to that tenant if there is one. A broken
+//! plugin is reported ([`Report`]) and never stops the others. A folder that is not there is an error, as it is a typing
+//! mistake. Where two plugins of a tenant offer one kind, the first by file name serves, always.
+//!
+//! [`load`] reads a folder once. The `loader` follows its changes. Both work on the same [`shelf`], which knows what was
+//! read; [`dir`] reads files and trusts no link, [`turns`] says whose plugin is compiled next.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
+mod dir;
+mod registry;
+mod shelf;
+mod turns;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use runner_store::clock::Clock;
+
+pub use self::registry::{Registry, TENANT_DEFAULT};
+pub(super) use self::shelf::{Look, Made, Place, Shelf, make};
+use super::compile::Stop;
 use super::manifest::{Manifest, ManifestError};
 use super::plugin::{PLUGIN_BYTES_MAX, Plugin, PluginError};
 use super::spawn::Host;
 
 /// A manifest: far more than any has.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
-/// Entries of one folder.
-const ENTRIES_MAX: usize = 10_000;
-
-/// Which plugin serves which kind.
-#[derive(Debug, Clone, Default)]
-pub struct Registry {
-    kinds: BTreeMap<String, Arc<Plugin>>,
-    plugins: Vec<Arc<Plugin>>,
-}
 
 /// Something about one file of the folder that its owner should know.
 #[derive(Debug)]
@@ -40,7 +42,16 @@ pub struct Report {
 pub enum Problem {
     /// It is not loaded.
     #[error("{0}")]
-    Broken(#[source] LoadError),
+    Broken(#[source] Arc<LoadError>),
+    /// It is not loaded, and what stood in its place before serves on.
+    #[error("{error}; until that is mended, its version {serving:.12} serves on")]
+    Stale {
+        /// What is wrong with the new version.
+        #[source]
+        error: Arc<LoadError>,
+        /// The digest of the old one.
+        serving: String,
+    },
     /// It is loaded, but another plugin, first by file name, offers this kind too.
     #[error(
         "its kind `{kind}` is already served by `{by}`, which comes first by file name; rename the kind in one of them"
@@ -51,12 +62,23 @@ pub enum Problem {
         /// The plugin that serves.
         by: String,
     },
+    /// A name can be had once in a tenant.
+    #[error("the tenant has a plugin of this name already, `{}`; rename one of them", first.display())]
+    NameTwice {
+        /// The one that is loaded.
+        first: PathBuf,
+    },
     /// A folder named as no tenant.
-    #[error("the tenant `{0}` is unknown; its plugins are not loaded")]
+    #[error(
+        "the tenant `{0}` is unknown; its plugins are not loaded. Create the tenant, or move them to another folder"
+    )]
     TenantUnknown(String),
     /// A manifest without its plugin.
     #[error("there is no `.wasm` file of the same name beside this manifest")]
     ManifestAlone,
+    /// A folder of a tenant that cannot be used.
+    #[error("{0}")]
+    Folder(#[source] FolderError),
 }
 
 /// Why a plugin was not loaded.
@@ -73,20 +95,28 @@ pub enum LoadError {
         #[source]
         source: Option<io::Error>,
     },
+    /// Somebody writes it just now.
+    #[error("`{}` changes while it is read; it is read again in a moment", path.display())]
+    Changing {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Its manifest is wrong.
     #[error("`{}`, {error}", path.display())]
     Manifest {
         /// Which file.
         path: PathBuf,
-        /// Where and what.
+        /// What is wrong.
+        #[source]
         error: ManifestError,
     },
-    /// The file is no plugin.
+    /// It is no plugin.
     #[error("`{}`: {error}", path.display())]
     Plugin {
         /// Which file.
         path: PathBuf,
-        /// What and how to mend it.
+        /// What is wrong.
+        #[source]
         error: PluginError,
     },
 }
@@ -94,7 +124,7 @@ pub enum LoadError {
 /// Why a folder cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// There is nothing of that name.
+    /// It is not there.
     #[error("the plugin folder `{}` does not exist; create it or name another one", .0.display())]
     Missing(PathBuf),
     /// It is something else.
@@ -110,180 +140,51 @@ pub enum FolderError {
         source: io::Error,
     },
     /// There are more files in it than any plugin folder has.
-    #[error("`{}` has more than {ENTRIES_MAX} entries; is it the right folder?", .0.display())]
+    #[error("`{}` has more than {} entries; is it the right folder?", .0.display(), dir::ENTRIES_MAX)]
     TooMany(PathBuf),
 }
 
-impl Registry {
-    /// The plugin that serves this kind.
-    #[must_use]
-    pub fn get(&self, kind: &str) -> Option<&Arc<Plugin>> {
-        self.kinds.get(kind)
-    }
-
-    /// Every kind and who serves it, by name.
-    pub fn kinds(&self) -> impl Iterator<Item = (&str, &Arc<Plugin>)> {
-        self.kinds.iter().map(|(kind, plugin)| (kind.as_str(), plugin))
-    }
-
-    /// Every plugin that is loaded, by file name.
-    #[must_use]
-    pub fn plugins(&self) -> &[Arc<Plugin>] {
-        &self.plugins
-    }
-
-    /// The plugin of this name.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Arc<Plugin>> {
-        self.plugins.iter().find(|plugin| plugin.name() == name)
-    }
-
-    /// Adds a plugin; answers with the kinds that others serve already.
-    pub fn add(&mut self, plugin: Arc<Plugin>) -> Vec<(String, Arc<Plugin>)> {
-        let mut shadowed = Vec::new();
-        for kind in plugin.kinds() {
-            match self.kinds.get(kind) {
-                Some(first) => shadowed.push((kind.clone(), Arc::clone(first))),
-                None => drop(self.kinds.insert(kind.clone(), Arc::clone(&plugin))),
-            }
-        }
-        self.plugins.push(plugin);
-        shadowed
-    }
+/// Whether a folder could be loaded, without loading anything.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(folder: &Path) -> Result<(), FolderError> {
+    dir::Folder::open(folder)?.entries().map(drop)
 }
 
-/// Loads every plugin of a folder, for the tenant `default`. Takes up to seconds a plugin: not for async code.
+/// Loads every plugin of a folder. Takes up to minutes for a plugin that was not compiled before: not for async code.
 ///
 /// # Errors
 /// The folder itself cannot be used. What is wrong with single files is in the reports.
-pub fn load(host: &Host, folder: &Path) -> Result<(Registry, Vec<Report>), FolderError> {
-    let root = open(folder)?;
-    let (mut registry, mut reports) = (Registry::default(), Vec::new());
-    load_into(host, &root, folder, &mut registry, &mut reports)?;
-    for (name, path) in entries(folder)?.into_iter().filter(|(_, path)| is_folder(path)) {
-        if name == "default" {
-            load_into(host, &root, &path, &mut registry, &mut reports)?;
-        } else {
-            reports.push(Report { path, problem: Problem::TenantUnknown(name) });
-        }
+pub fn load(
+    host: &Host,
+    folder: &Path,
+    is_tenant: &dyn Fn(&str) -> bool,
+) -> Result<(Registry, Vec<Arc<Report>>), FolderError> {
+    let (mut shelf, stop) = (Shelf::default(), Stop::default());
+    shelf.look(host, folder, is_tenant, Look::AtAll)?;
+    let uptime = || Clock::System.uptime();
+    while let Some(place) = shelf.next(uptime()) {
+        let made = make(host, folder, &place, &stop);
+        shelf.put(&place, made, uptime());
     }
-    Ok((registry, reports))
+    Ok(shelf.serve())
 }
 
 /// Loads one plugin and its manifest.
 pub(super) fn load_file(host: &Host, file: &Path) -> Result<Plugin, LoadError> {
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let manifest = manifest(&file.with_extension("toml"))?;
-    let bytes = read(file, PLUGIN_BYTES_MAX)?;
+    let beside = file.with_extension("toml");
+    let manifest = if dir::is_there(&beside) {
+        manifest(&beside, dir::read_named(&beside, MANIFEST_BYTES_MAX)?)?
+    } else {
+        Manifest::default()
+    };
+    let bytes = dir::read_named(file, PLUGIN_BYTES_MAX)?;
     host.compile(&name, &bytes, manifest).map_err(|error| LoadError::Plugin { path: file.to_owned(), error })
 }
 
-fn open(folder: &Path) -> Result<PathBuf, FolderError> {
-    let unreadable = |source| FolderError::Unreadable { path: folder.to_owned(), source };
-    match fs::metadata(folder) {
-        Ok(found) if !found.is_dir() => Err(FolderError::NotAFolder(folder.to_owned())),
-        Ok(_) => folder.canonicalize().map_err(unreadable),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FolderError::Missing(folder.to_owned())),
-        Err(error) => Err(unreadable(error)),
-    }
-}
-
-fn load_into(
-    host: &Host,
-    root: &Path,
-    folder: &Path,
-    registry: &mut Registry,
-    reports: &mut Vec<Report>,
-) -> Result<(), FolderError> {
-    for (name, path) in entries(folder)? {
-        if let Some(stem) = name.strip_suffix(".toml") {
-            let beside = folder.join(format!("{stem}.wasm"));
-            if fs::symlink_metadata(&beside).is_err() {
-                reports.push(Report { path, problem: Problem::ManifestAlone });
-            }
-            continue;
-        }
-        if !name.ends_with(".wasm") {
-            continue;
-        }
-        let loaded = within(root, &path)
-            .and_then(|()| within(root, &path.with_extension("toml")))
-            .and_then(|()| load_file(host, &path));
-        match loaded {
-            Err(error) => reports.push(Report { path, problem: Problem::Broken(error) }),
-            Ok(plugin) => {
-                for (kind, first) in registry.add(Arc::new(plugin)) {
-                    let by = first.name().to_owned();
-                    reports.push(Report { path: path.clone(), problem: Problem::Shadowed { kind, by } });
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Names and paths, by name; names that are not UTF-8 as far as they are.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, FolderError> {
-    let unreadable = |source| FolderError::Unreadable { path: folder.to_owned(), source };
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entries.len() == ENTRIES_MAX {
-            return Err(FolderError::TooMany(folder.to_owned()));
-        }
-        entries.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
-    }
-    entries.sort();
-    Ok(entries)
-}
-
-fn is_folder(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_dir())
-}
-
-/// A link may point within the folder, not out of it. What does not exist is somebody else's complaint.
-fn within(root: &Path, path: &Path) -> Result<(), LoadError> {
-    match path.canonicalize() {
-        Ok(real) if !real.starts_with(root) => {
-            Err(unreadable(path, "it is a link that leaves the plugin folder; copy the file here", None))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn manifest(path: &Path) -> Result<Manifest, LoadError> {
-    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return Ok(Manifest::default());
-    }
-    let bytes = read(path, MANIFEST_BYTES_MAX)?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not UTF-8 text", None))?;
+fn manifest(path: &Path, bytes: Vec<u8>) -> Result<Manifest, LoadError> {
+    let text = String::from_utf8(bytes).map_err(|_| dir::unreadable(path, "it is not UTF-8 text", None))?;
     Manifest::parse(&text).map_err(|error| LoadError::Manifest { path: path.to_owned(), error })
-}
-
-/// Reads a regular file of at most so many bytes. Looks before it opens: opening a pipe would wait for its writer.
-fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
-    let failed = |source: io::Error| {
-        let message = match source.kind() {
-            io::ErrorKind::NotFound => "it does not exist".to_owned(),
-            io::ErrorKind::PermissionDenied => "permission denied; make it readable for the runner".to_owned(),
-            _ => source.to_string(),
-        };
-        unreadable(path, &message, Some(source))
-    };
-    let found = fs::metadata(path).map_err(failed)?;
-    if !found.is_file() {
-        let what = if found.is_dir() { "it is a folder" } else { "it is a pipe, socket or device" };
-        return Err(unreadable(path, &format!("{what}; put a file here"), None));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that there is more.
-    fs::File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(unreadable(path, &format!("it has {} bytes, at most {bytes_max} are read", found.len()), None));
-    }
-    Ok(bytes)
-}
-
-fn unreadable(path: &Path, message: &str, source: Option<io::Error>) -> LoadError {
-    LoadError::Unreadable { path: path.to_owned(), message: message.to_owned(), source }
 }

@@ -17,10 +17,12 @@ const LOCALS_MAX: u64 = 50_000;
 const ITEMS_MAX: u64 = 100_000;
 /// Modules and components inside a component, at any depth.
 const NESTED_MAX: u64 = 1_000;
+/// How deep they are inside one another: those of the toolchains two, composed ones some more.
+const DEPTH_MAX: u64 = 32;
 
 /// Refuses what declares more than any honest plugin.
 pub(super) fn check(bytes: &[u8]) -> Result<(), PluginError> {
-    let (mut functions, mut nested) = (0_u64, 0_u64);
+    let (mut functions, mut nested, mut depth) = (0_u64, 0_u64, 0_u64);
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         match &payload {
@@ -32,7 +34,11 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), PluginError> {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 nested += 1;
                 at_most("nested modules", nested, NESTED_MAX)?;
+                depth += 1;
+                at_most("modules inside one another", depth, DEPTH_MAX)?;
             }
+            // The last one is the file's own.
+            Payload::End(_) => depth = depth.saturating_sub(1),
             other => {
                 if let Some((what, count)) = items(other) {
                     at_most(what, u64::from(count), ITEMS_MAX)?;

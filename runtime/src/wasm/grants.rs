@@ -5,11 +5,14 @@
 //! question answers with a [`Denied`] that has the exact lines to add, on whichever side they are missing. Nothing is
 //! done here: who asks acts.
 
+mod place;
+mod review;
 mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::place::{BlobAt, BlobMode, BlobPlace, Bucket};
 pub use self::url::UrlPattern;
 use super::limits::Limits;
 
@@ -54,15 +57,6 @@ pub enum Piece {
     Text(String),
     /// The value of this secret.
     Secret(String),
-}
-
-/// What may be done with the blobs of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlobMode {
-    /// Sizes, names and contents.
-    pub read: bool,
-    /// Writing and removing.
-    pub write: bool,
 }
 
 /// What an operator allows the plugins of one tenant, and gives them.
@@ -127,41 +121,6 @@ pub struct LimitsMax {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
 
-/// Where a container of blobs lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobPlace {
-    /// What may be done with it.
-    pub mode: BlobMode,
-    /// What keeps it.
-    pub at: BlobAt,
-}
-
-/// What keeps a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BlobAt {
-    /// A folder.
-    Folder(std::path::PathBuf),
-    /// The process's memory: gone with it.
-    Memory,
-    /// A bucket of S3 or its kin.
-    S3(Bucket),
-}
-
-/// See [`BlobAt::S3`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bucket {
-    /// Its name.
-    pub name: String,
-    /// What all names in it begin with; empty: nothing.
-    pub prefix: String,
-    /// Where it is asked for, if not at Amazon's.
-    pub endpoint: Option<String>,
-    /// Its region.
-    pub region: Option<String>,
-    /// Who asks; none: unsigned requests.
-    pub keys: Option<(Secret, Secret)>,
-}
-
 /// What the plugins of a tenant really may: see the module.
 #[derive(Debug, Clone)]
 pub struct Grants {
@@ -196,25 +155,6 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-impl BlobMode {
-    /// Neither reading nor writing goes beyond what both allow.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self { read: self.read && other.read, write: self.write && other.write }
-    }
-
-    /// The word for it in manifests and configurations.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "read" => Some(Self { read: true, write: false }),
-            "write" => Some(Self { read: false, write: true }),
-            "read-write" => Some(Self { read: true, write: true }),
-            _ => None,
-        }
     }
 }
 
@@ -296,6 +236,12 @@ impl Grants {
     #[must_use]
     pub fn tenant(&self) -> &TenantRules {
         &self.tenant
+    }
+
+    /// Whether instances may be kept from run to run.
+    #[must_use]
+    pub fn reuse(&self) -> bool {
+        self.tenant.grant == GrantBy::Manifest || self.tenant.max.reuse
     }
 
     /// The environment that runs see.
@@ -439,9 +385,13 @@ impl Grants {
             lines.push(in_manifest(&asking()));
         }
         if !allowed {
-            lines.push(format!("`{}` to [tenants.{}.max] of the configuration", allowing(), self.tenant.name));
+            lines.push(self.in_max(&allowing()));
         }
         Err(Denied { what: what(), lines })
+    }
+
+    fn in_max(&self, line: &str) -> String {
+        format!("`{line}` to [tenants.{}.max] of the configuration", self.tenant.name)
     }
 
     fn in_config(&self, line: &str) -> String {

@@ -1,6 +1,6 @@
 //! What one run's store holds, and the hook around every call out of the guest.
 //!
-//! [`Guest`] lives as long as its store: one run. The hook ([`Meter`]) counts host calls and gives the thread back
+//! [`Guest`] lives as long as its store: one run, or those of an instance that is kept (`kept`). The hook ([`Meter`]) counts host calls and gives the thread back
 //! when a millisecond has passed, because fuel stands still while the host works: without it a loop of cheap host
 //! calls outlives its time-out.
 
@@ -11,9 +11,10 @@ use std::time::Instant;
 use wasmtime::{CallHook, CallHookHandler, StoreContextMut};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::engine::{FUEL_YIELD_INTERVAL, HOST_YIELD_INTERVAL, RESOURCES_MAX};
-use super::host::Job;
+use super::host::{self, Job};
 use super::limits::{Limits, MemoryLimiter};
 
 /// A run's side of its store.
@@ -24,6 +25,7 @@ pub(super) struct Guest {
     pub(super) job: Job,
     /// Everything behind `wasi`, in both versions.
     pub(super) wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
     /// Exits from the guest as wasmtime counts them: host calls, growing memory, and every yield by fuel.
     exits: u64,
     limits: Limits,
@@ -41,7 +43,18 @@ impl Guest {
     pub(super) fn new(memory: MemoryLimiter, job: Job, mut wasi: WasiP1Ctx, limits: Limits) -> Self {
         // wasmtime's default is a million.
         wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-        Self { memory, job, wasi, exits: 0, limits, yielded: Instant::now() }
+        Self { memory, job, wasi, http: host::http_context(), exits: 0, limits, yielded: Instant::now() }
+    }
+
+    /// For another run of the same instance.
+    pub(super) fn renew(&mut self, job: Job, limits: Limits) {
+        self.memory.renew(limits.memory_bytes);
+        (self.job, self.limits, self.exits, self.yielded) = (job, limits, 0, Instant::now());
+    }
+
+    /// Host resources that the guest has open.
+    pub(super) fn resources(&mut self) -> usize {
+        self.wasi.ctx().table.iter_mut().count()
     }
 
     /// Calls out of the guest so far. A yield by fuel is none: a long computation would run into the limit.
@@ -57,6 +70,13 @@ impl Guest {
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        // One table for all of WASI, and so one capacity.
+        WasiHttpCtxView { hooks: &mut self.job, table: self.wasi.ctx().table, ctx: &mut self.http }
     }
 }
 

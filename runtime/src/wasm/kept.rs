@@ -13,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use wasmtime::Store;
 
+use super::engine;
 use super::guest::Guest;
 use super::host::Job;
 use super::host::contract::exports::runner::plugin::handler;
 use super::limits::Limits;
 use super::streams::Streams;
-use super::engine;
 
 /// How long an instance waits for its next run.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -31,9 +31,15 @@ pub(super) struct Kept {
     pub(super) handler: handler::Guest,
     /// Where its standard streams end; told at each run where to go on to.
     pub(super) outlet: Streams,
-    /// Runs that it has had.
-    pub(super) runs: u32,
-    /// Host resources after its first run.
+    /// What it has had so far.
+    pub(super) had: Had,
+}
+
+/// What an instance has had so far.
+#[derive(Debug, Default)]
+pub(super) struct Had {
+    runs: u32,
+    /// Host resources that were open after the first of them.
     resources: Option<usize>,
 }
 
@@ -73,10 +79,10 @@ impl Shelf {
 
     /// Keeps an instance after a run that answered, if it may have another one and there is room.
     pub(super) fn put(self: &Arc<Self>, mut kept: Kept) {
-        kept.runs += 1;
+        kept.had.runs += 1;
         let resources = kept.store.data_mut().resources();
-        let first = *kept.resources.get_or_insert(resources);
-        if kept.runs >= self.runs_max || resources > first + RESOURCES_SLACK {
+        let first = *kept.had.resources.get_or_insert(resources);
+        if kept.had.runs >= self.runs_max || resources > first + RESOURCES_SLACK {
             return;
         }
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return };
@@ -95,16 +101,19 @@ impl Shelf {
         self.lock().waiting.len()
     }
 
-    /// Takes out what has waited too long; none: nothing waits any more, and nobody looks after it.
-    fn expired(&self, now: Instant) -> Option<Vec<Waiting>> {
-        let mut idle = self.lock();
-        let fresh = idle.waiting.iter().position(|waiting| now < waiting.since + IDLE_MAX);
-        let expired = idle.waiting.drain(..fresh.unwrap_or(idle.waiting.len())).collect();
-        if idle.waiting.is_empty() {
-            idle.swept = false;
-            return None;
-        }
-        Some(expired)
+    /// Drops what has waited too long; says whether anything is left to be looked after.
+    fn sweep(&self, now: Instant) -> bool {
+        let (expired, left) = {
+            let mut idle = self.lock();
+            let fresh = idle.waiting.iter().position(|waiting| now < waiting.since + IDLE_MAX);
+            let end = fresh.unwrap_or(idle.waiting.len());
+            let expired: Vec<Waiting> = idle.waiting.drain(..end).collect();
+            idle.swept = !idle.waiting.is_empty();
+            (expired, idle.swept)
+        };
+        // Outside the lock, which a run may want: an instance takes a while to be dropped.
+        drop(expired);
+        left
     }
 
     /// Nothing panics while it is held.
@@ -124,23 +133,19 @@ impl Drop for Sweeper {
     }
 }
 
-async fn sweep(sweeper: Sweeper) {
+async fn sweep(mut sweeper: Sweeper) {
     loop {
         tokio::time::sleep(IDLE_MAX).await;
-        // The plugin was unloaded, and its instances went with it.
-        let Some(shelf) = sweeper.0.upgrade() else { return };
-        if shelf.expired(Instant::now()).is_none() {
+        // If it is gone, the plugin was unloaded, and its instances went with it.
+        if !sweeper.0.upgrade().is_some_and(|shelf| shelf.sweep(Instant::now())) {
+            // The next one may sweep already.
+            sweeper.0 = Weak::new();
             return;
         }
     }
 }
 
 impl Kept {
-    /// An instance that has had no run.
-    pub(super) fn new(store: Store<Guest>, handler: handler::Guest, outlet: Streams) -> Self {
-        Self { store, handler, outlet, runs: 0, resources: None }
-    }
-
     /// Sets everything but the guest's memory anew for a run.
     ///
     /// # Errors
@@ -150,5 +155,42 @@ impl Kept {
         self.store.set_fuel(limits.fuel())?;
         engine::bound_copies(&mut self.store, engine::component_copied_bytes(limits));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "../../../tests/it/sandbox/guests.rs"]
+#[expect(dead_code, reason = "the tests of the sandbox need more of it")]
+mod guests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::{Alone, CancelSignal, Host, HostSettings, JobView, Manifest, RunRequest};
+
+    #[test]
+    fn an_instance_that_waits_too_long_is_dropped() {
+        let host = Host::new(&HostSettings::default()).expect("wasmtime runs here");
+        let manifest = Manifest { reuse: Some(9), ..Manifest::default() };
+        let plugin = host.compile("noop", &guests::handler(guests::RESULT), manifest).expect("is a plugin");
+        let request = RunRequest {
+            job: JobView { kind: "noop".to_owned(), ..JobView::default() },
+            others: Vec::new(),
+            limits: plugin.limits("noop"),
+            middleware: Vec::new(),
+            grants: plugin.grants(),
+            ids: None,
+            read_job: Arc::new(|_, _, _, _| Err("it enqueues nothing".to_owned())),
+            backing: Arc::new(Alone),
+            streams: Streams::default(),
+            cancel: CancelSignal::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+        runtime.block_on(host.run_here(&plugin, request));
+        let shelf = plugin.shelf(&plugin.grants()).expect("instances are kept");
+        let room = host.kept().available_permits();
+        assert!(shelf.sweep(Instant::now()) && shelf.len() == 1);
+        assert!(!shelf.sweep(Instant::now() + IDLE_MAX) && shelf.len() == 0);
+        assert_eq!(host.kept().available_permits(), room + 1, "its place is free again");
     }
 }

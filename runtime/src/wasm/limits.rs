@@ -87,6 +87,17 @@ impl MemoryLimiter {
         Self { limit_bytes, used_bytes: 0, peak_bytes: 0, denied: false }
     }
 
+    /// Whether what is used now is within another limit.
+    pub(crate) fn fits(&self, limit_bytes: u64) -> bool {
+        self.used_bytes as u64 <= limit_bytes
+    }
+
+    /// For another run of the same instance: its memories are as large as they were.
+    pub(crate) fn renew(&mut self, limit_bytes: u64) {
+        let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        *self = Self { limit_bytes, used_bytes: self.used_bytes, peak_bytes: self.used_bytes, denied: false };
+    }
+
     /// The most that all memories together had.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes as u64

@@ -1,7 +1,8 @@
 //! The Wasm host: compiles plugins, gives every run a sandbox of its own, and says how it ended.
 //!
 //! Used like this: one [`Host`] a process; [`folder::load`] (or [`Host::compile`]) makes [`Plugin`]s, which exist only
-//! if they compiled and everything they import is offered; [`Host::spawn`] runs a [`RunRequest`] on the guests' own
+//! if they compiled and everything they import is offered; the [`catalog`] has those that serve now, and the [`loader`]
+//! keeps it as the folder is; [`Host::spawn`] runs a [`RunRequest`] on the guests' own
 //! threads and answers with a [`RunReport`], always, whatever the guest did.
 //!
 //! What this module deliberately does not do: it never touches the store, decides no retry and knows no queue. It
@@ -10,9 +11,13 @@
 
 mod answer;
 pub mod backing;
+mod blobs;
 pub mod cancel;
+pub mod catalog;
 mod classify;
 mod command;
+pub mod compile;
+pub mod egress;
 pub mod engine;
 mod exports;
 pub mod folder;
@@ -21,7 +26,9 @@ pub mod grants;
 mod guest;
 mod header;
 mod host;
+mod kept;
 pub mod limits;
+pub mod loader;
 pub mod log;
 pub mod manifest;
 pub mod plugin;
@@ -30,9 +37,13 @@ pub mod spawn;
 pub mod streams;
 pub mod units;
 mod wasi;
+mod watch;
 
 pub use self::backing::{Alone, Backing, KvWrite};
 pub use self::cancel::CancelSignal;
+pub use self::catalog::Catalog;
+pub use self::compile::{CompileLimits, Compiler};
+pub use self::egress::EgressSettings;
 pub use self::engine::HostSettings;
 pub use self::grants::Grants;
 pub use self::limits::Limits;

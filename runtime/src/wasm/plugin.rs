@@ -2,22 +2,21 @@
 //!
 //! A [`Plugin`] exists only if all of that went well: its header is Wasm's, its counts are within bounds, it
 //! compiled, everything it imports is offered and what it must export is there. So a run can fail for the guest's
-//! reasons only. Compiling happens in this process; [`compile`] is the one place that does it, bytes in and code out,
-//! so that it can move into a child. Folders and manifests' files are `folder`'s business.
+//! reasons only. How it is compiled is [`compile`]'s business, folders and manifests' files are `folder`'s.
+
+mod link;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
-use wasmtime::component::Component;
-use wasmtime::component::types::{self, ComponentItem};
-use wasmtime::{Engine, Module};
 
+use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
-use super::host;
+use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, Manifest, RetrySettings};
 use super::spawn::Host;
@@ -35,10 +34,12 @@ pub struct Plugin {
     advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
+    /// Its instances that wait for a run; none: each run has its own.
+    shelf: Option<Arc<Shelf>>,
 }
 
 /// Which of the two shapes of a handler a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flavour {
     /// A component that exports the handler interface.
     Component,
@@ -57,8 +58,10 @@ pub struct Description {
     pub digest: String,
     /// Size of the file.
     pub size_bytes: u64,
-    /// How long checking and compiling took.
+    /// How long checking it and compiling it, or finding its code, took.
     pub compile_time: Duration,
+    /// Whether it had been compiled before.
+    pub from_cache: bool,
     /// What the guest asks for.
     pub imports: Vec<String>,
     /// What it exports.
@@ -67,6 +70,8 @@ pub struct Description {
     pub offers: Vec<&'static str>,
     /// The kinds it serves.
     pub kinds: Vec<String>,
+    /// Runs of one instance, where the manifest asks for it and the operator allows it; none: each run has its own.
+    pub reuse: Option<u32>,
     /// What is wrong with it although it runs: what its policy said that is not so.
     pub warnings: Vec<String>,
 }
@@ -112,56 +117,160 @@ pub enum PluginError {
     Manifest { message: String },
     #[error("its name is not allowed: {problem}; rename the file")]
     Name { problem: String },
+    #[error(
+        "compiling it takes more than {} s, where the slowest honest plugins take 9; look for one huge function, \
+         or for generated code, and build it anew", limit.as_secs_f64()
+    )]
+    CompileTime { limit: Duration },
+    #[error(
+        "the process that compiled it was {how}, as when it needs more than its {} MiB of memory, or nests too deeply; \
+         look for generated code, and build it anew", memory_bytes >> 20
+    )]
+    CompilerDied { how: String, memory_bytes: u64 },
+    #[error("its native code would have more than {} MiB; build it with optimisation for size", max >> 20)]
+    CodeTooLarge { max: u64 },
+    #[error("it could not be compiled, for no fault of its own: {message}; start the runner again")]
+    CompilerFailed { message: String },
+    #[error("compiling it was stopped, as the runner stops")]
+    CompileStopped,
 }
 
-/// Compiled and linked code.
+/// Compiled and linked code. A copy shares it.
+#[derive(Clone)]
 pub(super) enum Code {
-    Component(Box<Exports>),
+    Component(Arc<Exports>),
     Command(wasmtime::InstancePre<Guest>),
 }
 
-enum Compiled {
-    Component(Component),
-    Module(Module),
+/// Bytes that passed every check that is quick: what is left is to compile them, unless that was done before.
+pub(super) struct Checked<'a> {
+    tenant: &'a str,
+    name: &'a str,
+    bytes: &'a [u8],
+    digest: String,
+    flavour: Flavour,
+    begun: Instant,
+}
+
+/// A tenant, and the name of a plugin of its.
+type Whose<'a> = (&'a str, &'a str);
+
+impl<'a> Checked<'a> {
+    pub(super) fn new((tenant, name): Whose<'a>, bytes: &'a [u8], manifest: &Manifest) -> Result<Self, PluginError> {
+        let begun = Instant::now();
+        check_name(name)?;
+        let digest = check_bytes(bytes, manifest)?;
+        let flavour = header::flavour(bytes)?;
+        Ok(Self { tenant, name, bytes, digest, flavour, begun })
+    }
+
+    /// The plugin, if its bytes were compiled before.
+    pub(super) fn cached(&self, host: &Host, manifest: &Manifest) -> Option<Result<Plugin, PluginError>> {
+        let compiled = compile::cached(host, self.flavour, &self.digest)?;
+        Some(self.link(host, &compiled, true, manifest))
+    }
+
+    /// Refuses what declares too much to be compiled.
+    pub(super) fn gate(&self) -> Result<(), PluginError> {
+        gate::check(self.bytes)
+    }
+
+    /// Compiles and links it. Takes up to minutes.
+    pub(super) fn compile(&self, host: &Host, manifest: &Manifest, stop: &Stop) -> Result<Plugin, PluginError> {
+        self.gate()?;
+        let compiled = compile::compile(host, self.flavour, &self.digest, self.bytes, stop)?;
+        self.link(host, &compiled, false, manifest)
+    }
+
+    fn link(
+        &self,
+        host: &Host,
+        compiled: &Compiled,
+        from_cache: bool,
+        manifest: &Manifest,
+    ) -> Result<Plugin, PluginError> {
+        let (code, imports, exports) = match compiled {
+            Compiled::Component(component) => link::component(host, component)?,
+            Compiled::Module(module) => link::command(host, module)?,
+        };
+        let description = Description {
+            name: self.name.to_owned(),
+            flavour: self.flavour,
+            digest: self.digest.clone(),
+            size_bytes: self.bytes.len() as u64,
+            compile_time: self.begun.elapsed(),
+            from_cache,
+            imports,
+            exports,
+            // What follows from the code and the manifest together is filled in below.
+            offers: Vec::new(),
+            kinds: Vec::new(),
+            reuse: None,
+            warnings: Vec::new(),
+        };
+        Plugin::assembled(host, self.tenant, description, code, manifest)
+    }
 }
 
 impl Plugin {
     /// Checks, compiles and links a file's bytes.
-    pub(super) fn new(host: &Host, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Self, PluginError> {
-        let begun = Instant::now();
-        if let Some(problem) = runner_store::job::name_problem(name) {
-            return Err(PluginError::Name { problem });
+    pub(super) fn new(
+        host: &Host,
+        whose: Whose<'_>,
+        bytes: &[u8],
+        manifest: Manifest,
+        stop: &Stop,
+    ) -> Result<Self, PluginError> {
+        let checked = Checked::new(whose, bytes, &manifest)?;
+        match checked.cached(host, &manifest) {
+            Some(plugin) => plugin,
+            None => checked.compile(host, &manifest, stop),
         }
-        let digest = check_bytes(bytes, &manifest)?;
-        let flavour = header::flavour(bytes)?;
-        gate::check(bytes)?;
-        let (code, imports, exports) = match compile(host.engine(), flavour, bytes)? {
-            Compiled::Component(component) => link_component(host, &component)?,
-            Compiled::Module(module) => link_command(host, &module)?,
-        };
+    }
+
+    /// The same code under another name or manifest.
+    pub(super) fn again(
+        &self,
+        host: &Host,
+        (tenant, name): Whose<'_>,
+        manifest: &Manifest,
+    ) -> Result<Self, PluginError> {
+        check_name(name)?;
+        check_pin(self.digest(), manifest)?;
+        let description = Description { name: name.to_owned(), ..self.description.clone() };
+        Self::assembled(host, tenant, description, self.code.clone(), manifest)
+    }
+
+    fn assembled(
+        host: &Host,
+        tenant: &str,
+        description: Description,
+        code: Code,
+        manifest: &Manifest,
+    ) -> Result<Self, PluginError> {
+        let name = description.name.clone();
         let (offers, handles) = match &code {
             Code::Component(exports) => (exports.names(), exports.handles()),
             Code::Command(_) => (vec!["handler"], true),
         };
-        let kinds = if handles { manifest.kinds(name) } else { Vec::new() };
-        check_manifest(&manifest, &offers)?;
-        let description = Description {
-            name: name.to_owned(),
-            flavour,
-            digest,
-            size_bytes: bytes.len() as u64,
-            compile_time: begun.elapsed(),
-            imports,
-            exports,
-            offers,
-            kinds,
-            warnings: Vec::new(),
-        };
-        let grants = Grants::own(manifest.allow.clone());
+        check_manifest(manifest, &offers)?;
+        let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
+        let description = Description { offers, kinds, reuse: None, warnings: Vec::new(), ..description };
+        let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
         let advice_grants = Grants::advice(&grants);
-        let mut plugin = Self { name: name.to_owned(), manifest, grants, advice_grants, description, code };
+        let mut plugin =
+            Self { name, manifest: manifest.clone(), grants, advice_grants, description, code, shelf: None };
+        plugin.keep(host);
         plugin.ask_policy(host);
         Ok(plugin)
+    }
+
+    /// Keeps its instances from run to run, if both sides say so.
+    fn keep(&mut self, host: &Host) {
+        let handles = self.exports().is_some_and(|exports| exports.handler.is_some());
+        let Some(runs_max) = self.manifest.reuse.filter(|_| handles && self.grants.reuse()) else { return };
+        self.description.reuse = Some(runs_max);
+        self.shelf = Some(Shelf::new(runs_max, host.kept()));
     }
 
     /// Asks its policy once what holds for its kinds.
@@ -266,6 +375,17 @@ impl Plugin {
         Arc::clone(&self.advice_grants)
     }
 
+    /// Instances that wait for their next run.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.shelf.as_ref().map_or(0, |shelf| shelf.len())
+    }
+
+    /// Where instances are kept for runs with these grants: the plugin's own, or none.
+    pub(super) fn shelf(&self, grants: &Arc<Grants>) -> Option<&Arc<Shelf>> {
+        self.shelf.as_ref().filter(|_| Arc::ptr_eq(&self.grants, grants))
+    }
+
     /// What a component exports.
     pub(super) fn exports(&self) -> Option<&Exports> {
         match &self.code {
@@ -308,10 +428,21 @@ fn check_bytes(bytes: &[u8], manifest: &Manifest) -> Result<String, PluginError>
         return Err(PluginError::TooLarge { size_bytes, max: PLUGIN_BYTES_MAX });
     }
     let found = digest(bytes);
+    check_pin(&found, manifest)?;
+    Ok(found)
+}
+
+fn check_pin(found: &str, manifest: &Manifest) -> Result<(), PluginError> {
     match &manifest.sha256 {
-        Some(pinned) if *pinned != found => Err(PluginError::Digest { pinned: pinned.clone(), found }),
-        _ => Ok(found),
+        Some(pinned) if *pinned != found => {
+            Err(PluginError::Digest { pinned: pinned.clone(), found: found.to_owned() })
+        }
+        _ => Ok(()),
     }
+}
+
+fn check_name(name: &str) -> Result<(), PluginError> {
+    runner_store::job::name_problem(name).map_or(Ok(()), |problem| Err(PluginError::Name { problem }))
 }
 
 /// A manifest may not ask for what the file cannot do, as an ignored setting would be a lie.
@@ -326,113 +457,6 @@ fn check_manifest(manifest: &Manifest, offers: &[&str]) -> Result<(), PluginErro
         return Ok(());
     };
     Err(PluginError::Manifest { message })
-}
-
-/// Makes native code of bytes: the only place that does.
-fn compile(engine: &Engine, flavour: Flavour, bytes: &[u8]) -> Result<Compiled, PluginError> {
-    let compiled = match flavour {
-        Flavour::Component => Component::from_binary(engine, bytes).map(Compiled::Component),
-        Flavour::Command => Module::from_binary(engine, bytes).map(Compiled::Module),
-    };
-    compiled.map_err(|error| PluginError::Invalid { message: chain(&error) })
-}
-
-type Linked = (Code, Vec<String>, Vec<String>);
-
-fn link_component(host: &Host, component: &Component) -> Result<Linked, PluginError> {
-    let ty = component.component_type();
-    let imports: Vec<String> = ty.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
-    let exports: Vec<String> = ty.exports(host.engine()).map(|(name, _)| name.to_owned()).collect();
-    check_contract(imports.iter().chain(&exports))?;
-    let mut unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
-    unknown.extend(unknown_functions(host.engine(), &ty));
-    if !unknown.is_empty() {
-        return Err(PluginError::UnknownImports { names: unknown });
-    }
-    let pre = host.component_linker().instantiate_pre(component).map_err(|e| link_error(&e))?;
-    let found = Exports::of(pre);
-    if !found.is_plugin() {
-        return Err(no_plugin(&exports));
-    }
-    Ok((Code::Component(Box::new(found)), imports, exports))
-}
-
-fn no_plugin(exports: &[String]) -> PluginError {
-    let needed =
-        ["handler", "batch", "middleware"].map(|name| format!("{}{name}@{}", host::PACKAGE, host::CONTRACT_VERSION));
-    let hint = if exports.iter().any(|name| interface(name) == "wasi:cli/run") {
-        "it is a WASI command built as a component: build it for wasm32-wasip1 instead, or export the handler"
-    } else {
-        "build it for the world `plugin` of the contract that `runner plugin wit` prints"
-    };
-    PluginError::MissingExports { names: vec![needed.join(" or ")], hint }
-}
-
-fn link_command(host: &Host, module: &Module) -> Result<Linked, PluginError> {
-    let imports: Vec<String> =
-        module.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect();
-    let exports: Vec<String> = module.exports().map(|export| export.name().to_owned()).collect();
-    let unknown: Vec<String> =
-        imports.iter().filter(|name| !name.starts_with("wasi_snapshot_preview1.")).cloned().collect();
-    if !unknown.is_empty() {
-        return Err(PluginError::UnknownImports { names: unknown });
-    }
-    let start = module.get_export("_start").and_then(|ty| ty.func().cloned());
-    if !start.is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0) {
-        let hint = "a core module must be a WASI command (wasm32-wasip1, a program with `main`); \
-                    a library becomes a plugin with `wasm-tools component new`";
-        return Err(PluginError::MissingExports { names: vec!["_start".to_owned()], hint });
-    }
-    let pre = host.command_linker().instantiate_pre(module).map_err(|e| link_error(&e))?;
-    Ok((Code::Command(pre), imports, exports))
-}
-
-/// A name without its version.
-fn interface(name: &str) -> &str {
-    name.split_once('@').map_or(name, |(interface, _)| interface)
-}
-
-fn version(name: &str) -> &str {
-    name.split_once('@').map_or("", |(_, version)| version)
-}
-
-/// Every interface of the contract must be of a version that is served; a later patch may be.
-fn check_contract<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(), PluginError> {
-    let served = host::CONTRACT_VERSION;
-    match names.find(|name| name.starts_with(host::PACKAGE) && !version(name).starts_with("0.1.")) {
-        Some(found) => Err(PluginError::ContractVersion { found: found.clone(), served }),
-        None => Ok(()),
-    }
-}
-
-/// Functions of the contract's interfaces that a later patch of it added.
-fn unknown_functions(engine: &Engine, ty: &types::Component) -> Vec<String> {
-    let mut unknown = Vec::new();
-    for (import, item) in ty.imports(engine) {
-        let Some(own) = interface(import).strip_prefix(host::PACKAGE) else { continue };
-        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-        let functions = instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
-        let missing = functions.filter(|(function, _)| !host::offers(own, function));
-        unknown.extend(missing.map(|(function, _)| format!("{import}#{function}")));
-    }
-    unknown
-}
-
-fn offered(import: &str) -> bool {
-    let (interface, version) = (interface(import), version(import));
-    if let Some(own) = interface.strip_prefix(host::PACKAGE) {
-        return host::OFFERED.contains(&own);
-    }
-    version.starts_with("0.2.") && host::WASI_OFFERED.iter().any(|package| interface.starts_with(package))
-}
-
-fn link_error(error: &wasmtime::Error) -> PluginError {
-    match error.downcast_ref::<wasmtime::UnknownImportError>() {
-        Some(unknown) => {
-            PluginError::UnknownImports { names: vec![format!("{}.{}", unknown.module(), unknown.name())] }
-        }
-        None => PluginError::Link { message: chain(error) },
-    }
 }
 
 /// An error with its causes, in one line.

@@ -16,6 +16,8 @@ mod report;
 mod request;
 mod watch;
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use wasmtime::Engine;
 
@@ -28,37 +30,45 @@ pub(super) use self::policy::describe;
 pub use self::policy::{ADVICE_FUEL, ADVICE_TIME, DESCRIBE_TIME};
 pub use self::report::{Charge, JobEnd, NewJob, RunReport};
 pub use self::request::{BatchJob, IdSource, JobView, ReadJob, RunRequest};
+use super::egress::Egress;
 use super::plugin::Plugin;
 
+/// What a host has for every run.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) egress: &'a Arc<Egress>,
+}
+
 /// Runs the jobs of one call. Cancel-safe: dropped, the guest is gone and nothing is left.
-pub(super) async fn run(engine: &Engine, plugin: &Plugin, request: RunRequest) -> RunReport {
-    match Advisor::of(engine, plugin) {
-        None => timed(engine, plugin, request).await,
-        Some(advisor) => advised(engine, plugin, request, advisor).await,
+pub(super) async fn run(means: Means<'_>, plugin: &Plugin, request: RunRequest) -> RunReport {
+    match Advisor::of(means, plugin) {
+        None => timed(means, plugin, request).await,
+        Some(advisor) => advised(means, plugin, request, advisor).await,
     }
 }
 
 /// A run of a plugin that has a policy.
-async fn advised(engine: &Engine, plugin: &Plugin, mut request: RunRequest, mut advisor: Advisor<'_>) -> RunReport {
+async fn advised(means: Means<'_>, plugin: &Plugin, mut request: RunRequest, mut advisor: Advisor<'_>) -> RunReport {
     advisor.timeouts(&mut request).await;
     let others = request.others.iter().map(|other| &other.job);
     let jobs: Vec<JobView> = std::iter::once(&request.job).chain(others).cloned().collect();
     set_timeout(&mut request);
     let timeout = request.limits.timeout;
-    let mut report = timed(engine, plugin, request).await;
+    let mut report = timed(means, plugin, request).await;
     advisor.next_retries(jobs, timeout, &mut report).await;
     report.charges.extend(advisor.charge());
     report
 }
 
 /// The run as far as its time-out reaches.
-async fn timed(engine: &Engine, plugin: &Plugin, mut request: RunRequest) -> RunReport {
+async fn timed(means: Means<'_>, plugin: &Plugin, mut request: RunRequest) -> RunReport {
     set_timeout(&mut request);
     let begun = Instant::now();
     if request.middleware.is_empty() {
-        enter::enter(engine, plugin, request, begun).await
+        enter::enter(means, plugin, request, begun).await
     } else {
-        layers::around(engine, plugin, request, begun).await
+        layers::around(means, plugin, request, begun).await
     }
 }
 

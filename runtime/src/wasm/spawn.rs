@@ -5,7 +5,7 @@
 //! instead of failing.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -14,14 +14,18 @@ use tokio::task::JoinHandle;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use super::engine::{self, HostSettings};
-use super::folder::{self, LoadError};
+use super::compile::cache::Cache;
+use super::compile::{Compiler, Stop};
+use super::egress::{Egress, EgressSettings};
+use super::engine::{self, Fingerprint, HostSettings};
+use super::folder::{self, LoadError, TENANT_DEFAULT};
 use super::guest::Guest;
 use super::host;
 use super::host::contract::exports::runner::plugin::policy::KindPolicy;
 use super::manifest::Manifest;
 use super::plugin::{Plugin, PluginError};
-use super::run::{self, MergeError, RunReport, RunRequest};
+use super::run::{self, Means, MergeError, RunReport, RunRequest};
+use crate::operator::Operator;
 
 /// How long a merge waits for its place.
 const MERGE_WAIT: Duration = Duration::from_secs(2);
@@ -47,9 +51,19 @@ pub struct Host {
     engine: Engine,
     components: Linker<Guest>,
     commands: wasmtime::Linker<Guest>,
+    compiler: Compiler,
+    cache: Option<Arc<Cache>>,
+    fingerprint: Fingerprint,
+    /// Held while a child compiles: one at a time in a process.
+    compiling: Mutex<()>,
+    /// Who says what the plugins of a tenant may do.
+    operator: Arc<Operator>,
     places: Arc<Semaphore>,
     /// For calls that belong to no run: merges, and the policies of plugins that are loaded.
     asides: Arc<Semaphore>,
+    /// For instances that wait for their next run.
+    kept: Arc<Semaphore>,
+    egress: Arc<Egress>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -60,20 +74,46 @@ impl Host {
     /// # Errors
     /// wasmtime does not run on this machine, or there are no threads to be had.
     pub fn new(settings: &HostSettings) -> Result<Self, HostError> {
+        Self::with_egress(settings, EgressSettings::default())
+    }
+
+    /// The same, with a say in how plugins' requests find and trust servers.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn with_egress(settings: &HostSettings, egress: EgressSettings) -> Result<Self, HostError> {
         let failed = |error: wasmtime::Error| HostError::Engine { message: super::plugin::chain(&error) };
         let engine = engine::engine(settings).map_err(failed)?;
         let components = host::component_linker(&engine).map_err(failed)?;
         let commands = host::command_linker(&engine).map_err(failed)?;
         let places = Arc::new(Semaphore::new(settings.slots.max(1) as usize));
         let asides = Arc::new(Semaphore::new(engine::ASIDES_MAX as usize));
+        let kept = Arc::new(Semaphore::new(engine::KEPT_MAX as usize));
         let guests = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
             .event_interval(TIMERS_EVERY)
             .enable_time()
+            .enable_io()
             .build()
             .map_err(HostError::Threads)?;
-        Ok(Self { engine, components, commands, places, asides, guests: Some(guests) })
+        let HostSettings { compiler, cache, operator, .. } = settings.clone();
+        let (fingerprint, compiling) = (engine::fingerprint(&engine), Mutex::new(()));
+        Ok(Self {
+            engine,
+            components,
+            commands,
+            compiler,
+            cache,
+            fingerprint,
+            compiling,
+            operator,
+            places,
+            asides,
+            kept,
+            egress: Egress::new(egress),
+            guests: Some(guests),
+        })
     }
 
     /// Checks, compiles and links the bytes of a plugin with this name. Takes up to seconds: not for async code.
@@ -81,7 +121,21 @@ impl Host {
     /// # Errors
     /// What is wrong with the file and how to mend it.
     pub fn compile(&self, name: &str, bytes: &[u8], manifest: Manifest) -> Result<Plugin, PluginError> {
-        Plugin::new(self, name, bytes, manifest)
+        self.compile_for(TENANT_DEFAULT, name, bytes, manifest)
+    }
+
+    /// The same for a plugin of this tenant.
+    ///
+    /// # Errors
+    /// As [`Host::compile`].
+    pub fn compile_for(
+        &self,
+        tenant: &str,
+        name: &str,
+        bytes: &[u8],
+        manifest: Manifest,
+    ) -> Result<Plugin, PluginError> {
+        Plugin::new(self, (tenant, name), bytes, manifest, &Stop::default())
     }
 
     /// Loads `NAME.wasm` and, if it is there, `NAME.toml` beside it.
@@ -96,11 +150,11 @@ impl Host {
     /// if the host itself panics, which is a bug, or after [`Host::shutdown`]. Aborting it ends the guest at its next
     /// yield and reports nothing.
     pub fn spawn(&self, plugin: Arc<Plugin>, request: RunRequest) -> JoinHandle<RunReport> {
-        let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
+        let (engine, places, egress) = (self.engine.clone(), Arc::clone(&self.places), Arc::clone(&self.egress));
         self.guests().spawn(async move {
             // Never closed; a run without a place would still be sound, only slower.
             let _place = places.acquire_owned().await.ok();
-            run::run(&engine, &plugin, request).await
+            run::run(Means { engine: &engine, egress: &egress }, &plugin, request).await
         })
     }
 
@@ -108,7 +162,7 @@ impl Host {
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
         // Never closed, as above.
         let _place = self.places.acquire().await.ok();
-        run::run(&self.engine, plugin, request).await
+        run::run(self.means(), plugin, request).await
     }
 
     /// Merges the args of a job that waits with those of one that is to be enqueued, by the plugin of their kind.
@@ -122,11 +176,13 @@ impl Host {
         waiting: Vec<u8>,
         incoming: Vec<u8>,
     ) -> Result<Vec<u8>, MergeError> {
-        let (engine, asides) = (self.engine.clone(), Arc::clone(&self.asides));
+        let (engine, asides, egress) = (self.engine.clone(), Arc::clone(&self.asides), Arc::clone(&self.egress));
         let name = plugin.name().to_owned();
         let merged = self.guests().spawn(async move {
             match tokio::time::timeout(MERGE_WAIT, asides.acquire_owned()).await {
-                Ok(_place) => run::merge(&engine, &plugin, &kind, &waiting, &incoming).await,
+                Ok(_place) => {
+                    run::merge(Means { engine: &engine, egress: &egress }, &plugin, &kind, &waiting, &incoming).await
+                }
                 Err(_) => Err(MergeError::Busy),
             }
         });
@@ -139,7 +195,7 @@ impl Host {
         let asked = async {
             // Never closed, as above.
             let _place = self.asides.acquire().await.ok();
-            run::describe(&self.engine, plugin).await
+            run::describe(self.means(), plugin).await
         };
         // On a thread of its own: the caller's may belong to a runtime, which must not wait for another one.
         let threads = self.threads();
@@ -168,8 +224,35 @@ impl Host {
         }
     }
 
+    /// Who says what the plugins of a tenant may do.
+    pub(super) fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means { engine: &self.engine, egress: &self.egress }
+    }
+
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The turn to compile.
+    pub(super) fn compiling(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave half-done.
+        self.compiling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn component_linker(&self) -> &Linker<Guest> {
@@ -178,6 +261,10 @@ impl Host {
 
     pub(super) fn command_linker(&self) -> &wasmtime::Linker<Guest> {
         &self.commands
+    }
+
+    pub(super) fn kept(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.kept)
     }
 
     fn guests(&self) -> &Runtime {

@@ -38,6 +38,8 @@ struct Shared {
     answer_bytes_max: Option<usize>,
     answer: LastLine,
     progress: Option<Progress>,
+    /// Where what is written goes on to: the streams of the run that a kept instance is in.
+    to: Option<Streams>,
     /// Whether the run has ended and its log was taken out.
     ended: bool,
 }
@@ -139,8 +141,18 @@ impl Streams {
         (std::mem::take(&mut shared.log), answer, shared.progress.take())
     }
 
+    /// Sends on what is written from now on, or stops doing so.
+    pub(super) fn send_on(&self, to: Option<Streams>) {
+        self.lock().to = to;
+    }
+
     pub(super) fn write(&self, source: LogSource, bytes: &[u8]) {
         let mut guard = self.lock();
+        if let Some(to) = &guard.to {
+            let to = to.clone();
+            drop(guard);
+            return to.write(source, bytes);
+        }
         let shared = &mut *guard;
         match (source, shared.answer_bytes_max) {
             (LogSource::Stdout, Some(max)) => write_answer(shared, bytes, max),

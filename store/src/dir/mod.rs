@@ -6,6 +6,8 @@
 //! DIR/running.slots   which runs have started (see `slots`)
 //! DIR/store.failed    how the store failed, until it was checked
 //! DIR/ballast         room that is given up when the disk is full (see `disk`)
+//! DIR/cache/          compiled plugins, which can be compiled again at any time; the runtime's
+//! DIR/cache.key       what they are authenticated with
 //! ```
 //! A folder without a marker is not taken for a store, as that is what an unmounted volume looks like; nor is one whose
 //! file is gone. What is done to a whole store stands in a file for each verb.
@@ -46,6 +48,8 @@ const JOBS: &str = "jobs.redb";
 const JOBS_NEW: &str = "jobs.redb.new";
 const SLOTS: &str = "running.slots";
 const BALLAST: &str = "ballast";
+const CACHE: &str = "cache";
+const CACHE_KEY: &str = "cache.key";
 
 /// When a store may be made where none is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,24 @@ impl StoreDir {
     #[must_use]
     pub fn ballast(&self) -> PathBuf {
         self.0.join(BALLAST)
+    }
+
+    /// The folder of compiled plugins.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.0.join(CACHE)
+    }
+
+    /// The key of that folder.
+    #[must_use]
+    pub fn cache_key(&self) -> PathBuf {
+        self.0.join(CACHE_KEY)
+    }
+
+    /// Whether there is a store.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.marker_path().exists()
     }
 
     /// Opens the store, or makes it where that is allowed. One that had failed is checked first.

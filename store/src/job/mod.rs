@@ -7,6 +7,7 @@
 pub mod depth;
 mod event;
 mod ids;
+pub mod limits;
 pub mod outcome;
 mod reason;
 pub mod retry;
@@ -23,7 +24,7 @@ pub use self::outcome::{Outcome, OutcomeName};
 pub use self::reason::Reason;
 pub use self::retry::{Backoff, RetryPolicy};
 pub use self::spec::{
-    DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, limits, name_problem, tenant_problem,
+    DependsOn, EdgePolicy, Invalid, JobSpec, On, OnConflict, States, Unique, name_problem, tenant_problem,
 };
 pub use self::time::{Millis, Time};
 pub use self::transition::transition;

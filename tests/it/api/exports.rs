@@ -7,8 +7,8 @@ use runner_runtime::api::plugins::Plugins;
 use runner_runtime::api::{self, App};
 use runner_runtime::node::{Node, NodeSettings};
 use runner_runtime::operator::Operator;
-use runner_runtime::wasm::folder::Registry;
-use runner_runtime::wasm::{Host, HostSettings, Manifest};
+use runner_runtime::wasm::folder::{Registry, TENANT_DEFAULT};
+use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Enqueue, Reply};
@@ -27,13 +27,13 @@ async fn with_node(plugins: Vec<(&str, Vec<u8>, &str)>, configuration: &str) -> 
     let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
     let mut registry = Registry::default();
     for (name, bytes, manifest) in plugins {
-        registry.add(Arc::new(host.compile(name, &bytes, Manifest::parse(manifest).unwrap()).unwrap()));
+        registry.add(TENANT_DEFAULT, Arc::new(host.compile(name, &bytes, Manifest::parse(manifest).unwrap()).unwrap()));
     }
-    let registry = Arc::new(registry);
+    let registry = Catalog::fixed(registry);
     let operator = Arc::new(Operator::read(configuration, Path::new(".")).unwrap());
     let settings = NodeSettings { slots: 2, operator: Arc::clone(&operator), ..NodeSettings::default() };
     let node = Node::start(store.clone(), None, Arc::clone(&host), Arc::clone(&registry), settings).await.unwrap();
-    let plugins = Plugins::of_node(registry, &[]).run_by(host, operator);
+    let plugins = Plugins::of_node(registry).run_by(host, operator);
     let app = App::on(store.clone(), plugins, Box::new(|| None), None, Some(node.starter()));
     (Api { router: api::router(Arc::clone(&app)), app, store }, node)
 }

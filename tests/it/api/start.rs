@@ -5,8 +5,8 @@ use std::sync::Arc;
 use runner_runtime::api::plugins::Plugins;
 use runner_runtime::api::{self, App};
 use runner_runtime::node::{Node, NodeSettings};
-use runner_runtime::wasm::folder::Registry;
-use runner_runtime::wasm::{Host, HostSettings, Manifest};
+use runner_runtime::wasm::folder::{Registry, TENANT_DEFAULT};
+use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::engine::memory::Memory;
@@ -23,12 +23,13 @@ async fn with_node(slots: u32) -> (Api, Node) {
     for (name, bytes) in
         [("ok", says("{\"ok\": 1}", "", 0)), ("spin", handler("(loop $again (br $again)) unreachable"))]
     {
-        registry.add(Arc::new(host.compile(name, &bytes, Manifest::parse("").unwrap()).unwrap()));
+        let plugin = host.compile(name, &bytes, Manifest::parse("").unwrap()).unwrap();
+        registry.add(TENANT_DEFAULT, Arc::new(plugin));
     }
-    let registry = Arc::new(registry);
+    let catalog = Catalog::fixed(registry);
     let settings = NodeSettings { slots, ..NodeSettings::default() };
-    let node = Node::start(store.clone(), None, host, Arc::clone(&registry), settings).await.unwrap();
-    let plugins = Plugins::of_node(registry, &[]);
+    let node = Node::start(store.clone(), None, host, Arc::clone(&catalog), settings).await.unwrap();
+    let plugins = Plugins::of_node(catalog);
     let app = App::on(store.clone(), plugins, Box::new(|| None), None, Some(node.starter()));
     (Api { router: api::router(Arc::clone(&app)), app, store }, node)
 }

@@ -9,7 +9,7 @@ pub(crate) const CONTRACT: &str = include_str!("../../../plugin-sdk/wit/plugin.w
 pub(crate) const RESULT: &str = "(i32.const 64)";
 
 /// `cabi_realloc` that only ever gives out more.
-const REALLOC: &str = r#"
+pub(crate) const REALLOC: &str = r#"
   (global $top (mut i32) (i32.const 4096))
   (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (local $at i32)
@@ -44,12 +44,19 @@ pub(crate) fn component_of(exports: &[&str], module: &str) -> Vec<u8> {
 
 /// The same, built with another version of the contract.
 pub(crate) fn component_from(contract: &str, version: &str, exports: &[&str], module: &str) -> Vec<u8> {
+    let exports: String = exports.iter().map(|name| format!("export runner:plugin/{name}@{version}; ")).collect();
+    let world = format!("include runner:plugin/imports@{version}; {exports}");
+    component_in(contract, &[&format!("package test:guest; world guest {{ {world} }}")], module)
+}
+
+/// A component for the world `guest` of the last of these packages, which may use the contract and those before it.
+pub(crate) fn component_in(contract: &str, packages: &[&str], module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).expect("the text is a module");
     let mut resolve = Resolve::default();
-    resolve.push_str("plugin.wit", contract).expect("the contract is right");
-    let exports: String = exports.iter().map(|name| format!("export runner:plugin/{name}@{version}; ")).collect();
-    let world = format!("package test:guest; world guest {{ include runner:plugin/imports@{version}; {exports} }}");
-    let package = resolve.push_str("guest.wit", &world).expect("the world is right");
+    let mut package = resolve.push_str("plugin.wit", contract).expect("the contract is right");
+    for text in packages {
+        package = resolve.push_str("guest.wit", text).expect("the package is right");
+    }
     let world = resolve.select_world(&[package], Some("guest")).expect("the package has the world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the module takes it");
     let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");

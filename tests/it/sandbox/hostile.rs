@@ -319,7 +319,8 @@ fn honest_runs_finish_while_others_misbehave() {
 #[test]
 fn without_a_pool_and_without_a_place_runs_wait_and_end_alike() {
     for pooled in [true, false] {
-        let host = Host::new(&HostSettings { slots: 1, threads: 1, pooled }).expect("wasmtime runs here");
+        let host = Host::new(&HostSettings { slots: 1, threads: 1, pooled, ..HostSettings::default() })
+            .expect("wasmtime runs here");
         let compile = |guest: &[u8]| Arc::new(host.compile("guest", guest, Manifest::default()).expect("is a plugin"));
         let (honest, loops) = (compile(&handler(RESULT)), compile(&handler(LOOP)));
         let mut hostile = request(&loops);
@@ -339,7 +340,8 @@ fn without_a_pool_and_without_a_place_runs_wait_and_end_alike() {
 
 #[test]
 fn aborting_a_runs_task_gives_its_place_back() {
-    let host = Host::new(&HostSettings { slots: 1, threads: 1, pooled: true }).expect("wasmtime runs here");
+    let host =
+        Host::new(&HostSettings { slots: 1, threads: 1, ..HostSettings::default() }).expect("wasmtime runs here");
     let loops = Arc::new(host.compile("guest", &handler(LOOP), Manifest::default()).expect("is a plugin"));
     let honest = Arc::new(host.compile("guest", &handler(RESULT), Manifest::default()).expect("is a plugin"));
     block_on(async {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runner_runtime::wasm::folder::{self, FolderError, Problem};
+use runner_runtime::wasm::folder::{self, FolderError, Problem, TENANT_DEFAULT};
 use runner_runtime::wasm::{Flavour, Manifest};
 
 use super::guests::{RESULT, command, handler};
@@ -53,9 +53,9 @@ fn a_precompiled_file_is_never_loaded() {
 fn imports_that_are_not_offered_are_named() {
     check_refused(
         &text(
-            r#"(component (import "evil:kernel/module@1.0.0" (instance)) (import "wasi:http/types@0.2.0" (instance)))"#,
+            r#"(component (import "evil:kernel/module@1.0.0" (instance)) (import "wasi:nn/tensor@0.2.0" (instance)))"#,
         ),
-        "evil:kernel/module@1.0.0, wasi:http/types@0.2.0",
+        "evil:kernel/module@1.0.0, wasi:nn/tensor@0.2.0",
     );
     check_refused(
         &text(r#"(module (import "env" "system" (func)) (func (export "_start")))"#),
@@ -122,17 +122,18 @@ fn a_folder_is_loaded_and_every_broken_file_reported() {
     fs::create_dir(folder.path().join("acme")).expect("a folder");
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("f.wasm")).expect("a link");
     std::os::unix::fs::symlink("a.wasm", folder.path().join("g.wasm")).expect("a link");
-    let (registry, reports) = folder::load(host(), folder.path()).expect("the folder is usable");
-    let served: Vec<(&str, &str)> = registry.kinds().map(|(kind, plugin)| (kind, plugin.name())).collect();
+    let (registry, reports) = folder::load(host(), folder.path(), &|_| false).expect("the folder is usable");
+    let served: Vec<(&str, &str)> =
+        registry.kinds(TENANT_DEFAULT).map(|(kind, plugin)| (kind, plugin.name())).collect();
     assert_eq!(served, [("g", "g"), ("one", "a"), ("three", "b"), ("two", "a")]);
     let reports: Vec<String> = reports.iter().map(|report| report.problem.to_string()).collect();
     let expected = [
+        "the tenant `acme` is unknown",
         "`two` is already served by `a`",
         "c.wasm`: the file is not WebAssembly but a text",
         "d.toml`, line 2: unknown key `timeuot` in [limits]; did you mean `timeout`?",
         "no `.wasm` file of the same name",
         "link that leaves the plugin folder",
-        "the tenant `acme` is unknown",
     ];
     assert_eq!(reports.len(), expected.len(), "{reports:#?}");
     for (report, expected) in reports.iter().zip(expected) {
@@ -144,12 +145,12 @@ fn a_folder_is_loaded_and_every_broken_file_reported() {
 fn a_folder_that_is_none_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("missing");
-    assert!(matches!(folder::load(host(), &missing), Err(FolderError::Missing(_))));
+    assert!(matches!(folder::load(host(), &missing, &|_| false), Err(FolderError::Missing(_))));
     let file = folder.path().join("file");
     fs::write(&file, b"").expect("writes");
-    assert!(matches!(folder::load(host(), &file), Err(FolderError::NotAFolder(_))));
-    let (registry, reports) = folder::load(host(), folder.path()).expect("an empty folder is usable");
-    assert!(registry.plugins().is_empty() && reports.is_empty());
+    assert!(matches!(folder::load(host(), &file, &|_| false), Err(FolderError::NotAFolder(_))));
+    let (registry, reports) = folder::load(host(), folder.path(), &|_| false).expect("an empty folder is usable");
+    assert!(registry.plugins().next().is_none() && reports.is_empty());
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn a_pipe_is_reported_and_never_waited_for() {
     let pipe = folder.path().join("p.wasm");
     // A socket is as little a file as a pipe, and the standard library can make one.
     let _socket = std::os::unix::net::UnixListener::bind(&pipe).expect("binds");
-    let (_, reports) = folder::load(host(), folder.path()).expect("the folder is usable");
+    let (_, reports) = folder::load(host(), folder.path(), &|_| false).expect("the folder is usable");
     let [report] = &reports[..] else { panic!("{reports:?}") };
     assert!(matches!(report.problem, Problem::Broken(_)));
     assert!(report.problem.to_string().contains("pipe, socket or device"), "{}", report.problem);

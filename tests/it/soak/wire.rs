@@ -14,31 +14,31 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// See the module.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: PathBuf,
     open: Option<BufReader<UnixStream>>,
 }
 
 /// One request.
-pub(super) struct Ask<'a> {
-    pub(super) method: &'a str,
-    pub(super) path: String,
-    pub(super) key: Option<String>,
-    pub(super) body: Option<&'a Value>,
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: String,
+    pub(crate) key: Option<String>,
+    pub(crate) body: Option<&'a Value>,
 }
 
 /// What came back, whole.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
     /// How often the call was cut before: it may have happened then.
-    pub(super) cuts: u32,
+    pub(crate) cuts: u32,
 }
 
 /// What did not.
 #[derive(Debug)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// Nobody listened: nothing happened.
     NotSent,
     /// It was sent, wholly or in part.
@@ -46,15 +46,15 @@ pub(super) enum Cut {
 }
 
 impl Ask<'_> {
-    pub(super) fn get(path: impl Into<String>) -> Self {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
         Self { method: "GET", path: path.into(), key: None, body: None }
     }
 
-    pub(super) fn post(path: impl Into<String>) -> Self {
+    pub(crate) fn post(path: impl Into<String>) -> Self {
         Self { method: "POST", ..Self::get(path) }
     }
 
-    pub(super) fn delete(path: impl Into<String>) -> Self {
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
         Self { method: "DELETE", ..Self::get(path) }
     }
 
@@ -72,18 +72,18 @@ impl Ask<'_> {
 }
 
 impl Answer {
-    pub(super) fn state(&self) -> &str {
+    pub(crate) fn state(&self) -> &str {
         self.body["state"].as_str().unwrap_or_default()
     }
 }
 
 impl Wire {
-    pub(super) fn new(socket: PathBuf) -> Self {
+    pub(crate) fn new(socket: PathBuf) -> Self {
         Self { socket, open: None }
     }
 
     /// Asks once.
-    pub(super) fn once(&mut self, ask: &Ask<'_>) -> Result<Answer, Cut> {
+    pub(crate) fn once(&mut self, ask: &Ask<'_>) -> Result<Answer, Cut> {
         self.send(ask)?;
         let stream = self.open.as_mut().expect("it was just opened");
         let answer = read(stream);
@@ -94,7 +94,7 @@ impl Wire {
     }
 
     /// Sends it, and goes away before the answer.
-    pub(super) fn hang_up(&mut self, ask: &Ask<'_>) -> Result<(), Cut> {
+    pub(crate) fn hang_up(&mut self, ask: &Ask<'_>) -> Result<(), Cut> {
         self.send(ask)?;
         self.open = None;
         Ok(())
@@ -116,7 +116,7 @@ impl Wire {
 
     /// Asks until there is an answer that says what happened.
     #[track_caller]
-    pub(super) fn until_answered(&mut self, ask: &Ask<'_>) -> Answer {
+    pub(crate) fn until_answered(&mut self, ask: &Ask<'_>) -> Answer {
         let (mut cuts, deadline) = (0, Instant::now() + AWAY_MAX);
         loop {
             match self.once(ask) {

@@ -8,7 +8,7 @@ mod again;
 mod report;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use clap::ValueEnum;
 use runner_store::Handle;
 use runner_store::command::limits::LIST_JOBS_MAX;
 use runner_store::command::{Answer, Enqueue, IdempotencyKey, Query, Reply};
-use runner_store::dir::Create;
+use runner_store::dir::{Create, StoreDir};
 use runner_store::job::{JobId, JobRef, StateName, TenantId};
 use tokio::sync::oneshot;
 
 use self::report::Report;
+use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::{Complaint, Line, List};
 use super::open::{self, CommitMode, Loaded, Open};
@@ -31,6 +32,8 @@ use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
 use crate::merging::{self, EnqueueError};
 use crate::node::{Node, NodeSettings};
+use crate::operator::Operator;
+use crate::wasm::folder::TENANT_DEFAULT;
 
 /// Bytes of args that are enqueued in one transaction: what a commit takes without stalling.
 const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -45,6 +48,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 ///
 /// The list is remembered by its content for 24 hours: the same command goes on after a kill, also one with --again, and
 /// if all jobs have ended it shows how. Exit code 0: each job ended as expected; 1: not so, or interrupted.
+///
+/// Without --config, `runner.toml` in the store's folder is the configuration, or else the one in the list's folder.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: runner run jobs.ndjson --plugins plugins/dist")]
 pub(super) struct Args {
@@ -57,6 +62,8 @@ pub(super) struct Args {
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    config: Config,
     /// Where jobs are kept
     #[arg(long, value_name = "WHERE", default_value = "data")]
     store: StoreKind,
@@ -106,7 +113,10 @@ enum Ended {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let list = List::read(&args.jobs)?;
     refuse_holds(&list)?;
-    let loaded = open::plugins(&args.plugins, args.slots)?;
+    let dir = StoreDir::new(&args.data);
+    // A store that is yet to be made has no cache; the next command on it will.
+    let cache = if args.store == StoreKind::Data && dir.exists() { open::cache(&dir) } else { None };
+    let loaded = open::plugins(&args.plugins, args.slots, operator(args)?, cache)?;
     refuse_unknown_kinds(&list, &loaded, args)?;
     let store = match args.store {
         StoreKind::Memory => open::memory()?,
@@ -123,9 +133,10 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             note("all jobs of this list have ended already; --again runs it anew");
             return Ok((jobs, Ended::All));
         }
-        let settings = NodeSettings { grace: args.grace, ..NodeSettings::default() };
+        let operator = Arc::clone(&loaded.operator);
+        let settings = NodeSettings { grace: args.grace, operator, ..NodeSettings::default() };
         let settings = NodeSettings { slots: args.slots.unwrap_or(settings.slots), ..settings };
-        let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.registry));
+        let (host, plugins) = (Arc::clone(&loaded.host), Arc::clone(&loaded.catalog));
         let node = Node::start(handle.clone(), dir.as_ref(), host, plugins, settings).await?;
         let ended = wait(&handle, &jobs, &node, &mut signals).await?;
         node.drain();
@@ -142,6 +153,16 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     crate::cli::failed_store(outcome, failure, dir.as_ref())
 }
 
+/// A store's own configuration comes first, and a list may bring the one that it was written for: files of a list lie beside
+/// it, too.
+fn operator(args: &Args) -> Result<Arc<Operator>, Failure> {
+    let beside = args.jobs.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match args.store {
+        StoreKind::Data => args.config.load(&[&args.data, beside]),
+        StoreKind::Memory => args.config.load(&[beside]),
+    }
+}
+
 fn refuse_holds(list: &List) -> Result<(), Failure> {
     let held = |line: &Line| {
         let why = "hold: a job on hold never ends by itself; leave `hold` out".to_owned();
@@ -152,11 +173,12 @@ fn refuse_holds(list: &List) -> Result<(), Failure> {
 }
 
 fn refuse_unknown_kinds(list: &List, loaded: &Loaded, args: &Args) -> Result<(), Failure> {
+    let serving = loaded.catalog.now();
     let unknown = |line: &Line| {
-        if loaded.registry.get(&line.kind).is_some() {
+        if serving.registry.get(TENANT_DEFAULT, &line.kind).is_some() {
             return None;
         }
-        let known = || loaded.registry.kinds().map(|(kind, _)| kind);
+        let known = || serving.registry.kinds(TENANT_DEFAULT).map(|(kind, _)| kind);
         let hint = match nearest(&line.kind, known()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known().next().is_none() => "it has no plugin at all".to_owned(),
@@ -186,13 +208,14 @@ async fn enqueue(handle: &Handle, list: &List, loaded: &Loaded, args: &Args) -> 
     let digest = list.digest();
     let parts = list.parts(LIST_JOBS_MAX, PART_BYTES_MAX);
     let round = again::round(handle, &digest, parts.len(), args.again)?;
-    let defaults = Plugins::of_node(Arc::clone(&loaded.registry), &[]).run_by(Arc::clone(&loaded.host), Arc::default());
+    let defaults =
+        Plugins::of_node(Arc::clone(&loaded.catalog)).run_by(Arc::clone(&loaded.host), Arc::clone(&loaded.operator));
     let mut accepted = Vec::with_capacity(list.lines().len());
     let mut sent = Vec::with_capacity(list.lines().len());
     for (n, part) in parts.into_iter().enumerate() {
         let lines = &list.lines()[part];
         let spec = |line: &Line| {
-            let spec = list.job(line, &sent)?.into_spec(&defaults.defaults(&line.kind));
+            let spec = list.job(line, &sent)?.into_spec(&defaults.defaults(TENANT_DEFAULT, &line.kind));
             spec.map_err(|invalid| Failure::usage(format!("line {}: {invalid}", line.number)))
         };
         let jobs = lines.iter().map(spec).collect::<Result<Vec<_>, _>>()?;

@@ -93,8 +93,8 @@ impl Work {
     fn read_job(&self) -> ReadJob {
         let (read, clock) = (Arc::clone(&self.parts.read_job), self.parts.clock.clone());
         let depth = self.members.iter().map(|member| member.job.depth).max().unwrap_or(0);
-        Arc::new(move |kind, args, options| {
-            let spec = read(kind, args, options)?;
+        Arc::new(move |tenant, kind, args, options| {
+            let spec = read(tenant, kind, args, options)?;
             staged_depth(depth, &spec, clock.now()).map_err(|too_deep| too_deep.to_string())?;
             Ok(spec)
         })

@@ -23,14 +23,11 @@ fn asked() -> Asked {
 }
 
 fn acme() -> TenantRules {
-    let folder = BlobAt::Folder("photos".into());
+    let folder = BlobAt::Folder { base: ".".into(), below: "photos".into() };
     TenantRules {
         config: BTreeMap::from([("SIZES".to_owned(), "256".to_owned()), ("OTHER".to_owned(), "x".to_owned())]),
         secrets: BTreeMap::from([("KEY".to_owned(), Secret::new("k")), ("API_KEY".to_owned(), Secret::new("s3cret"))]),
-        blobs: BTreeMap::from([(
-            "photos".to_owned(),
-            BlobPlace { mode: BlobMode { read: true, write: false }, at: folder },
-        )]),
+        blobs: BTreeMap::from([("photos".to_owned(), BlobPlace::new(BlobMode { read: true, write: false }, folder))]),
         ..TenantRules::of("acme")
     }
 }
@@ -79,6 +76,30 @@ fn neither_side_can_widen_the_other() {
 }
 
 #[test]
+fn whoever_checks_a_plugin_sees_what_becomes_of_everything_that_it_asks_for() {
+    let seen = |rules: TenantRules| -> BTreeMap<String, String> {
+        Grants::new(asked(), Arc::new(rules)).review().into_iter().collect()
+    };
+    let own = seen(TenantRules { secrets: acme().secrets, ..TenantRules::of("default") });
+    for what in ["enqueue image.*", "kv", "secret KEY", "http GET https://api.acme.test/v1", "header authorization"] {
+        assert_eq!(own[what], "granted", "{what}");
+    }
+    assert!(own["blobs photos read"].contains("[tenants.default]"), "{own:?}");
+    assert_eq!(own["config SIZES"], "not set by the operator");
+    let nothing = seen(TenantRules::of("acme"));
+    for what in ["enqueue image.*", "kv", "http GET https://api.acme.test/v1"] {
+        assert!(nothing[what].contains("[tenants.acme.max]"), "{what}: {}", nothing[what]);
+    }
+    let mut rules = acme();
+    rules.max = Max { enqueue: vec!["image.resize".to_owned()], ..Max::default() };
+    let some = seen(rules);
+    assert_eq!(
+        (some["enqueue image.*"].as_str(), some["config SIZES"].as_str()),
+        ("granted within image.resize", "set")
+    );
+}
+
+#[test]
 fn a_secret_of_a_header_is_not_readable_and_never_shown() {
     let grants = Grants::new(asked(), Arc::new(acme()));
     assert!(grants.secret("KEY").is_ok() && grants.secret("API_KEY").is_err());
@@ -117,4 +138,12 @@ fn a_star_stands_for_anything() {
     ] {
         assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
     }
+}
+
+#[test]
+fn instances_are_kept_only_where_the_operator_says_so_or_owns_the_folder() {
+    let grants = |rules| Grants::new(asked(), Arc::new(rules)).reuse();
+    assert!(grants(TenantRules::of("default")));
+    assert!(!grants(TenantRules::of("acme")));
+    assert!(grants(TenantRules { max: Max { reuse: true, ..Max::default() }, ..TenantRules::of("acme") }));
 }

@@ -7,7 +7,9 @@ use super::contract::runner::plugin::host::{Host, Level, NewJob};
 use super::staged::{CHECKPOINT_BYTES_MAX, NewJobArgs, Staged, refused};
 use super::{CallError, call_error};
 use crate::wasm::backing::Backing;
+use crate::wasm::blobs::Writers;
 use crate::wasm::cancel::Signals;
+use crate::wasm::egress::WayOut;
 use crate::wasm::grants::Denied;
 use crate::wasm::log::LogSource;
 use crate::wasm::streams::Streams;
@@ -37,8 +39,11 @@ pub(in crate::wasm) struct Job {
     pub(in crate::wasm) cancel: Signals,
     pub(in crate::wasm) staged: Staged,
     pub(in crate::wasm) backing: Arc<dyn Backing>,
+    pub(in crate::wasm) way_out: WayOut,
     /// Ids of the jobs that this one waited for.
     pub(in crate::wasm) dependencies: Vec<u64>,
+    /// Blobs that it is writing.
+    pub(in crate::wasm) writers: Writers,
     /// What was denied and said so.
     pub(in crate::wasm) denials: HashSet<String>,
 }
@@ -51,8 +56,10 @@ impl Job {
         staged: Staged,
         backing: Arc<dyn Backing>,
         dependencies: Vec<u64>,
+        way_out: WayOut,
     ) -> Self {
-        Self { role, streams, cancel, staged, backing, dependencies, denials: HashSet::new() }
+        let (writers, denials) = (Writers::default(), HashSet::new());
+        Self { role, streams, cancel, staged, backing, way_out, dependencies, writers, denials }
     }
 
     /// Refuses what is for handlers only, as it is staged or about the job's own affairs.

@@ -11,12 +11,14 @@ mod job;
 mod kv;
 mod offered;
 mod staged;
+mod wasi_http;
 
 use wasmtime::component::{HasSelf, Linker};
 
 pub(super) use self::job::{Job, Role};
 pub(super) use self::offered::offers;
 pub(super) use self::staged::{NewJobArgs, Staged};
+pub(super) use self::wasi_http::context as http_context;
 use super::guest::Guest;
 
 /// The contract in Rust, made from `plugin-sdk/wit/plugin.wit`.
@@ -32,6 +34,8 @@ pub(super) mod contract {
             }
         ",
         world: "runner:host/every-export",
+        // What waits for a disk or a network; the rest answers at once.
+        imports: { "runner:plugin/blobs": async, "runner:plugin/http.send": async },
         exports: { default: async },
     });
 }
@@ -44,14 +48,23 @@ pub(super) const PACKAGE: &str = "runner:plugin/";
 pub(super) const CONTRACT_VERSION: &str = "0.1.0";
 /// Interfaces of the contract that a component may import.
 pub(super) const OFFERED: [&str; 6] = ["types", "host", "kv", "blobs", "http", "config"];
-/// WASI packages that a component may import, all of version 0.2.
-pub(super) const WASI_OFFERED: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+/// What of WASI a component may import, all of version 0.2: packages, and of one its interfaces, as nobody serves requests.
+pub(super) const WASI_OFFERED: [&str; 8] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// Everything that a component may import.
 pub(super) fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     contract::EveryExport::add_to_linker::<Guest, HasSelf<Job>>(&mut linker, |guest| &mut guest.job)?;
     Ok(linker)
 }

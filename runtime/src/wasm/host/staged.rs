@@ -79,8 +79,13 @@ impl Staged {
         if self.jobs.len() >= self.enqueues_max as usize {
             return Err(refused("limit", format!("more than {} jobs in one run (`enqueues`)", self.enqueues_max)));
         }
+        // Before the job is read: a run may ask for what does not fit as often as it likes.
         let added = (args.len() + options.len() + kind.len()) as u64;
-        let spec = (self.read_job)(kind, args, &options).map_err(|why| refused("invalid", why))?;
+        if self.bytes.saturating_add(added) > self.bytes_max {
+            return Err(self.too_much());
+        }
+        let spec =
+            (self.read_job)(&self.grants.tenant().name, kind, args, &options).map_err(|why| refused("invalid", why))?;
         self.add_bytes(added, 0)?;
         let Some(id) = self.ids.as_ref().and_then(|next| next()) else {
             self.bytes -= added;
@@ -106,10 +111,14 @@ impl Staged {
     pub(super) fn add_bytes(&mut self, added: u64, replaced: u64) -> Result<(), Refused> {
         let bytes = self.bytes.saturating_sub(replaced).saturating_add(added);
         if bytes > self.bytes_max {
-            return Err(refused("limit", format!("more than {} bytes staged in one run (`staged`)", self.bytes_max)));
+            return Err(self.too_much());
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    fn too_much(&self) -> Refused {
+        refused("limit", format!("more than {} bytes staged in one run (`staged`)", self.bytes_max))
     }
 }
 

@@ -11,12 +11,14 @@ use std::time::Duration;
 use runner_store::job::outcome::Outcome;
 use runner_store::job::time::Millis;
 use tokio::time::Instant;
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 
+use super::Means;
 use super::watch::{Stopped, watched};
 use crate::wasm::backing::Alone;
 use crate::wasm::cancel::{CancelSignal, Signals};
 use crate::wasm::classify::{self, Phase};
+use crate::wasm::egress::WayOut;
 use crate::wasm::engine;
 use crate::wasm::grants::Grants;
 use crate::wasm::guest::Guest;
@@ -28,7 +30,7 @@ use crate::wasm::wasi;
 
 /// What such a call may be and use.
 pub(super) struct Aside<'a> {
-    pub(super) engine: &'a Engine,
+    pub(super) means: Means<'a>,
     pub(super) role: Role,
     pub(super) grants: Arc<Grants>,
     pub(super) limits: Limits,
@@ -58,24 +60,27 @@ pub(super) type Ended<T> = Result<wasmtime::Result<T>, Stopped>;
 impl<'a> Aside<'a> {
     /// A call that nobody ends but its time.
     pub(super) fn new(
-        engine: &'a Engine,
+        means: Means<'a>,
         (role, grants, limits): (Role, Arc<Grants>, Limits),
         deadline: Instant,
     ) -> Self {
         let signals = Signals::new(CancelSignal::new(), Vec::new());
-        Self { engine, role, grants, limits, deadline, signals, grace: Duration::ZERO }
+        Self { means, role, grants, limits, deadline, signals, grace: Duration::ZERO }
     }
 
     /// A store for the call, and where its lines go.
     pub(super) fn store(&self) -> wasmtime::Result<(Store<Guest>, Streams)> {
         let streams = Streams::default();
         let wasi = wasi::context(&streams, None, self.grants.env());
-        let refuse = |_: String, _: Vec<u8>, _: &str| Err("no jobs are enqueued from here".to_owned());
+        let refuse = |_: &str, _: String, _: Vec<u8>, _: &str| Err("no jobs are enqueued from here".to_owned());
         let staged = Staged::new(Arc::clone(&self.grants), None, Arc::new(refuse), &self.limits);
-        let job = Job::new(self.role, streams.clone(), self.signals.clone(), staged, Arc::new(Alone), Vec::new());
+        let egress = Arc::clone(self.means.egress);
+        let way_out = WayOut::new(egress, self.deadline, self.limits.http_body_bytes);
+        let job =
+            Job::new(self.role, streams.clone(), self.signals.clone(), staged, Arc::new(Alone), Vec::new(), way_out);
         let guest = Guest::new(MemoryLimiter::new(self.limits.memory_bytes), job, wasi, self.limits.clone());
         let copied_bytes_max = engine::component_copied_bytes(&self.limits);
-        Ok((engine::store(self.engine, guest, &self.limits, copied_bytes_max)?, streams))
+        Ok((engine::store(self.means.engine, guest, &self.limits, copied_bytes_max)?, streams))
     }
 
     /// Waits for the call, as long as it may take.

@@ -13,6 +13,9 @@ use crate::wasm::host::types;
 use crate::wasm::plugin::{Code, Plugin};
 use runner_store::job::time::{Millis, Time};
 
+/// The handler of an instance, once there is one.
+pub(super) type Found = Option<handler::Guest>;
+
 /// What of a plugin is called for its jobs.
 pub(super) enum Entry<'a> {
     /// `handle`, for one job.
@@ -57,12 +60,12 @@ impl<'a> Entry<'a> {
 pub(super) async fn call(
     store: &mut Store<Guest>,
     entry: &Entry<'_>,
-    first: JobView,
-    others: Vec<JobView>,
+    found: &mut Found,
+    (first, others): (JobView, Vec<JobView>),
     timeout: Millis,
 ) -> Called {
     match entry {
-        Entry::Handler(exports, handler) => one(store, exports, handler, contract_job(first, timeout)).await,
+        Entry::Handler(exports, handler) => one(store, exports, (handler, found), contract_job(first, timeout)).await,
         Entry::Batch(exports, batch) => {
             let jobs = std::iter::once(first).chain(others).map(|job| contract_job(job, timeout)).collect();
             all(store, exports, batch, jobs).await
@@ -71,14 +74,24 @@ pub(super) async fn call(
     }
 }
 
-async fn one(store: &mut Store<Guest>, exports: &Exports, handler: &handler::GuestIndices, job: types::Job) -> Called {
-    let found = match instance(store, exports).await {
-        Ok(instance) => handler.load(&mut *store, &instance),
-        Err(error) => return Called::Broke(Phase::Starting, error),
-    };
+async fn one(
+    store: &mut Store<Guest>,
+    exports: &Exports,
+    (handler, found): (&handler::GuestIndices, &mut Found),
+    job: types::Job,
+) -> Called {
     let handler = match found {
-        Ok(handler) => handler,
-        Err(error) => return Called::Broke(Phase::Starting, error),
+        Some(handler) => handler,
+        None => {
+            let loaded = match instance(store, exports).await {
+                Ok(instance) => handler.load(&mut *store, &instance),
+                Err(error) => return Called::Broke(Phase::Starting, error),
+            };
+            match loaded {
+                Ok(handler) => found.insert(handler),
+                Err(error) => return Called::Broke(Phase::Starting, error),
+            }
+        }
     };
     match handler.call_handle(&mut *store, &job).await {
         Ok(result) => Called::Answered(result.into()),

@@ -1,28 +1,32 @@
 //! The handler's own part of a run: its store, its call, and what is left of both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::Engine;
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::call::{Entry, call};
+use super::Means;
+use super::call::{Called, Entry, Found, call};
 use super::outcome::{self, Ends};
 use super::report::RunReport;
 use super::request::{BatchJob, JobView, RunRequest};
 use super::watch::{Stopped, watched};
 use crate::wasm::cancel::{CancelSignal, Signals};
 use crate::wasm::command::{self, ANSWER_SLACK_BYTES};
+use crate::wasm::egress::WayOut;
+use crate::wasm::grants::Grants;
 use crate::wasm::guest::Guest;
 use crate::wasm::host::{Job, Role, Staged};
+use crate::wasm::kept::{Had, Kept, Shelf};
 use crate::wasm::limits::{Limits, MemoryLimiter};
 use crate::wasm::plugin::Plugin;
 use crate::wasm::streams::Streams;
 use crate::wasm::{engine, wasi};
 
-use super::call::Called;
-
 /// Enters the handler with the jobs of the request; `begun` is when the time-out began to count.
-pub(super) async fn enter(engine: &Engine, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
+pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
     let RunRequest { job, others, limits, middleware: _, grants, ids, read_job, backing, streams, cancel } = request;
     let (others, signals) = apart(others, cancel);
     let Some(entry) = Entry::of(plugin, &job.kind) else {
@@ -39,21 +43,81 @@ pub(super) async fn enter(engine: &Engine, plugin: &Plugin, request: RunRequest,
     if role != Role::Batch && !others.is_empty() {
         return RunReport::unstarted(plugin, others.len(), begun, "the plugin takes these jobs one by one");
     }
-    let wasi = wasi::context(&streams, stdin, grants.env());
+    let shelf = match &entry {
+        Entry::Handler(..) => plugin.shelf(&grants),
+        Entry::Batch(..) | Entry::Command(_) => None,
+    };
     let dependencies = job.dependencies.clone();
-    let staged = Staged::new(grants, ids, read_job, &limits);
-    let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies);
-    let guest = Guest::new(MemoryLimiter::new(limits.memory_bytes), host, wasi, limits.clone());
-    let mut store = match engine::store(engine, guest, &limits, copied_bytes_max) {
-        Ok(store) => store,
+    let staged = Staged::new(Arc::clone(&grants), ids, read_job, &limits);
+    let deadline = begun + Duration::from(limits.timeout);
+    let way_out = WayOut::new(Arc::clone(means.egress), deadline, limits.http_body_bytes);
+    let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies, way_out);
+    let room = match shelf {
+        Some(shelf) => kept(means.engine, shelf, host, &limits, (&streams, &grants)),
+        None => {
+            let wasi = wasi::context(&streams, stdin, grants.env());
+            fresh(means.engine, host, wasi, &limits, copied_bytes_max)
+        }
+    };
+    let Room { mut store, mut found, mut keep } = match room {
+        Ok(room) => room,
         Err(error) => return RunReport::unstarted(plugin, others.len(), begun, &error.to_string()),
     };
-    let deadline = begun + Duration::from(limits.timeout);
     let grace = Duration::from(limits.cancel_grace);
-    let call = call(&mut store, &entry, job, others, limits.timeout);
+    let call = call(&mut store, &entry, &mut found, (job, others), limits.timeout);
     let ended = watched(call, deadline, &signals, grace).await;
     let fuel_used = limits.fuel().saturating_sub(store.get_fuel().unwrap_or(0));
-    report(plugin, store.into_data(), ended, &limits, &streams, (begun, fuel_used))
+    if signals.is_asked() || !matches!(ended, Ok(Called::Answered(_))) {
+        keep = None;
+    }
+    let report = report(plugin, store.data_mut(), ended, &limits, &streams, (begun, fuel_used));
+    if let (Some(shelf), Some(keep), Some(handler), false) = (shelf, keep, found, report.memory_denied) {
+        keep.outlet.send_on(None);
+        shelf.put(Kept { store, handler, outlet: keep.outlet, had: keep.had });
+    }
+    report
+}
+
+/// Where a run takes place.
+struct Room {
+    store: Store<Guest>,
+    /// Of an instance that has run before.
+    found: Found,
+    /// What is needed to keep it; none: it is dropped after the run.
+    keep: Option<Keep>,
+}
+
+struct Keep {
+    outlet: Streams,
+    had: Had,
+}
+
+/// A store for one run.
+fn fresh(engine: &Engine, job: Job, wasi: WasiP1Ctx, limits: &Limits, copied: u64) -> wasmtime::Result<Room> {
+    let guest = Guest::new(MemoryLimiter::new(limits.memory_bytes), job, wasi, limits.clone());
+    let store = engine::store(engine, guest, limits, copied)?;
+    Ok(Room { store, found: None, keep: None })
+}
+
+/// An instance that was kept, or a store whose instance will be.
+fn kept(
+    engine: &Engine,
+    shelf: &Shelf,
+    job: Job,
+    limits: &Limits,
+    (streams, grants): (&Streams, &Grants),
+) -> wasmtime::Result<Room> {
+    if let Some(mut kept) = shelf.take(limits) {
+        kept.renew(job, limits)?;
+        kept.outlet.send_on(Some(streams.clone()));
+        let Kept { store, handler, outlet, had } = kept;
+        return Ok(Room { store, found: Some(handler), keep: Some(Keep { outlet, had }) });
+    }
+    let outlet = Streams::default();
+    outlet.send_on(Some(streams.clone()));
+    let wasi = wasi::context(&outlet, None, grants.env());
+    let room = fresh(engine, job, wasi, limits, engine::component_copied_bytes(limits))?;
+    Ok(Room { keep: Some(Keep { outlet, had: Had::default() }), ..room })
 }
 
 /// Jobs and their signals, each for itself.
@@ -70,17 +134,16 @@ fn answer_bytes_max(limits: &Limits) -> usize {
 
 fn report(
     plugin: &Plugin,
-    guest: Guest,
+    guest: &mut Guest,
     ended: Result<Called, Stopped>,
     limits: &Limits,
     streams: &Streams,
     (begun, fuel_used): (Instant, u64),
 ) -> RunReport {
     let host_calls = guest.host_calls(fuel_used);
-    let Guest { memory, job: Job { mut staged, cancel, .. }, .. } = guest;
+    let Guest { memory, job: Job { staged, cancel, .. }, .. } = guest;
     let (log, last, progress) = streams.finish();
-    let Ends { first, others, call_failed, keeps } =
-        outcome::ends(ended, &memory, &mut staged, limits, &cancel, (&log, last));
+    let Ends { first, others, call_failed, keeps } = outcome::ends(ended, memory, staged, limits, cancel, (&log, last));
     RunReport {
         outcome: first,
         next_retry: None,
@@ -94,9 +157,9 @@ fn report(
         host_calls,
         wall: begun.elapsed(),
         log,
-        enqueues: if keeps { staged.jobs } else { Vec::new() },
-        kv: if keeps { staged.kv.writes } else { Vec::new() },
+        enqueues: if keeps { std::mem::take(&mut staged.jobs) } else { Vec::new() },
+        kv: if keeps { std::mem::take(&mut staged.kv.writes) } else { Vec::new() },
         progress,
-        checkpoint: staged.checkpoint,
+        checkpoint: staged.checkpoint.take(),
     }
 }

@@ -12,9 +12,10 @@ use runner_store::job::limits::PAYLOAD_BYTES_MAX;
 use runner_store::job::outcome::Outcome;
 use runner_store::job::time::Millis;
 use tokio::time::Instant;
+use wasmtime::Store;
 use wasmtime::component::Instance;
-use wasmtime::{Engine, Store};
 
+use super::Means;
 use super::aside::{Aside, Said, ask};
 use super::call::{contract_job, instance};
 use super::enter::enter;
@@ -34,7 +35,7 @@ pub const AFTER_ENDED_TIME: Duration = Duration::from_secs(1);
 
 /// The layers of one call.
 struct Layers<'a> {
-    engine: &'a Engine,
+    means: Means<'a>,
     plugins: Vec<Arc<Plugin>>,
     charges: Vec<Charge>,
     limits: Limits,
@@ -53,12 +54,12 @@ struct Wrapped {
 }
 
 /// Calls the layers of the request around its jobs; `begun` is when the time-out began to count.
-pub(super) async fn around(engine: &Engine, plugin: &Plugin, mut request: RunRequest, begun: Instant) -> RunReport {
+pub(super) async fn around(means: Means<'_>, plugin: &Plugin, mut request: RunRequest, begun: Instant) -> RunReport {
     let plugins = std::mem::take(&mut request.middleware);
     let limits = request.limits.clone();
     let deadline = begun + Duration::from(limits.timeout);
     let mut layers =
-        Layers { engine, charges: plugins.iter().map(|p| Charge::of(p)).collect(), plugins, limits, deadline };
+        Layers { means, charges: plugins.iter().map(|p| Charge::of(p)).collect(), plugins, limits, deadline };
     let mut jobs = wrapped(&mut request);
     for wrapped in &mut jobs {
         layers.before(wrapped, &request).await;
@@ -69,7 +70,7 @@ pub(super) async fn around(engine: &Engine, plugin: &Plugin, mut request: RunReq
         Some(BatchJob { job, cancel }) => {
             let streams = request.streams.clone();
             let request = RunRequest { job, cancel, others: inside.collect(), streams, ..request };
-            enter(engine, plugin, request, begun).await
+            enter(means, plugin, request, begun).await
         }
         None => RunReport::unentered(plugin, begun, request.streams.finish().0),
     };
@@ -218,7 +219,7 @@ impl Layers<'_> {
     fn aside(&self, plugin: &Plugin, deadline: Instant) -> Aside<'_> {
         let limits = plugin.own_limits();
         let deadline = deadline.min(Instant::now() + Duration::from(limits.timeout));
-        Aside::new(self.engine, (Role::Middleware, plugin.grants(), limits), deadline)
+        Aside::new(self.means, (Role::Middleware, plugin.grants(), limits), deadline)
     }
 }
 

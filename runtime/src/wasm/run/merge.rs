@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use runner_store::job::limits::PAYLOAD_BYTES_MAX;
 use tokio::time::Instant;
-use wasmtime::Engine;
 
+use super::Means;
 use super::aside::{Aside, Said, ask};
 use super::call::instance;
 use crate::wasm::host::Role;
@@ -49,7 +49,7 @@ pub enum MergeError {
 
 /// The args that the waiting job shall have.
 pub(in crate::wasm) async fn merge(
-    engine: &Engine,
+    means: Means<'_>,
     plugin: &Plugin,
     kind: &str,
     waiting: &[u8],
@@ -60,7 +60,7 @@ pub(in crate::wasm) async fn merge(
     let Some((exports, merge)) = found else { return Err(MergeError::NoMerge(kind.to_owned())) };
     let limits = Limits { fuel: Some(MERGE_FUEL), output_bytes: PAYLOAD_BYTES_MAX as u64, ..plugin.own_limits() };
     let setup = (Role::Advice, plugin.advice_grants(), limits);
-    let aside = Aside::new(engine, setup, Instant::now() + MERGE_TIME);
+    let aside = Aside::new(means, setup, Instant::now() + MERGE_TIME);
     let said: Said<_> = ask!(aside, store => {
         let instance = instance(store, exports).await?;
         merge.load(&mut *store, &instance)?.call_merge(&mut *store, kind, waiting, incoming).await

@@ -8,8 +8,8 @@ use runner_store::job::limits::{ATTEMPTS_DEFAULT, RETRY_DELAY_MAX, TIMEOUT_MAX};
 use runner_store::job::outcome::Outcome;
 use runner_store::job::time::Millis;
 use tokio::time::Instant;
-use wasmtime::Engine;
 
+use super::Means;
 use super::aside::{Aside, Said, ask};
 use super::call::{contract_job, instance};
 use super::report::{Charge, RunReport};
@@ -30,7 +30,7 @@ pub const DESCRIBE_TIME: Duration = Duration::from_secs(1);
 
 /// Asks the policy of one plugin during one call, and keeps what that used.
 pub(super) struct Advisor<'a> {
-    engine: &'a Engine,
+    means: Means<'a>,
     plugin: &'a Plugin,
     exports: &'a Exports,
     policy: &'a GuestIndices,
@@ -41,10 +41,10 @@ pub(super) struct Advisor<'a> {
 
 impl<'a> Advisor<'a> {
     /// Where the plugin has a policy.
-    pub(super) fn of(engine: &'a Engine, plugin: &'a Plugin) -> Option<Self> {
+    pub(super) fn of(means: Means<'a>, plugin: &'a Plugin) -> Option<Self> {
         let exports = plugin.exports()?;
         let policy = exports.policy.as_ref()?;
-        Some(Self { engine, plugin, exports, policy, charge: Charge::of(plugin), broken: None })
+        Some(Self { means, plugin, exports, policy, charge: Charge::of(plugin), broken: None })
     }
 
     /// Asks for the time-out of every job that states none.
@@ -107,7 +107,7 @@ impl<'a> Advisor<'a> {
         if self.broken.is_some() {
             return None;
         }
-        Some(aside(self.engine, self.plugin, ADVICE_TIME))
+        Some(aside(self.means, self.plugin, ADVICE_TIME))
     }
 
     fn heard(&mut self, said: Said<Option<u32>>, export: &str) -> Option<Millis> {
@@ -132,10 +132,10 @@ impl<'a> Advisor<'a> {
 ///
 /// # Errors
 /// How the export broke, in one sentence.
-pub(in crate::wasm) async fn describe(engine: &Engine, plugin: &Plugin) -> Option<Result<Vec<KindPolicy>, String>> {
+pub(in crate::wasm) async fn describe(means: Means<'_>, plugin: &Plugin) -> Option<Result<Vec<KindPolicy>, String>> {
     let exports = plugin.exports()?;
     let policy = exports.policy.as_ref()?;
-    let aside = aside(engine, plugin, DESCRIBE_TIME);
+    let aside = aside(means, plugin, DESCRIBE_TIME);
     let said = ask!(aside, store => {
         let instance = instance(store, exports).await?;
         policy.load(&mut *store, &instance)?.call_describe(&mut *store).await
@@ -143,9 +143,9 @@ pub(in crate::wasm) async fn describe(engine: &Engine, plugin: &Plugin) -> Optio
     Some(said.answer.map_err(|broken| Said::<()>::why(&broken)))
 }
 
-fn aside<'a>(engine: &'a Engine, plugin: &'a Plugin, time: Duration) -> Aside<'a> {
+fn aside<'a>(means: Means<'a>, plugin: &'a Plugin, time: Duration) -> Aside<'a> {
     let limits = Limits { fuel: Some(ADVICE_FUEL), ..plugin.own_limits() };
-    Aside::new(engine, (Role::Advice, plugin.advice_grants(), limits), Instant::now() + time)
+    Aside::new(means, (Role::Advice, plugin.advice_grants(), limits), Instant::now() + time)
 }
 
 /// Whether a run ended as a failed attempt of which nobody has said yet when it is tried again.

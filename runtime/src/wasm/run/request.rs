@@ -15,9 +15,9 @@ use crate::wasm::streams::Streams;
 /// Gives out ids for new jobs, which are reserved before; none: none are left right now.
 pub type IdSource = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// Makes a job of a kind, args and the contract's `options`, a JSON object or nothing; or says what is wrong with them.
-/// The form of a job in JSON is the API's, so this comes from outside.
-pub type ReadJob = Arc<dyn Fn(String, Vec<u8>, &str) -> Result<JobSpec, String> + Send + Sync>;
+/// Makes a tenant's job of a kind, args and the contract's `options`, a JSON object or nothing; or says what is wrong with
+/// them. The form of a job in JSON is the API's, so this comes from outside.
+pub type ReadJob = Arc<dyn Fn(&str, String, Vec<u8>, &str) -> Result<JobSpec, String> + Send + Sync>;
 
 /// What one run is asked to do.
 #[derive(Clone)]
