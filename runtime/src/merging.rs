@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::wasm::{Catalog, Host, MergeError};
 
 /// How long the merges of one call may take together: a list may have thousands.
-const MERGES_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const MERGES_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Merges args with the plugins of a node.
 #[derive(Clone)]

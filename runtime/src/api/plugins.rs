@@ -4,21 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use runner_store::job::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::error::Problem;
+use super::guard::Guard;
 use super::new_job::KindDefaults;
 use super::params::Params;
+use super::tenant::{RUNNER_TENANT, Whose};
 use super::time::rfc3339;
 use crate::merging::Merger;
 use crate::middleware;
 use crate::operator::Operator;
 use crate::wasm::catalog::{Loading, LoadingState};
-use crate::wasm::folder::Report;
+use crate::wasm::folder::{Report, TENANT_DEFAULT};
 use crate::wasm::loader::{NotReloaded, Reload};
 use crate::wasm::{Catalog, Description, Host, Plugin};
 
@@ -256,14 +259,47 @@ impl From<&Loading> for LoadingShown {
 }
 
 /// `GET /v1/plugins`.
-pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<PluginsShown>, Problem> {
+pub async fn list(State(app): State<Arc<App>>, asked: Asked, params: Params) -> Result<Json<PluginsShown>, Problem> {
     params.finish()?;
-    Ok(Json(app.plugins.shown()))
+    Ok(Json(asked.of(app.plugins.shown())))
+}
+
+/// Whose plugins are asked for: those of all tenants, for whoever owns the store and names none; else one tenant's.
+pub struct Asked(Option<(Arc<str>, Vec<Arc<str>>)>);
+
+impl FromRequestParts<Arc<App>> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Whose(tenant) = Whose::from_request_parts(parts, app).await?;
+        let named = parts.headers.contains_key(RUNNER_TENANT);
+        let one = named || parts.extensions.get::<Guard>() == Some(&Guard::Loopback);
+        Ok(Self(one.then(|| (app.store.tenant_name(tenant), app.store.tenant_names()))))
+    }
+}
+
+impl Asked {
+    fn of(&self, mut shown: PluginsShown) -> PluginsShown {
+        let Some((tenant, all)) = &self.0 else { return shown };
+        shown.plugins.retain(|plugin| plugin.tenant == **tenant);
+        shown.loading.retain(|loading| loading.tenant == **tenant);
+        // A tenant's files are in the folder of its name; what is in no tenant's folder is the default's.
+        shown.reports.retain(|report| {
+            let folder = Path::new(&report.path).parent().and_then(Path::file_name).and_then(|name| name.to_str());
+            let of = folder.filter(|folder| all.iter().any(|name| name.as_ref() == *folder));
+            of.unwrap_or(TENANT_DEFAULT) == tenant.as_ref()
+        });
+        shown
+    }
 }
 
 /// `POST /v1/plugins/reload`: looks at the folder now. What had been compiled before is loaded when it answers; 202 where
 /// something is left to be compiled.
-pub async fn reload(State(app): State<Arc<App>>, params: Params) -> Result<(StatusCode, Json<PluginsShown>), Problem> {
+pub async fn reload(
+    State(app): State<Arc<App>>,
+    asked: Asked,
+    params: Params,
+) -> Result<(StatusCode, Json<PluginsShown>), Problem> {
     params.finish()?;
     let Some(reload) = &app.plugins.reload else {
         let detail = "no node follows a folder of plugins on this store; start one with `runner serve`";
@@ -277,7 +313,7 @@ pub async fn reload(State(app): State<Arc<App>>, params: Params) -> Result<(Stat
         };
         Problem::new(status, code, error.to_string())
     })?;
-    let shown = app.plugins.shown();
+    let shown = asked.of(app.plugins.shown());
     let status = if shown.loading.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(shown)))
 }

@@ -99,6 +99,9 @@ fn tenant(name: &str, value: &Value<'_>, folder: &Path) -> Result<Tenant, TableE
             rules.blobs.insert(name.to_owned(), place);
         }
     }
+    // Keys of buckets are the runner's to use, and no manifest's to ask for.
+    let keys: Vec<Secret> = rules.blobs.values().filter_map(|place| place.keys()).flatten().collect();
+    rules.secrets.retain(|_, secret| !keys.contains(secret));
     if let Some(value) = table.take("middleware") {
         tenant.middleware = layers(&value)?;
     }

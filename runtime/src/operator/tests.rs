@@ -14,6 +14,7 @@ fn check_refused(text: &str, line: usize, expected: &str) {
 fn a_configuration_means_what_it_says() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("key"), "s3cret\r\n").expect("is written");
+    std::fs::write(folder.path().join("s3"), "bucket's own").expect("is written");
     let text = r#"
         [tenants.default]
         grant = "max"
@@ -22,7 +23,7 @@ fn a_configuration_means_what_it_says() {
         memory = "512MiB"
         fuel = "2_000G/1h"
         config = { SIZES = "256,512" }
-        secrets = { API_KEY = { file = "key" } }
+        secrets = { API_KEY = { file = "key" }, S3_KEY = { file = "s3" } }
         [tenants.acme.max]
         timeout = "5m"
         enqueue = ["*"]
@@ -32,7 +33,7 @@ fn a_configuration_means_what_it_says() {
         [tenants.acme.blobs]
         photos = { url = "file:photos", mode = "read" }
         scratch = { url = "memory:", mode = "read-write" }
-        remote = { url = "s3://b/some/prefix/", mode = "write", access_key = "API_KEY", secret_key = "API_KEY" }
+        remote = { url = "s3://b/some/prefix/", mode = "write", access_key = "S3_KEY", secret_key = "S3_KEY" }
         [[tenants.acme.middleware]]
         plugin = "check"
         kinds = ["image.*"]
@@ -53,6 +54,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!(acme.rules.blobs["photos"].at, BlobAt::Folder { base: folder.path().into(), below: "photos".into() });
     assert_eq!(acme.rules.blobs["photos"].mode, BlobMode { read: true, write: false });
     let BlobAt::S3(bucket) = &acme.rules.blobs["remote"].at else { panic!("it is a bucket") };
+    assert!(!acme.rules.secrets.contains_key("S3_KEY"), "no manifest can ask for a bucket's key");
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("b", "some/prefix"));
     assert_eq!(operator.middleware, [Layer { plugin: "audit".into(), kinds: vec!["*".into()] }]);
     assert_eq!(acme.middleware, [Layer { plugin: "check".into(), kinds: vec!["image.*".into()] }]);

@@ -329,7 +329,13 @@ impl Core {
     fn learn(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         match event {
             Event::Available { lane, difference } => self.available(lane, difference, now),
-            Event::Served { lane, by } => self.served(lane, by, now),
+            Event::Served { lane, by } => {
+                self.served(lane, by, now);
+                // What was claimed when a run of it was smaller could never start, and would hold up the others.
+                if matches!(self.held_for_long(lane, now), Some(Held::TooLarge { .. })) {
+                    self.hand_back_all_of(lane.tenant, actions);
+                }
+            }
             Event::Budget { tenant, budget } => self.set_budget(tenant, budget, now),
             Event::Claimed(runs) => self.claimed(runs, actions),
             Event::Wanted { suspect } => {

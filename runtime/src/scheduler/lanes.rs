@@ -21,10 +21,7 @@ impl Shell {
             events.push(Event::Budget { tenant: lane.tenant, budget });
         }
         let by = self.serves(lane);
-        let kind = self.parts.store.kind_name(lane.kind);
-        if let Some(serves) = by {
-            self.say_if_too_large(lane, &kind, serves.memory_bytes);
-        }
+        self.say_how_it_is_served(lane, by);
         self.lanes.insert(lane, by);
         events.push(Event::Served { lane, by });
     }
@@ -37,6 +34,27 @@ impl Shell {
             self.tell(events);
         }
         lane
+    }
+
+    /// Says where jobs of a lane wait for a plugin, a middleware or a larger budget: once, and again when that changes.
+    pub(super) fn say_how_it_is_served(&self, lane: Lane, by: Option<Serves>) {
+        let kind = self.parts.store.kind_name(lane.kind);
+        match (by, self.parts.around(lane.tenant, &kind)) {
+            (Some(serves), _) => self.say_if_too_large(lane, &kind, serves.memory_bytes),
+            (None, Err(missing)) => tracing::warn!(%kind, "{missing}; its jobs wait"),
+            (None, Ok(_)) => tracing::warn!(%kind, "no plugin provides this kind; its jobs wait"),
+        }
+    }
+
+    /// Tells what each tenant of the configuration may use: fuel is also spent for those that have no job themselves.
+    pub(super) fn tell_budgets(&mut self) {
+        let parts = std::sync::Arc::clone(&self.parts);
+        let named = parts.operator.tenants().filter_map(|(name, _)| Some((name, parts.store.tenant_id(name)?)));
+        let events: Vec<Event> = named
+            .filter(|(_, tenant)| self.tenants.insert(*tenant))
+            .map(|(name, tenant)| Event::Budget { tenant, budget: budget(&parts.operator, name) })
+            .collect();
+        self.tell(events);
     }
 
     /// The core leaves such jobs where they are; whoever looks at the log should not have to ask why.
@@ -54,17 +72,8 @@ impl Shell {
     /// around it.
     pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
         let kind = self.parts.store.kind_name(lane.kind);
-        let Some(plugin) = self.parts.plugin(lane.tenant, &kind) else {
-            tracing::warn!(%kind, "no plugin provides this kind; its jobs wait");
-            return None;
-        };
-        let around = match self.parts.around(lane.tenant, &kind) {
-            Ok(around) => around,
-            Err(missing) => {
-                tracing::warn!(%kind, "{missing}; its jobs wait");
-                return None;
-            }
-        };
+        let plugin = self.parts.plugin(lane.tenant, &kind)?;
+        let around = self.parts.around(lane.tenant, &kind).ok()?;
         // Handler and middleware are never there at once.
         let around = around.iter().map(|plugin| plugin.own_limits().memory_bytes);
         let memory_bytes = around.fold(plugin.limits(&kind).memory_bytes, u64::max);
@@ -95,7 +104,7 @@ pub(super) fn because(held: &Held) -> Reason {
             let (needs, most) = (size(needs_bytes), size(most_bytes));
             let (all, mend) = match whose {
                 Whose::Tenant => ("its tenant's runs", "raise `memory` of the tenant in the configuration"),
-                Whose::Node => ("all runs of the node", "raise `memory` in the configuration"),
+                Whose::Node => ("all runs of the node", "raise `memory` of [node] in the configuration"),
             };
             let detail = format!(
                 "a run of it may use {needs} of memory, and {all} together have {most}: it can never start; lower \

@@ -140,6 +140,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
     };
     let mut draining = false;
     let mut plugins = parts.plugins.watch();
+    shell.tell_budgets();
     shell.take_notices();
     loop {
         shell.sweep();
@@ -248,6 +249,7 @@ impl Shell {
         for (lane, was) in lanes {
             let by = self.serves(lane);
             if by != was {
+                self.say_how_it_is_served(lane, by);
                 self.lanes.insert(lane, by);
                 events.push(Event::Served { lane, by });
             }
@@ -420,12 +422,13 @@ impl Shell {
     }
 }
 
-/// Claimed jobs with the size of their args, where it matters. One whose args cannot be read is found out when it starts.
+/// Claimed jobs with the size of their args, where it matters. One whose size is not known counts as a whole call's, so that
+/// it goes alone; whether its args can be read is found out when it starts.
 fn with_sizes(store: &Handle, jobs: Vec<Arc<Job>>, shared: bool) -> Vec<(Arc<Job>, usize)> {
     let view = if shared { store.snapshot().ok() } else { None };
     let size = |job: &Job| match view.as_ref()?.read(&Query::Payload(job.at(), Part::Args)) {
-        Ok(Answer::Payload(args)) => args.map(|args| args.len()),
+        Ok(Answer::Payload(args)) => Some(args.map_or(0, |args| args.len())),
         _ => None,
     };
-    jobs.into_iter().map(|job| (Arc::clone(&job), size(&job).unwrap_or(0))).collect()
+    jobs.into_iter().map(|job| (Arc::clone(&job), size(&job).unwrap_or(core::CALL_ARGS_BYTES_MAX))).collect()
 }

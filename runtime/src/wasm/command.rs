@@ -22,6 +22,9 @@ const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 /// On top of output and staged effects: names, keys and quotes of an answer.
 pub(super) const ANSWER_SLACK_BYTES: u64 = 64 << 10;
 
+/// Jobs that one answer may bring: as many as a manifest may allow.
+const ENQUEUED_MAX: usize = 10_000;
+
 /// How a command ended, before its effects are staged.
 pub(super) enum Ended {
     /// An answer, and the jobs that were asked for with it.
@@ -57,7 +60,7 @@ struct Input<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Line<'a> {
     // `{"ok": null}` is an answer: presence and value differ.
     #[serde(default)]
     ok: Option<Box<RawValue>>,
@@ -66,8 +69,9 @@ struct Line {
     snooze: Option<String>,
     after: Option<String>,
     why: Option<String>,
-    #[serde(default)]
-    enqueue: Vec<EnqueueLine>,
+    // Each is read when it is its turn: a line may have hundreds of thousands.
+    #[serde(default, borrow)]
+    enqueue: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +145,7 @@ pub(super) fn ended(exit: i32, last: LastLine, log: &RunLog) -> Ended {
 
 fn answer(line: &[u8]) -> Result<(Answer, Vec<NewJobArgs>), String> {
     let text = std::str::from_utf8(line).map_err(|_| "the last line of stdout is not UTF-8".to_owned())?;
-    let line: Line = serde_json::from_str(text).map_err(|error| format!("the last line of stdout: {error}"))?;
+    let line: Line<'_> = serde_json::from_str(text).map_err(|error| format!("the last line of stdout: {error}"))?;
     let has_ok = line.ok.is_some() || has_null_ok(text);
     let keys = [has_ok, line.retry.is_some(), line.discard.is_some(), line.snooze.is_some()];
     if keys.iter().filter(|given| **given).count() != 1 {
@@ -160,14 +164,25 @@ fn answer(line: &[u8]) -> Result<(Answer, Vec<NewJobArgs>), String> {
     } else {
         Answer::Ok(line.ok.map_or_else(|| b"null".to_vec(), |value| value.get().as_bytes().to_vec()))
     };
-    let jobs = line.enqueue.into_iter().map(EnqueueLine::job).collect();
-    Ok((answer, jobs))
+    if line.enqueue.len() > ENQUEUED_MAX {
+        return Err(format!("`enqueue` has {} jobs, at most {ENQUEUED_MAX} are read", line.enqueue.len()));
+    }
+    let read = |raw: &&RawValue| serde_json::from_str(raw.get()).map(EnqueueLine::job);
+    let jobs: Result<_, _> = line.enqueue.iter().map(read).collect();
+    Ok((answer, jobs.map_err(|error| format!("`enqueue`: {error}"))?))
 }
 
 /// Whether `ok` is there as `null`, which an `Option` cannot tell from its absence.
 fn has_null_ok(text: &str) -> bool {
-    let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
-    object.is_ok_and(|object| object.contains_key("ok"))
+    #[derive(Deserialize)]
+    struct Has {
+        #[serde(default, deserialize_with = "is_there")]
+        ok: bool,
+    }
+    fn is_there<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(value).map(|_| true)
+    }
+    serde_json::from_str::<Has>(text).is_ok_and(|has| has.ok)
 }
 
 impl EnqueueLine {

@@ -205,6 +205,11 @@ impl WayOut {
         Self { egress, deadline, body_bytes_max, opened: None }
     }
 
+    /// Whether the run has sent a request.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// When its requests are over. The run ends before, as a run, and takes them along.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline + OVERTIME

@@ -12,9 +12,14 @@ mod url;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use runner_store::job::name_problem;
+
 pub use self::place::{BlobAt, BlobMode, BlobPlace, Bucket};
 pub use self::url::UrlPattern;
 use super::limits::Limits;
+
+/// How much of what is no name is repeated to whoever gave it.
+const SHOWN_CHARS_MAX: usize = 64;
 
 /// What a manifest asks for; the default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -255,6 +260,7 @@ impl Grants {
     /// # Errors
     /// What to add.
     pub fn enqueue(&self, kind: &str) -> Result<(), Denied> {
+        known(kind)?;
         let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, kind));
         self.both(
             || format!("enqueueing `{}`", kind.escape_debug()),
@@ -277,6 +283,7 @@ impl Grants {
     /// # Errors
     /// What to add.
     pub fn config(&self, name: &str) -> Result<Option<&str>, Denied> {
+        known(name)?;
         if self.asked.config.iter().any(|asked| asked == name) {
             return Ok(self.tenant.config.get(name).map(String::as_str));
         }
@@ -290,6 +297,7 @@ impl Grants {
     /// # Errors
     /// What to add, on either side.
     pub fn secret(&self, name: &str) -> Result<&Secret, Denied> {
+        known(name)?;
         let asked = self.asked.secrets.iter().any(|asked| asked == name);
         match self.tenant.secrets.get(name) {
             Some(secret) if asked => Ok(secret),
@@ -350,6 +358,7 @@ impl Grants {
     /// # Errors
     /// What to add, on either side.
     pub fn blob(&self, container: &str, write: bool) -> Result<&BlobPlace, Denied> {
+        known(container)?;
         let fits = |mode: BlobMode| if write { mode.write } else { mode.read };
         let asked = self.asked.blobs.get(container).is_some_and(|mode| fits(*mode));
         match self.tenant.blobs.get(container) {
@@ -397,6 +406,16 @@ impl Grants {
     fn in_config(&self, line: &str) -> String {
         format!("`{line}` to {} of the configuration", self.tenant.table())
     }
+}
+
+/// Refuses what is no name before anything is made of it: a guest may give megabytes, or lines of its own.
+fn known(name: &str) -> Result<(), Denied> {
+    if name_problem(name).is_none() {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+    let what = format!("`{}`, which is no name of anything,", shown.escape_debug());
+    Err(Denied { what, lines: vec!["what has a name: letters, digits, `.`, `_` and `-`".to_owned()] })
 }
 
 fn in_manifest(line: &str) -> String {

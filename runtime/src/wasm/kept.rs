@@ -86,6 +86,8 @@ impl Shelf {
             return;
         }
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return };
+        // Nothing of the run waits with the instance: not its way to the store, nor what it was writing.
+        kept.store.data_mut().job.retire();
         let sweeps = {
             let mut idle = self.lock();
             idle.waiting.push(Waiting { kept, since: Instant::now(), _room: room });

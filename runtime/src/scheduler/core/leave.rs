@@ -87,7 +87,7 @@ impl Core {
     }
 
     /// Gives back all runs of a tenant that have not started.
-    fn hand_back_all_of(&mut self, id: TenantId, actions: &mut Vec<Action>) {
+    pub(super) fn hand_back_all_of(&mut self, id: TenantId, actions: &mut Vec<Action>) {
         let by_hand = std::mem::take(&mut self.by_hand);
         let (given, kept): (Vec<Call>, Vec<Call>) = by_hand.into_iter().partition(|call| call.lane.tenant == id);
         self.by_hand = kept.into();

@@ -7,6 +7,7 @@ use runner_store::command::{
 };
 use runner_store::job::{Backoff, JobId, Millis, Outcome, PluginId, RetryPolicy, RunSettings, TenantId, Time, limits};
 use tokio::task::JoinError;
+use tokio::time::Instant;
 
 use super::{Member, Work};
 use crate::scheduler::Parts;
@@ -131,13 +132,13 @@ async fn plugin_id(parts: &Parts, tenant: TenantId, name: &str) -> Option<Plugin
 }
 
 async fn send(parts: &Parts, mut finish: Command) {
-    let mut rounds = 0;
+    let (mut rounds, until) = (0, Instant::now() + merging::MERGES_TIME_MAX);
     loop {
         // Copied only where the store may ask for it again: an output may be a mebibyte.
         let again = may_merge(&mut finish).then(|| finish.clone());
         match (parts.store.call(finish).await, again) {
             (Ok(Reply::NeedsMerge(merges)), Some(again)) => {
-                finish = merged(parts, again, merges, rounds < MERGES_MAX).await;
+                finish = merged(parts, again, merges, (rounds < MERGES_MAX).then_some(until)).await;
                 rounds += 1;
             }
             (Ok(Reply::Rejected(rejection)), _) => {
@@ -175,7 +176,7 @@ fn may_merge(finish: &mut Command) -> bool {
 /// Lets plugins merge the args of staged jobs with those of the jobs that hold their keys. Where that is not possible, or
 /// was overtaken again and again, the staged job becomes one of its own, so that nothing is lost: each round leaves fewer
 /// or is counted, so the rounds end.
-async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, may_try: bool) -> Command {
+async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, until: Option<Instant>) -> Command {
     let tenant = tenant_of(&finish);
     let Some((staged, merged)) = staged_of(&mut finish) else { return finish };
     for NeedsMerge { position, holder, version, args } in needs {
@@ -183,7 +184,10 @@ async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, may_
         merged.retain(|merged| merged.position != position);
         let Some(staged) = staged.get_mut(position as usize) else { continue };
         let made = match parts.plugin(tenant, &staged.spec.kind) {
-            _ if !may_try => Err("the job that it was to be merged with changed again and again".to_owned()),
+            _ if until.is_none() => Err("the job that it was to be merged with changed again and again".to_owned()),
+            _ if until.is_some_and(|until| Instant::now() >= until) => {
+                Err("the merges of one run took more than they may together".to_owned())
+            }
             Some(plugin) if plugin.merges() => {
                 let (kind, incoming) = (staged.spec.kind.clone(), staged.spec.args.clone());
                 parts.host.merge(plugin, kind, args, incoming).await.map_err(|why| why.to_string())

@@ -6,6 +6,8 @@ use std::fmt;
 pub(super) const NAME_BYTES_MAX: usize = 1_024;
 /// What file systems keep of a part between slashes.
 const PART_BYTES_MAX: usize = 255;
+/// Parts between slashes: a list of names holds a folder open for each.
+const PARTS_MAX: usize = 32;
 /// How much of a wrong name is repeated to whoever gave it.
 const SHOWN_CHARS_MAX: usize = 64;
 /// What the files of unfinished writes in a folder are called, with something behind it.
@@ -54,6 +56,9 @@ fn problem(name: &str) -> Option<String> {
     }
     if name.len() > NAME_BYTES_MAX {
         return Some(format!("it has {} bytes, at most {NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    if name.split('/').nth(PARTS_MAX).is_some() {
+        return Some(format!("it has more than {PARTS_MAX} parts"));
     }
     if name.chars().any(char::is_control) {
         return Some("it has a control character".to_owned());

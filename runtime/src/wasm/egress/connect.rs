@@ -39,7 +39,7 @@ pub(super) enum Stream {
 /// Looks the target up, checks what is found and connects to it.
 pub(super) async fn connect(
     egress: &Egress,
-    tenant: &Tenant,
+    tenant: &Arc<Tenant>,
     rules: &TenantRules,
     target: &Target,
     within: Duration,
@@ -56,7 +56,7 @@ pub(super) async fn connect(
     timeout(within, connecting).await.map_err(|_| SendError::TimedOut { step: Step::Connecting })?
 }
 
-async fn addresses(egress: &Egress, tenant: &Tenant, target: &Target) -> Result<Vec<IpAddr>, SendError> {
+async fn addresses(egress: &Egress, tenant: &Arc<Tenant>, target: &Target) -> Result<Vec<IpAddr>, SendError> {
     let name = match &target.host {
         Host::Ipv4(address) => return Ok(vec![IpAddr::V4(*address)]),
         Host::Ipv6(address) => return Ok(vec![IpAddr::V6(*address)]),
@@ -66,10 +66,11 @@ async fn addresses(egress: &Egress, tenant: &Tenant, target: &Target) -> Result<
     let place = Arc::clone(&tenant.lookups).acquire_owned().await;
     let place = place.map_err(|_| SendError::Unavailable { why: "the runner is ending".to_owned() })?;
     let resolve = Arc::clone(&egress.settings.resolve);
-    let asked = name.clone();
+    // With its tenant: whoever has a look-up open is not forgotten, and does not come back with fresh places.
+    let (asked, kept) = (name.clone(), Arc::clone(tenant));
     let looked_up = tokio::task::spawn_blocking(move || {
         let found = resolve(&asked);
-        drop(place);
+        drop((place, kept));
         found
     });
     let unresolved = |why: String| SendError::Unresolved { name: name.clone(), why };

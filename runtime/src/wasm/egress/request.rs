@@ -55,10 +55,15 @@ pub(super) struct Target {
 }
 
 /// Looks at everything that can be known before a connection.
+const METHOD_BYTES_MAX: usize = 32;
+
 pub(super) fn prepare(grants: &Grants, asked: Asked) -> Result<Prepared, SendError> {
     let url = parse(&asked.url)?;
     let method = Method::from_bytes(asked.method.as_bytes())
         .map_err(|_| SendError::Invalid("the method is no word of HTTP; write for example GET".to_owned()))?;
+    if method.as_str().len() > METHOD_BYTES_MAX {
+        return Err(SendError::Invalid(format!("the method has more than {METHOD_BYTES_MAX} characters")));
+    }
     let rule = grants.http(method.as_str(), &url).map_err(SendError::NotGranted)?;
     let target = target(&url)?;
     let (mut headers, content_length) = own_headers(&asked, &target)?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use runner_store::job::Millis;
 
-use super::dir::{ENTRIES_MAX, Entry, Folder, Stamp};
+use super::dir::{Entry, Folder, Stamp};
 use super::registry::{Registry, TENANT_DEFAULT};
 use super::turns::Turns;
 use super::{FolderError, LoadError, MANIFEST_BYTES_MAX, Problem, Report, manifest};
@@ -30,6 +30,9 @@ pub(crate) struct Place {
     file: String,
 }
 
+/// Plugins of one folder: whoever may write there cannot make the runner look at more.
+const PLUGINS_OF_FOLDER_MAX: usize = 1_000;
+
 /// How closely is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
@@ -46,12 +49,15 @@ pub(crate) struct Shelf {
     /// What is wrong with what is no plugin's file.
     loose: Vec<Arc<Report>>,
     turns: Turns<Place>,
-    compiling: Option<Place>,
+    /// And as which reading of its file that began.
+    compiling: Option<(Place, u64)>,
 }
 
 /// What is known of one file.
 #[derive(Default)]
 struct Known {
+    /// How often it was read and found to be another than before.
+    readings: u64,
     path: PathBuf,
     stamps: Option<Stamps>,
     /// What was read last.
@@ -157,8 +163,10 @@ impl Shelf {
     /// What is compiled now. There is one at a time: until it is put, there is no next.
     pub(crate) fn next(&mut self, now: Millis) -> Option<Place> {
         if self.compiling.is_none() {
-            self.compiling = self.turns.next(now);
-            return self.compiling.clone();
+            let next = self.turns.next(now)?;
+            let reading = self.files.get(&next).map_or(0, |file| file.readings);
+            self.compiling = Some((next.clone(), reading));
+            return Some(next);
         }
         None
     }
@@ -170,10 +178,14 @@ impl Shelf {
 
     /// Takes what came of compiling.
     pub(crate) fn put(&mut self, place: &Place, made: Made, now: Millis) {
-        self.compiling = None;
+        let reading = self.compiling.take().map(|(_, reading)| reading);
         self.turns.spend(&place.tenant, now, made.took);
         // It was removed in the meantime.
         let Some(file) = self.files.get_mut(place) else { return };
+        // It was read anew in the meantime: that is loaded or in line, and what was compiled is in the cache.
+        if reading.is_some_and(|reading| reading != file.readings) {
+            return;
+        }
         if let Some((stamps, version)) = made.read {
             file.stamps = Some(stamps);
             file.version = Some(version);
@@ -223,6 +235,7 @@ impl Shelf {
         seen: &mut Seen,
     ) {
         let path = |name: &str| folder.path().join(name);
+        let mut plugins = 0;
         for Entry { name, is_text, .. } in entries {
             // Hidden files are what editors and copies leave while they write.
             if name.starts_with('.') {
@@ -244,11 +257,15 @@ impl Shelf {
                 seen.loose.push(Arc::new(Report { path: path(name), problem: Problem::Broken(Arc::new(error)) }));
                 continue;
             }
-            if seen.places.len() == ENTRIES_MAX {
+            if plugins == PLUGINS_OF_FOLDER_MAX {
                 let problem = Problem::Folder(FolderError::TooMany(folder.path().to_owned()));
                 seen.loose.push(Arc::new(Report { path: path(name), problem }));
+                // What serves from this folder serves on, and no other tenant learns of it.
+                let own = self.files.keys().filter(|place| place.sub.as_ref() == sub).cloned();
+                seen.places.extend(own);
                 return;
             }
+            plugins += 1;
             let place = Place { tenant: tenant.to_owned(), sub: sub.cloned(), file: name.clone() };
             self.look_at(host, folder, &place, how);
             seen.places.insert(place);
@@ -267,6 +284,7 @@ impl Shelf {
         match stamps.and_then(|_| read(folder, place)) {
             Err(error) => {
                 (file.stamps, file.version) = (None, None);
+                file.readings += 1;
                 self.turns.remove(place);
                 file.settle(Err(error));
             }
@@ -276,6 +294,7 @@ impl Shelf {
                     return;
                 }
                 file.version = Some(read.version.clone());
+                file.readings += 1;
                 self.take(host, place, read);
             }
         }

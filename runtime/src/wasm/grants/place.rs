@@ -75,6 +75,15 @@ impl BlobMode {
 }
 
 impl BlobPlace {
+    /// The keys that its bucket is asked with.
+    #[must_use]
+    pub fn keys(&self) -> Option<[Secret; 2]> {
+        match &self.at {
+            BlobAt::S3(Bucket { keys: Some((id, key)), .. }) => Some([id.clone(), key.clone()]),
+            _ => None,
+        }
+    }
+
     /// A place that nobody has opened yet.
     #[must_use]
     pub fn new(mode: BlobMode, at: BlobAt) -> Self {

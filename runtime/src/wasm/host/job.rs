@@ -62,6 +62,17 @@ impl Job {
         Self { role, streams, cancel, staged, backing, way_out, dependencies, writers, denials }
     }
 
+    /// Lets go of everything that belonged to the run, while its instance waits for the next one.
+    pub(in crate::wasm) fn retire(&mut self) {
+        self.backing = Arc::new(crate::wasm::backing::Alone);
+        self.writers = Writers::default();
+        self.streams = Streams::default();
+        self.cancel = Signals::new(crate::wasm::cancel::CancelSignal::new(), Vec::new());
+        self.staged.retire();
+        self.dependencies.clear();
+        self.denials.clear();
+    }
+
     /// Refuses what is for handlers only, as it is staged or about the job's own affairs.
     pub(super) fn only_for_handlers(&self) -> Result<(), CallError> {
         match self.role {
@@ -135,8 +146,10 @@ impl Host for Job {
             let message = format!("a checkpoint of {} bytes; at most {CHECKPOINT_BYTES_MAX}", data.len());
             return Err(call_error("limit", message));
         }
+        self.staged.checkpoint(data.clone())?;
+        // Only what was taken: a refused call has done nothing.
         self.backing.checkpoint(&data);
-        Ok(self.staged.checkpoint(data)?)
+        Ok(())
     }
 
     fn output_of(&mut self, job_id: String) -> Result<Option<Vec<u8>>, CallError> {

@@ -138,8 +138,9 @@ fn keys(
     let mut from = after;
     let mut wanted = limit;
     while wanted > 0 {
-        let page = backing.kv_keys(prefix, from.as_deref(), u32::try_from(limit).unwrap_or(LISTED_MAX))?;
-        let full = page.len() >= limit;
+        // Whole pages, however few are wanted: of what the run has removed there may be thousands in a row.
+        let page = backing.kv_keys(prefix, from.as_deref(), LISTED_MAX)?;
+        let full = page.len() >= LISTED_MAX as usize;
         from = page.last().cloned();
         let fresh: Vec<String> = page.into_iter().filter(|key| !seen.contains_key(key)).collect();
         wanted = wanted.saturating_sub(fresh.len());

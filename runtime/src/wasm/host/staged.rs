@@ -95,6 +95,13 @@ impl Staged {
         Ok(id)
     }
 
+    /// Lets go of everything but the grants.
+    pub(super) fn retire(&mut self) {
+        self.ids = None;
+        self.read_job = Arc::new(|_, _, _, _| Err("no run goes on".to_owned()));
+        (self.jobs, self.checkpoint, self.kv) = (Vec::new(), None, KvStaged::default());
+    }
+
     /// Replaces the checkpoint.
     pub(crate) fn checkpoint(&mut self, data: Vec<u8>) -> Result<(), Refused> {
         let replaced = self.checkpoint.as_ref().map_or(0, Vec::len) as u64;

@@ -67,7 +67,9 @@ pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest
     let call = call(&mut store, &entry, &mut found, (job, others), limits.timeout);
     let ended = watched(call, deadline, &signals, grace).await;
     let fuel_used = limits.fuel().saturating_sub(store.get_fuel().unwrap_or(0));
-    if signals.is_asked() || !matches!(ended, Ok(Called::Answered(_))) {
+    // A request may still be on its way, or its answer be left for the next run.
+    let has_sent = store.data().job.way_out.has_sent();
+    if has_sent || signals.is_asked() || !matches!(ended, Ok(Called::Answered(_))) {
         keep = None;
     }
     let report = report(plugin, store.data_mut(), ended, &limits, &streams, (begun, fuel_used));

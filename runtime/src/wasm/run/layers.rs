@@ -5,7 +5,7 @@
 //! failure into another one. A `before` that breaks fails the run (`plugin_broken`, tried again), as going on without an
 //! audit or a check would be worse than not going on; an `after` that breaks changes nothing and is said in the run's log.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use runner_store::job::limits::PAYLOAD_BYTES_MAX;
@@ -36,6 +36,8 @@ pub const AFTER_ENDED_TIME: Duration = Duration::from_secs(1);
 /// The layers of one call.
 struct Layers<'a> {
     means: Means<'a>,
+    /// When calls of a run that was ended are over, once there was one.
+    after_until: OnceLock<Instant>,
     plugins: Vec<Arc<Plugin>>,
     charges: Vec<Charge>,
     limits: Limits,
@@ -58,8 +60,14 @@ pub(super) async fn around(means: Means<'_>, plugin: &Plugin, mut request: RunRe
     let plugins = std::mem::take(&mut request.middleware);
     let limits = request.limits.clone();
     let deadline = begun + Duration::from(limits.timeout);
-    let mut layers =
-        Layers { means, charges: plugins.iter().map(|p| Charge::of(p)).collect(), plugins, limits, deadline };
+    let mut layers = Layers {
+        means,
+        after_until: OnceLock::new(),
+        charges: plugins.iter().map(|p| Charge::of(p)).collect(),
+        plugins,
+        limits,
+        deadline,
+    };
     let mut jobs = wrapped(&mut request);
     for wrapped in &mut jobs {
         layers.before(wrapped, &request).await;
@@ -201,7 +209,8 @@ impl Layers<'_> {
         outcome: &Outcome,
     ) -> Said<Result<Vec<u8>, types::Failure>> {
         let ended = contract_outcome(outcome);
-        let own = Instant::now() + AFTER_ENDED_TIME;
+        // One such time for the whole call, however many jobs and layers it has: its slot waits for it.
+        let own = *self.after_until.get_or_init(|| Instant::now() + AFTER_ENDED_TIME);
         let asked = matches!(ended, types::Outcome::Ended(_)) || wrapped.cancel.is_asked();
         let mut aside = self.aside(plugin, if asked { own } else { self.deadline });
         if !asked {

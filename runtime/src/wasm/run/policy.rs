@@ -23,7 +23,7 @@ use crate::wasm::plugin::Plugin;
 
 /// Fuel of one answer: some tens of milliseconds, in which the slowest language runtimes start and decide.
 pub const ADVICE_FUEL: u64 = 500_000_000;
-/// Wall clock of one answer before or after a run, whose slot waits for it.
+/// Wall clock of all answers before a call, and of those after it, whose slot waits for them.
 pub const ADVICE_TIME: Duration = Duration::from_millis(100);
 /// Wall clock of `describe`, for which a plugin that is being loaded waits.
 pub const DESCRIBE_TIME: Duration = Duration::from_secs(1);
@@ -35,6 +35,10 @@ pub(super) struct Advisor<'a> {
     exports: &'a Exports,
     policy: &'a GuestIndices,
     charge: Charge,
+    /// When this round of questions is over: one for all jobs of a call, as their slot waits for it.
+    until: Instant,
+    /// What its runs reserve of memory: the advice is given within that.
+    memory_bytes: u64,
     /// The first broken answer is the last one of the call: what breaks for one job of a batch would for all of them.
     broken: Option<String>,
 }
@@ -44,12 +48,15 @@ impl<'a> Advisor<'a> {
     pub(super) fn of(means: Means<'a>, plugin: &'a Plugin) -> Option<Self> {
         let exports = plugin.exports()?;
         let policy = exports.policy.as_ref()?;
-        Some(Self { means, plugin, exports, policy, charge: Charge::of(plugin), broken: None })
+        let (charge, until) = (Charge::of(plugin), Instant::now());
+        Some(Self { means, plugin, exports, policy, charge, until, memory_bytes: 0, broken: None })
     }
 
     /// Asks for the time-out of every job that states none.
     pub(super) async fn timeouts(&mut self, request: &mut RunRequest) {
         let usual = request.limits.timeout;
+        self.memory_bytes = request.limits.memory_bytes;
+        self.until = Instant::now() + ADVICE_TIME;
         let others = request.others.iter_mut().map(|other| &mut other.job);
         for job in std::iter::once(&mut request.job).chain(others) {
             if job.timeout.is_none() {
@@ -75,6 +82,7 @@ impl<'a> Advisor<'a> {
     /// the call, in order.
     pub(super) async fn next_retries(&mut self, jobs: Vec<JobView>, timeout: Millis, report: &mut RunReport) {
         let was_broken = self.broken.is_some();
+        self.until = Instant::now() + ADVICE_TIME;
         let mut jobs = jobs.into_iter();
         if let Some(job) = jobs.next() {
             report.next_retry = self.next_retry(job, timeout, &report.outcome).await;
@@ -107,7 +115,7 @@ impl<'a> Advisor<'a> {
         if self.broken.is_some() {
             return None;
         }
-        Some(aside(self.means, self.plugin, ADVICE_TIME))
+        Some(aside(self.means, self.plugin, self.until, self.memory_bytes))
     }
 
     fn heard(&mut self, said: Said<Option<u32>>, export: &str) -> Option<Millis> {
@@ -135,7 +143,7 @@ impl<'a> Advisor<'a> {
 pub(in crate::wasm) async fn describe(means: Means<'_>, plugin: &Plugin) -> Option<Result<Vec<KindPolicy>, String>> {
     let exports = plugin.exports()?;
     let policy = exports.policy.as_ref()?;
-    let aside = aside(means, plugin, DESCRIBE_TIME);
+    let aside = aside(means, plugin, Instant::now() + DESCRIBE_TIME, Limits::default().memory_bytes);
     let said = ask!(aside, store => {
         let instance = instance(store, exports).await?;
         policy.load(&mut *store, &instance)?.call_describe(&mut *store).await
@@ -143,9 +151,11 @@ pub(in crate::wasm) async fn describe(means: Means<'_>, plugin: &Plugin) -> Opti
     Some(said.answer.map_err(|broken| Said::<()>::why(&broken)))
 }
 
-fn aside<'a>(means: Means<'a>, plugin: &'a Plugin, time: Duration) -> Aside<'a> {
-    let limits = Limits { fuel: Some(ADVICE_FUEL), ..plugin.own_limits() };
-    Aside::new(means, (Role::Advice, plugin.advice_grants(), limits), Instant::now() + time)
+fn aside<'a>(means: Means<'a>, plugin: &'a Plugin, deadline: Instant, memory_bytes_max: u64) -> Aside<'a> {
+    let own = plugin.own_limits();
+    let memory_bytes = own.memory_bytes.min(memory_bytes_max);
+    let limits = Limits { fuel: Some(ADVICE_FUEL), memory_bytes, ..own };
+    Aside::new(means, (Role::Advice, plugin.advice_grants(), limits), deadline)
 }
 
 /// Whether a run ended as a failed attempt of which nobody has said yet when it is tried again.

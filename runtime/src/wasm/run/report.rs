@@ -16,7 +16,7 @@ use crate::wasm::streams::Progress;
 /// A job that a run enqueued, to be recorded with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// From the run's [`IdSource`].
+    /// From the run's [`IdSource`](super::request::IdSource).
     pub id: u64,
     /// The job: checked, and of a kind that the grant allows.
     pub spec: JobSpec,
