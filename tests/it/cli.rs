@@ -7,6 +7,7 @@ mod enqueue;
 mod failed;
 mod killed;
 mod lists;
+mod new;
 mod plugins;
 mod reload;
 mod server;

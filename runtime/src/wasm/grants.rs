@@ -261,6 +261,11 @@ impl Grants {
     /// What to add.
     pub fn enqueue(&self, kind: &str) -> Result<(), Denied> {
         known(kind)?;
+        self.enqueue_like(kind)
+    }
+
+    /// [`Grants::enqueue`] for a kind or, as whoever asks may write it, a pattern of kinds.
+    fn enqueue_like(&self, kind: &str) -> Result<(), Denied> {
         let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, kind));
         self.both(
             || format!("enqueueing `{}`", kind.escape_debug()),

@@ -129,14 +129,14 @@ fn with_contract(name: &str, with: &[Export]) -> Vec<File> {
         File { path: "Cargo.toml".into(), text: cargo(name, BINDINGS) },
         File { path: "src/lib.rs".into(), text: filled(&lib, name) },
         File { path: "src/guest.rs".into(), text: guest },
-        File { path: "wit/own.wit".into(), text: world(name, with) },
+        File { path: "wit/guest.wit".into(), text: world(with) },
         File { path: "wit/deps/runner-plugin/plugin.wit".into(), text: CONTRACT.to_owned() },
         manifest(name, with),
         ignored(),
     ]
 }
 
-fn world(name: &str, with: &[Export]) -> String {
+fn world(with: &[Export]) -> String {
     let mut lines = vec!["  include runner:plugin/imports@0.1.0;".to_owned()];
     let middleware = with.contains(&Export::Middleware);
     let mut exports = vec![if middleware { "middleware" } else { "handler" }];
@@ -144,11 +144,8 @@ fn world(name: &str, with: &[Export]) -> String {
         exports.extend(with.contains(&export).then_some(word));
     }
     lines.extend(exports.into_iter().map(|word| format!("  export runner:plugin/{word}@0.1.0;")));
-    // A package's name has no capitals, no underscores and no doubled dashes.
-    let words: Vec<&str> = name.split(['-', '_']).filter(|word| !word.is_empty()).collect();
-    let package = words.join("-x").to_ascii_lowercase();
     format!(
-        "/// What this plugin imports and exports.\npackage own:{package};\n\nworld own {{\n{}\n}}\n",
+        "/// What this plugin imports and exports.\npackage local:guest;\n\nworld guest {{\n{}\n}}\n",
         lines.join("\n")
     )
 }

@@ -11,7 +11,7 @@ impl Grants {
         let mut review = Vec::new();
         for pattern in &self.asked.enqueue {
             let own = &self.tenant.max.enqueue;
-            review.push((format!("enqueue {pattern}"), self.within(own, || self.enqueue(pattern))));
+            review.push((format!("enqueue {pattern}"), self.within(own, || self.enqueue_like(pattern))));
         }
         if self.asked.kv {
             review.push(("kv".to_owned(), word(self.kv())));
