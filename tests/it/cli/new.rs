@@ -42,7 +42,7 @@ fn the_world_of_a_new_project_is_right_whatever_the_project_is_called() {
 fn a_new_project_takes_nobodys_place() {
     let place = Place::new();
     place.write("hello", b"mine");
-    place.check(&["plugin", "new", "hello"], 1, &["hello"]);
+    place.check(&["plugin", "new", "hello"], 4, &["is there already"]);
     assert_eq!(std::fs::read(place.path("hello")).unwrap(), b"mine");
     for (name, why) in [("../up", "no right name"), ("9lives", "begins with a letter"), ("a b", "no right name")] {
         place.check(&["plugin", "new", name], 2, &[why]);
