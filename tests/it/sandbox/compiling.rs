@@ -38,12 +38,12 @@ fn compile_bombs_end_at_the_childs_limits() {
         (bombs::one_function(7 << 20, 0), Some(refused)),
         (bombs::locals(1_000_000, 1, 0), Some(refused)),
         (bombs::components(2_000), Some(refused)),
-        (bombs::branches(30, 100_000, 0), Some("br_table")),
         (bombs::nested(1_000_000, 0), Some(ended)),
         (bombs::locals(49_000, 100, 0), Some(ended)),
         (bombs::locals(10_000, 1_000, 0), Some(ended)),
         (bombs::functions(50_000, 0), None),
         (bombs::one_function(3_900_000, 0), None),
+        (bombs::branches(30, 100_000, 0), None),
         (bombs::branches(60, 60_000, 0), None),
         (bombs::stack(1_000_000, 0), None),
         (bombs::components(20), None),
@@ -63,10 +63,11 @@ fn compile_bombs_end_at_the_childs_limits() {
 
 #[test]
 fn a_compiler_has_as_much_memory_as_it_may() {
-    let limits = CompileLimits { memory_bytes: 256 << 20, ..CompileLimits::default() };
-    let error = compile(&host_with(limits, None), &bombs::functions(100_000, 0)).expect_err("is too much");
+    // Less than it has before it begins, so that it need not be waited for until it has used up what it may.
+    let limits = CompileLimits { memory_bytes: 16 << 20, ..CompileLimits::default() };
+    let error = compile(&host_with(limits, None), &bombs::functions(10_000, 0)).expect_err("is too much");
     assert!(matches!(error, PluginError::CompilerDied { .. }), "{error}");
-    assert!(error.to_string().contains("more than its 256 MiB of memory"), "{error}");
+    assert!(error.to_string().contains("more than its 16 MiB of memory"), "{error}");
     let limits = CompileLimits { code_bytes: 4_096, ..CompileLimits::default() };
     let error = compile(&host_with(limits, None), &handler(RESULT)).expect_err("has more code");
     assert_eq!(error, PluginError::CodeTooLarge { max: 4_096 });
