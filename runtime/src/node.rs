@@ -13,8 +13,7 @@ use runner_store::dir::{self, StoreDir};
 use runner_store::error::{CallError, StoreError};
 use runner_store::job::{BootId, KindId, RunSettings, TenantId};
 use runner_store::slots::{self, Slots};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 
 use crate::api::new_job;
 use crate::machine;
@@ -59,6 +58,9 @@ pub enum NodeError {
     /// The store did not answer.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// No thread.
+    #[error("the scheduler's thread does not start")]
+    Thread(#[source] std::io::Error),
 }
 
 /// See the module.
@@ -68,7 +70,7 @@ pub struct Node {
     grace: Duration,
     recovered: Recovered,
     starter: Starter,
-    task: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 /// What dead boots left behind.
@@ -130,7 +132,7 @@ impl Node {
         let (wish, wished) = watch::channel(Wish::Run);
         let (tell, state) = watch::channel(NodeState::Running);
         let mut draining = wished.clone();
-        let task = tokio::spawn(async move {
+        let scheduling = async move {
             let mut scheduling = std::pin::pin!(scheduler::run(parts, wished, wishes));
             tokio::select! {
                 () = &mut scheduling => {}
@@ -140,8 +142,9 @@ impl Node {
                 }
             }
             tell.send_replace(NodeState::Stopped);
-        });
-        Ok(Self { wish, state, grace: settings.grace, recovered, starter, task })
+        };
+        let ended = scheduler::thread::start(|| scheduling).map_err(NodeError::Thread)?;
+        Ok(Self { wish, state, grace: settings.grace, recovered, starter, ended })
     }
 
     /// What dead boots had left behind when the node started.
@@ -180,8 +183,8 @@ impl Node {
 
     /// Waits until a draining node has stopped: everything that it did is recorded.
     pub async fn stopped(self) {
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the scheduler failed");
+        if self.ended.await.is_err() {
+            tracing::error!("the scheduler panicked");
         }
     }
 }

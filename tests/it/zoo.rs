@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) use crate::sandbox::guests;
 
-/// On a busy machine, in a debug build: five times what a release build is held to.
+/// In a debug build: five times what a release build is held to, beyond what the machine makes of a thread that only sleeps.
 const LATE_MAX: Duration = Duration::from_millis(100);
 const CANARY_LATE_MAX: Duration = Duration::from_millis(50);
 /// What a process may have kept of all that: pools and caches that fill once.
@@ -41,10 +41,14 @@ fn visit_and_compare() {
     visit.print();
     for seen in &visit.beasts {
         assert!(seen.is_as_expected(runs), "{}: {:?}, not {:?}", seen.name, seen.outcomes, seen.ends);
-        assert!(seen.late.is_none_or(|late| late <= LATE_MAX), "{}: {:?} late", seen.name, seen.late);
+        let late_max = LATE_MAX + 2 * visit.sleeper_late;
+        assert!(seen.late.is_none_or(|late| late <= late_max), "{}: {:?} late", seen.name, seen.late);
     }
     let (idle, busy) = (visit::at(&visit.idle, 990), visit::at(&visit.busy, 990));
-    assert!(busy <= idle * 10 + CANARY_LATE_MAX, "canaries were late: p99 {busy:?}, {idle:?} without beasts");
+    assert!(
+        busy <= idle * 10 + CANARY_LATE_MAX + 2 * visit.sleeper_late,
+        "canaries were late: p99 {busy:?}, {idle:?} without beasts"
+    );
     assert_eq!(visit.before.files, visit.after.files, "open files come back");
     assert!(visit.after.threads <= visit.before.threads + 1, "threads come back: {:?} {:?}", visit.before, visit.after);
     let kept = visit.after.resident_bytes.saturating_sub(visit.before.resident_bytes);

@@ -1,7 +1,8 @@
 //! The scheduler's shell: one task that owns the pure [`core`], tells it what happens and does what it says.
 //!
-//! It is woken by the store's notices, by runs that end, and by its own timer; it never polls rows. Everything slow
-//! (store calls, runs) happens in tasks that it starts and joins, and that send back one [`Message`] each.
+//! It is woken by the store's notices, by runs that end, and by its own timer; it never polls rows. It has a thread of its
+//! own ([`thread`]), and what it waits for of the store waits there with it: one wake-up serves all that came meanwhile.
+//! Runs are on the guests' threads, and come back as one [`Message`] each.
 
 mod backing;
 pub mod core;
@@ -10,6 +11,7 @@ mod lanes;
 pub mod live;
 mod run;
 pub mod starter;
+pub(crate) mod thread;
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -31,7 +33,7 @@ use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::ids::Ids;
 use self::live::Live;
 pub(crate) use self::run::settings;
-use self::run::{Member, Runs};
+use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
 use crate::middleware;
 use crate::operator::Operator;
@@ -42,6 +44,12 @@ use runner_store::clock::Clock;
 const MESSAGES_MAX: usize = 1_024;
 /// The wall clock may step: a timer for a far time is looked at again after this.
 const NAP_MAX: Duration = Duration::from_secs(30);
+
+/// Runs that are so quick that calling the scheduler costs as much.
+const QUICK: Duration = Duration::from_micros(500);
+/// How long the scheduler looks away while they run, at least and at most.
+const LULL_MIN: Duration = Duration::from_micros(20);
+const LULL_MAX: Duration = Duration::from_micros(200);
 
 /// How often the store is asked to remove what has been kept long enough, also where nothing else happens.
 const SWEEP_EVERY: Millis = Millis::secs(10);
@@ -92,14 +100,12 @@ enum Message {
     Claimed(Vec<(Arc<Job>, usize)>),
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
-    /// A run has left its slot; its outcome may not be recorded yet.
+    /// A run has left its slot; its outcome is to be recorded.
     Ended {
         run: RunRef,
         /// Those that shared its call.
         others: Vec<RunRef>,
-        fuel: u64,
-        /// What others used around the handler.
-        charges: Vec<(TenantId, u64)>,
+        ended: Box<Ended>,
     },
     /// The question for what is due is answered.
     Due(u32),
@@ -117,6 +123,8 @@ struct Shell {
     lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
     next_sweep: Time,
+    /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
+    quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
     tasks: JoinSet<()>,
 }
@@ -135,6 +143,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         lanes: HashMap::new(),
         tenants: HashSet::new(),
         next_sweep: Time(0),
+        quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
     };
@@ -149,11 +158,15 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             () = parts.store.board().changed() => shell.take_notices(),
             Some(message) = inbox.recv() => {
                 // The notices of what a claim took came before its answer.
-                shell.take_notices();
-                shell.take(message);
+                let mut events = shell.notices();
+                shell.take(message, &mut events);
                 while let Ok(message) = inbox.try_recv() {
-                    shell.take(message);
+                    shell.take(message, &mut events);
                 }
+                shell.tell(events);
+                // What is to be recorded is on its way to the store first.
+                tokio::task::yield_now().await;
+                shell.lull();
             }
             Some(wanted) = wishes.recv() => match wanted {
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
@@ -195,25 +208,27 @@ impl Shell {
         Moment { wall: self.parts.clock.now(), uptime: self.parts.clock.uptime() }
     }
 
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: Message, events: &mut Vec<Event>) {
         match message {
             Message::Claimed(jobs) => {
-                let mut claimed = Vec::with_capacity(jobs.len());
-                for (job, args_bytes) in jobs {
-                    claimed.push(Claimed { args_bytes, ..self.ready_run(job) });
-                }
-                self.tell([Event::Claimed(claimed)]);
+                let claimed = |(job, args_bytes)| Claimed { args_bytes, ..self.ready_run(job) };
+                events.push(Event::Claimed(jobs.into_iter().map(claimed).collect()));
             }
             Message::StartedByHand { suspect, job } => {
                 let run = job.map(|job| self.ready_run(job));
-                self.tell([Event::StartedByHand { suspect, run }]);
+                events.push(Event::StartedByHand { suspect, run });
             }
-            Message::Ended { run, others, fuel, charges } => {
+            Message::Ended { run, others, ended } => {
+                if ended.took() <= QUICK {
+                    self.quick = (self.quick.0 + 1, self.quick.1 + ended.took());
+                }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
-                let charges = charges.into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel });
-                self.tell(charges.chain([Event::Ended { run, fuel }]));
+                events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
+                events.push(Event::Ended { run, fuel: ended.fuel() });
+                // The slot is free before the outcome is recorded: the commit is not the guest's time.
+                self.tasks.spawn(ended.record());
             }
-            Message::Due(jobs) => self.tell([Event::Due(jobs)]),
+            Message::Due(jobs) => events.push(Event::Due(jobs)),
         }
     }
 
@@ -227,6 +242,12 @@ impl Shell {
     }
 
     fn take_notices(&mut self) {
+        let events = self.notices();
+        self.tell(events);
+    }
+
+    /// What the store says has happened.
+    fn notices(&mut self) -> Vec<Event> {
         let notices = self.parts.store.board().take();
         let mut events = Vec::new();
         for (key, difference) in notices.counts {
@@ -239,7 +260,7 @@ impl Shell {
         events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
         events.push(Event::Paused(notices.paused));
         events.push(Event::NextDue(notices.next_due));
-        self.tell(events);
+        events
     }
 
     /// Plugins have come or gone: jobs of their kinds run, or wait.
@@ -291,7 +312,9 @@ impl Shell {
 
     fn claim(&mut self, takes: Vec<Take>) {
         let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
-        self.tasks.spawn(async move {
+        // Reading args takes its time, which is not the scheduler's.
+        let reads = takes.iter().any(|take| take.shared);
+        let claiming = async move {
             let claim = async |Take { max, grants, shared }| match store
                 .call(Command::Claim(Claim { holder, max, grants }))
                 .await
@@ -314,7 +337,12 @@ impl Shell {
             });
             all.await;
             _ = messages.send(Message::Claimed(jobs)).await;
-        });
+        };
+        if reads {
+            self.tasks.spawn_on(claiming, &self.parts.threads);
+        } else {
+            self.tasks.spawn(claiming);
+        }
     }
 
     /// Claims one job beside the open claim, if it may start.
@@ -388,14 +416,26 @@ impl Shell {
         assert!(!members.is_empty(), "what starts was claimed");
         let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
-        let whole = async move {
-            let ended = work.enter().await;
-            // The slot is free before the outcome is recorded: the commit is not the guest's time.
-            let (fuel, charges) = (ended.fuel(), ended.charges());
-            _ = messages.send(Message::Ended { run, others, fuel, charges }).await;
-            ended.record().await;
-        };
-        self.tasks.spawn_on(whole, &self.parts.host.threads());
+        // Not among the tasks: it is in the core's hands until its message is here.
+        self.parts.host.threads().spawn(async move {
+            let ended = Box::new(work.enter().await);
+            _ = messages.send(Message::Ended { run, others, ended }).await;
+        });
+    }
+
+    /// Where quick runs end all the time, each of them would call the scheduler between two others, on caches that are cold
+    /// for both. While the guests have enough to go on with, it looks away for half of the time that this will take them.
+    /// What else happens meanwhile waits no longer than [`LULL_MAX`].
+    fn lull(&mut self) {
+        let (ended, took) = std::mem::take(&mut self.quick);
+        if ended == 0 {
+            return;
+        }
+        let each = self.parts.host.thread_count() * 2;
+        let enough = took / ended * u32::try_from(self.core.running() / each).unwrap_or(0);
+        if enough >= LULL_MIN {
+            std::thread::sleep(enough.min(LULL_MAX));
+        }
     }
 
     fn drain(&mut self, grace: Duration) {

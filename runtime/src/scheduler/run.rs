@@ -95,8 +95,8 @@ impl Work {
             return self.not_entered("a crash of it could not be told", &error).await;
         }
         self.parts.live.enter(self.slot, self.members.iter().map(Member::run), &streams);
-        // A task of its own: should the host itself panic, this one still gives the slot back and records it.
-        let report = self.parts.host.spawn(Arc::clone(&plugin), request).await;
+        // Should the host itself panic, the slot is still given back, and it is recorded.
+        let report = self.parts.host.run(&plugin, request).await;
         let times = (started_at, self.parts.clock.now());
         self.leave_slots();
         if let Ok(report) = &report {

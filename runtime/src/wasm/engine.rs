@@ -21,8 +21,9 @@ use super::guest::{Guest, Meter};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, MIB, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::operator::Operator;
 
-/// Fuel between two yields of a guest: about a millisecond, so that a time-out or a cancel is noticed in time.
-pub const FUEL_YIELD_INTERVAL: u64 = 10_000_000;
+/// Fuel between two yields of a guest: up to a millisecond of plain code, so that a time-out or a cancel is noticed in time
+/// and others have their turn. A yield costs about a microsecond.
+pub const FUEL_YIELD_INTERVAL: u64 = 2_500_000;
 /// Wall clock between two yields of a guest that only calls the host, where fuel stands still.
 pub const HOST_YIELD_INTERVAL: Duration = Duration::from_millis(1);
 /// Stack of the guest's own code: wasmtime's default.

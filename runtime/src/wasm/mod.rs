@@ -51,5 +51,6 @@ pub use self::log::{LogLine, LogSource, RunLog};
 pub use self::manifest::Manifest;
 pub use self::plugin::{Description, Flavour, Plugin, PluginError};
 pub use self::run::{BatchJob, Charge, IdSource, JobEnd, JobView, MergeError, NewJob, ReadJob, RunReport, RunRequest};
+pub(crate) use self::spawn::Panicked;
 pub use self::spawn::{Host, HostError};
 pub use self::streams::Streams;

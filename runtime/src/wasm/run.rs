@@ -1,7 +1,7 @@
 //! One run: take linked code, give it a store with all limits, call it, say how it ended.
 //!
 //! [`run`] always answers with a [`RunReport`]: whatever a guest does is an outcome. The wall clock is around
-//! everything, instantiation included, and is looked at whenever the guest yields (every 10 M fuel or 1 ms of host
+//! everything, instantiation included, and is looked at whenever the guest yields (every 2.5 M fuel or 1 ms of host
 //! calls), so that it also holds on a machine whose timers are late. A call may have several jobs, if the plugin takes
 //! them together. Nothing is recorded here, and nothing is tried again.
 

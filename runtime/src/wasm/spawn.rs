@@ -4,8 +4,11 @@
 //! slice delays other guests at most. A semaphore stands in front of the pool, so that a run without a place waits
 //! instead of failing.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -45,6 +48,10 @@ pub enum HostError {
     #[error("the guests' threads do not start")]
     Threads(#[source] std::io::Error),
 }
+
+/// The host panicked under a run; its hook has said why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Panicked;
 
 /// Compiles plugins and runs them.
 pub struct Host {
@@ -93,6 +100,8 @@ impl Host {
             .worker_threads(settings.threads.max(1))
             .thread_name("guest")
             .event_interval(TIMERS_EVERY)
+            // Runs come from another thread: one that comes while guests compute has its first slice behind the present one.
+            .global_queue_interval(1)
             .enable_time()
             .enable_io()
             .build()
@@ -158,6 +167,21 @@ impl Host {
         })
     }
 
+    /// Runs one job in the caller's task, which is on the guests' threads already, once there is a place.
+    ///
+    /// # Errors
+    /// The host itself panicked, which is a bug.
+    pub(crate) async fn run(&self, plugin: &Plugin, request: RunRequest) -> Result<RunReport, Panicked> {
+        // Never closed, as above.
+        let _place = self.places.acquire().await.ok();
+        let mut run = std::pin::pin!(run::run(self.means(), plugin, request));
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        })
+        .await
+    }
+
     /// Runs one job here and now, on the caller's tokio runtime: for `plugin invoke` and benches.
     pub async fn run_here(&self, plugin: &Plugin, request: RunRequest) -> RunReport {
         // Never closed, as above.
@@ -205,10 +229,14 @@ impl Host {
         })
     }
 
-    /// The guests' threads, for a future that is about a run: what it does between guests is for their slots, and no
-    /// thread has to wake another one.
+    /// The guests' threads, for a future that is about a run.
     pub(crate) fn threads(&self) -> tokio::runtime::Handle {
         self.guests().handle().clone()
+    }
+
+    /// How many there are of them.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.guests().metrics().num_workers()
     }
 
     /// Places that are free.

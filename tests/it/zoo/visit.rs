@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use runner_runtime::node::{Node, NodeSettings};
@@ -38,6 +39,8 @@ pub(crate) struct Visit {
     /// From the enqueue of a canary to its recorded end, without and with beasts, sorted.
     pub(crate) idle: Vec<Duration>,
     pub(crate) busy: Vec<Duration>,
+    /// How late a thread of this machine was at most that only slept while the beasts were there.
+    pub(crate) sleeper_late: Duration,
     /// Open files, threads and resident bytes before the first beast and behind the last.
     pub(crate) before: Process,
     pub(crate) after: Process,
@@ -77,15 +80,45 @@ pub(crate) fn visit(folder: &Path, runs: usize) -> Visit {
         let zoo = open(folder, &beasts).await;
         let idle = zoo.canaries(IDLE_CANARIES).await;
         let before = Process::now();
+        let sleeper = Sleeper::start();
         let jobs = zoo.let_out(&beasts, runs).await;
         let busy = zoo.canaries_until_ended(&jobs).await;
+        let sleeper_late = sleeper.stop();
         let seen = beasts.iter().enumerate().map(|(at, beast)| zoo.seen(beast, at, &jobs)).collect();
         // Whatever the last beasts held is given back once their runs are recorded.
         zoo.canaries(10).await;
         let after = Process::now();
         zoo.close().await;
-        Visit { beasts: seen, idle: sorted(idle), busy: sorted(busy), before, after }
+        Visit { beasts: seen, idle: sorted(idle), busy: sorted(busy), sleeper_late, before, after }
     })
+}
+
+/// A thread that only sleeps: what the machine itself makes of deadlines, whoever else uses it.
+struct Sleeper {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Duration>,
+}
+
+impl Sleeper {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut late = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                std::thread::sleep(CANARY_EVERY);
+                late = late.max(begun.elapsed().saturating_sub(CANARY_EVERY));
+            }
+            late
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it only sleeps")
+    }
 }
 
 async fn open(folder: &Path, beasts: &[Beast]) -> Zoo {
@@ -255,6 +288,7 @@ impl Visit {
                 at(times, 1_000)
             );
         }
+        println!("a thread that only slept meanwhile was late by at most {:?}", self.sleeper_late);
         println!("host before {:?}, after {:?}", self.before, self.after);
     }
 }

@@ -1,12 +1,12 @@
 //! Recording how the runs of a call ended, with everything that it left, in one transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runner_store::command::{
     self, Command, Finish, FinishCall, KvWrites, Measured, Merged, Name, NeedsMerge, Reply, RunRef, StagedJob,
 };
 use runner_store::job::{Backoff, JobId, Millis, Outcome, PluginId, RetryPolicy, RunSettings, TenantId, Time, limits};
-use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::{Member, Work};
@@ -14,7 +14,7 @@ use crate::scheduler::Parts;
 use crate::wasm::backing::KvWrite;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::run::Charge;
-use crate::wasm::{NewJob, Plugin, RunReport, Streams};
+use crate::wasm::{NewJob, Panicked, Plugin, RunReport, Streams};
 use crate::{merging, run_logs};
 
 /// How often the args of a call's staged jobs are merged anew, because the jobs that hold their keys changed meanwhile.
@@ -32,6 +32,7 @@ pub(crate) struct Ended {
     streams: Option<Streams>,
     fuel: u64,
     charges: Vec<Charge>,
+    took: Duration,
 }
 
 /// When a call began and ended.
@@ -40,14 +41,14 @@ type Times = (Time, Time);
 impl Ended {
     /// Runs that were never entered.
     pub(super) fn handed_back(parts: Arc<Parts>, back: Vec<RunRef>) -> Self {
-        Self { parts, back, finish: None, kv: None, streams: None, fuel: 0, charges: Vec::new() }
+        Self { parts, back, finish: None, kv: None, streams: None, fuel: 0, charges: Vec::new(), took: Duration::MAX }
     }
 
     /// A call that was left, or under which the host failed.
     pub(super) fn new(
         work: Work,
         (plugin, streams): (Arc<Plugin>, Streams),
-        report: Result<RunReport, JoinError>,
+        report: Result<RunReport, Panicked>,
         settings: RunSettings,
         times: Times,
         gone: Vec<RunRef>,
@@ -56,17 +57,16 @@ impl Ended {
         let mut ended = Self { streams: Some(streams), ..Self::handed_back(parts, gone) };
         match report {
             Ok(mut report) => {
-                ended.fuel = report.fuel_used;
+                (ended.fuel, ended.took) = (report.fuel_used, report.wall);
                 ended.charges = std::mem::take(&mut report.charges);
                 let writes = std::mem::take(&mut report.kv);
                 ended.kv = (!writes.is_empty()).then(|| (members[0].job.tenant, plugin, writes));
                 ended.finish = Some(finish(&members, report, settings, times));
             }
-            Err(error) => {
-                tracing::error!(%error, job = members[0].job.id.0, "the host failed under a run");
+            Err(Panicked) => {
+                tracing::error!(job = members[0].job.id.0, "the host panicked under a run");
                 // What makes the host panic would do so for ever if it counted for nothing.
-                let outcome = if error.is_panic() { Outcome::Crashed } else { Outcome::Interrupted };
-                ended.finish = Some(unmeasured(&members, &outcome, &settings, times));
+                ended.finish = Some(unmeasured(&members, &Outcome::Crashed, &settings, times));
             }
         }
         ended
@@ -77,6 +77,11 @@ impl Ended {
         self.fuel
     }
 
+    /// How long the guest had; the longest time there is where none was entered.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
+    }
+
     /// The fuel that others used around it, by tenant.
     pub(crate) fn charges(&self) -> Vec<(TenantId, u64)> {
         let of = |charge: &Charge| Some((self.parts.store.tenant_id(&charge.tenant)?, charge.fuel));
@@ -84,7 +89,7 @@ impl Ended {
     }
 
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the runs.
-    pub(crate) async fn record(mut self) {
+    pub(crate) async fn record(mut self: Box<Self>) {
         for run in std::mem::take(&mut self.back) {
             // Rejected: it was deleted, or taken from us; either way it is not ours any more.
             _ = self.parts.store.call(Command::HandBack(run)).await;
@@ -260,7 +265,7 @@ fn with_next_retry(settings: RunSettings, next_retry: Option<Millis>) -> RunSett
     RunSettings { retry, ..settings }
 }
 
-/// The host panicked, or was shut down: nothing is known but that.
+/// The host panicked: nothing is known but that.
 fn unmeasured(members: &[Member], outcome: &Outcome, settings: &RunSettings, times: Times) -> Command {
     let measured = Measured { started_at: Some(times.0), finished_at: Some(times.1), ..Measured::default() };
     let run = |member: &Member| command::Ended {
