@@ -4,6 +4,7 @@
 pub mod api;
 pub mod buffered;
 pub mod cli;
+pub mod holds;
 mod machine;
 pub mod merging;
 pub mod middleware;

@@ -199,7 +199,9 @@ fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Enqueued, Name, NameClass, QueueSettings, RunRecord, Scope, Settings, StagedFate};
+    use crate::command::{
+        Enqueued, KindSettings, Name, NameClass, Pause, QueueSettings, Rate, RunRecord, Scope, Settings, StagedFate,
+    };
     use crate::engine::{KeyRecord, Spread, UniqueRecord};
     use crate::job::*;
     use crate::log::LogEntry;
@@ -366,8 +368,17 @@ mod tests {
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
         check_golden("settings store", &encode(&Scope::Store.defaults()));
         check_golden("settings tenant", &encode(&Scope::Tenant(TenantId(1)).defaults()));
-        let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt };
-        check_golden("settings queue", &encode(&Settings::Queue(TenantId(1), "mail".into(), queue)));
+        let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt, ..QueueSettings::default() };
+        let settings = Settings::Queue(TenantId(1), "mail".into(), queue);
+        check_golden("settings queue", &encode(&settings));
+        // As they were before queues had more than two.
+        let of_schema_3 = [VERSION, 0x81, 0xa5].into_iter().chain(*b"Queue").chain([0x93, 1, 0xa4]).chain(*b"mail");
+        let of_schema_3: Vec<u8> = of_schema_3.chain([0x92, 9, 0xa5]).chain(*b"RunAt").collect();
+        assert_eq!(decode::<Settings>(&of_schema_3).expect("it is still read"), settings);
+        let pause = Some(Pause::Until(Time(1_700_086_400_000)));
+        let rate = Some(Rate { jobs: 100, per: Millis(60_000), burst: 10 });
+        let kind = KindSettings { concurrency: Some(4), rate, pause };
+        check_golden("settings kind", &encode(&Settings::Kind(TenantId(1), "image.resize".into(), kind)));
     }
 
     #[test]

@@ -333,6 +333,9 @@ impl Shared {
             let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
             names.into_iter().for_each(|(name, number)| known.add(name, number));
         }
+        if let Answer::AllSettings(settings) = view.read(&Query::AllSettings)? {
+            self.board.set(settings.into_iter());
+        }
         let counts = match view.read(&Query::Counts)? {
             Answer::Counts(counts) => counts,
             _ => Vec::new(),

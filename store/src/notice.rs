@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::command::{CountKey, RunRef};
+use crate::command::{CountKey, RunRef, Settings};
 use crate::engine::Persisted;
 use crate::job::{JobRef, Seq, StateName, Time};
 
@@ -16,6 +16,8 @@ use crate::job::{JobRef, Seq, StateName, Time};
 pub struct Notices {
     /// How the counts have changed.
     pub counts: HashMap<CountKey, i64>,
+    /// What was set, in order.
+    pub settings: Vec<Settings>,
     /// Runs whose job someone wants cancelled, or that are deleted: to be ended.
     pub cancelled: Vec<RunRef>,
     /// When the next job becomes due.
@@ -84,6 +86,22 @@ impl Board {
         add(&mut notices.counts, counts);
         drop(notices);
         if !counts.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Tells what was set.
+    pub(crate) fn set(&self, settings: impl Iterator<Item = Settings>) {
+        let mut notices = lock(&self.notices);
+        let before = notices.settings.len();
+        for one in settings {
+            // Only the last word of each counts.
+            notices.settings.retain(|other| other.scope() != one.scope());
+            notices.settings.push(one);
+        }
+        let changed = notices.settings.len() != before || before > 0;
+        drop(notices);
+        if changed {
             self.changed.notify_one();
         }
     }

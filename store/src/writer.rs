@@ -307,6 +307,10 @@ fn write(
     shared.add_names(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
+    shared.board.set(decision.changes.iter().filter_map(|change| match change {
+        Change::Settings(settings) => Some(settings.clone()),
+        _ => None,
+    }));
     shared.board.post(&persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {

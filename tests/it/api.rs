@@ -5,6 +5,7 @@ mod changes;
 mod enqueue;
 mod events;
 mod exports;
+mod limits;
 mod queues;
 mod runs;
 mod start;

@@ -94,6 +94,7 @@ impl From<Rejection> for Problem {
             Rejection::UniqueHeld(_) => "unique_held",
             Rejection::UniqueBusy => "unique_busy",
             Rejection::QueueNotEmpty { .. } => "queue_not_empty",
+            Rejection::QueueDrains { .. } => "queue_drains",
             Rejection::Settling => "settling",
             Rejection::Full { .. } => {
                 let detail =

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod jobs;
+pub mod kinds;
 pub mod logs;
 pub mod new_job;
 pub mod params;
@@ -162,6 +163,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/queues", get(queues::list))
         // One route for both, or a queue named like a verb could not be shown.
         .route("/v1/queues/{q}", get(queues::show).patch(queues::set).post(queues::verb))
+        .route("/v1/queues/{q}/{verb}", post(queues::verb_of))
+        .route("/v1/kinds", get(kinds::list))
+        .route("/v1/kinds/{k}", get(kinds::show).patch(kinds::set))
+        .route("/v1/kinds/{k}/{verb}", post(kinds::verb))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))

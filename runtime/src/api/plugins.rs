@@ -21,7 +21,7 @@ use crate::merging::Merger;
 use crate::middleware;
 use crate::operator::Operator;
 use crate::wasm::catalog::{Loading, LoadingState};
-use crate::wasm::folder::{Report, TENANT_DEFAULT};
+use crate::wasm::folder::{Registry, Report, TENANT_DEFAULT};
 use crate::wasm::loader::{NotReloaded, Reload};
 use crate::wasm::{Catalog, Description, Host, Plugin};
 
@@ -163,6 +163,14 @@ impl Plugins {
         let Some(catalog) = &self.catalog else { return KindDefaults::default() };
         let defaults = KindDefaults::of(catalog, tenant, kind);
         KindDefaults { merges: defaults.merges && self.merger.is_some(), ..defaults }
+    }
+
+    /// Asks what is loaded.
+    pub fn with_registry<T>(&self, ask: impl FnOnce(&Registry) -> T) -> T {
+        match &self.catalog {
+            Some(catalog) => ask(&catalog.now().registry),
+            None => ask(&Registry::default()),
+        }
     }
 
     /// As the API shows them.

@@ -10,6 +10,7 @@ mod enqueue;
 mod events;
 pub mod exit;
 mod job;
+mod kind;
 mod list;
 mod open;
 pub mod output;
@@ -56,6 +57,9 @@ enum Noun {
     /// Look at queues and set what holds for them
     #[command(subcommand)]
     Queue(queue::Verb),
+    /// Look at kinds and set what holds for them
+    #[command(subcommand)]
+    Kind(kind::Verb),
     Events(events::Args),
     Flush(enqueue::Flush),
     /// Look at plugins and try them
@@ -98,6 +102,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Enqueue(args) => enqueue::main(args),
         Noun::Job(verb) => job::main(verb),
         Noun::Queue(verb) => queue::main(verb),
+        Noun::Kind(verb) => kind::main(verb),
         Noun::Events(args) => events::main(args),
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),

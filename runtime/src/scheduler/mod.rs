@@ -6,6 +6,7 @@
 
 mod backing;
 pub mod core;
+mod holds;
 mod ids;
 mod lanes;
 pub mod live;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
+use self::holds::Holds;
 use self::ids::Ids;
 use self::live::Live;
 pub(crate) use self::run::settings;
@@ -122,6 +124,7 @@ struct Shell {
     /// Lanes that have had jobs, and which plugin serves them; and their tenants: what the core knows.
     lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
+    holds: Holds,
     next_sweep: Time,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
@@ -142,6 +145,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         signals: HashMap::new(),
         lanes: HashMap::new(),
         tenants: HashSet::new(),
+        holds: Holds::default(),
         next_sweep: Time(0),
         quick: (0, Duration::ZERO),
         messages,
@@ -219,12 +223,12 @@ impl Shell {
                 events.push(Event::StartedByHand { suspect, run });
             }
             Message::Ended { run, others, ended } => {
-                if ended.took() <= QUICK {
-                    self.quick = (self.quick.0 + 1, self.quick.1 + ended.took());
+                if let Some(took) = ended.took().filter(|took| *took <= QUICK) {
+                    self.quick = (self.quick.0 + 1, self.quick.1 + took);
                 }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
-                events.push(Event::Ended { run, fuel: ended.fuel() });
+                events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
                 self.tasks.spawn(ended.record());
             }
@@ -250,6 +254,9 @@ impl Shell {
     fn notices(&mut self) -> Vec<Event> {
         let notices = self.parts.store.board().take();
         let mut events = Vec::new();
+        for settings in notices.settings {
+            self.take_settings(settings, &mut events);
+        }
         for (key, difference) in notices.counts {
             if key.state != runner_store::job::StateName::Available {
                 continue;
@@ -275,6 +282,7 @@ impl Shell {
                 events.push(Event::Served { lane, by });
             }
         }
+        self.look_at_holds(&mut events);
         if !events.is_empty() {
             self.tell(events);
         }
@@ -353,7 +361,7 @@ impl Shell {
                 MayStart::Yes => Ok(lane.suspect),
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
-                MayStart::Held(held) => Err(NotStarted::Held(lanes::because(&held).detail)),
+                MayStart::Held(held) => Err(NotStarted::Held(self.because(&held).detail)),
                 MayStart::Draining => Err(NotStarted::Draining),
             },
         };

@@ -9,6 +9,7 @@ pub(crate) mod allow;
 mod described;
 mod keys;
 
+use runner_store::command::Rate;
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
@@ -36,6 +37,8 @@ pub struct Manifest {
     pub described: Vec<(String, KindSettings)>,
     /// What the plugin asks for.
     pub allow: Asked,
+    /// What holds for queues where no operator has said otherwise.
+    pub queues: Vec<(String, QueueLimits)>,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
     pub reuse: Option<u32>,
 }
@@ -71,6 +74,30 @@ pub struct KindSettings {
     pub http_body_bytes: Option<u64>,
     /// How many jobs of this kind go into one call.
     pub batch: Option<Batch>,
+    /// Calls of this kind at once.
+    pub concurrency: Option<u32>,
+    /// Jobs of this kind that start in a time.
+    pub rate: Option<Rate>,
+}
+
+/// What a manifest says of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Calls at once.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time.
+    pub rate: Option<Rate>,
+    /// Its part beside its tenant's other queues.
+    pub weight: Option<u32>,
+}
+
+/// What a manifest says of a kind, as one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KindLimits {
+    /// Calls at once.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time.
+    pub rate: Option<Rate>,
 }
 
 /// Jobs that go into one call.
@@ -134,6 +161,21 @@ impl Manifest {
     #[must_use]
     pub fn batch(&self, kind: &str) -> Option<Batch> {
         self.setting(kind, |settings| settings.batch)
+    }
+
+    /// How many calls of this kind there may be.
+    #[must_use]
+    pub fn kind_limits(&self, kind: &str) -> KindLimits {
+        KindLimits {
+            concurrency: self.setting(kind, |settings| settings.concurrency),
+            rate: self.setting(kind, |settings| settings.rate),
+        }
+    }
+
+    /// What it says of a queue.
+    #[must_use]
+    pub fn queue(&self, queue: &str) -> Option<QueueLimits> {
+        self.queues.iter().find(|(name, _)| name == queue).map(|(_, limits)| *limits)
     }
 
     /// One setting of a kind, from the first place that says it: the kind's own table, what holds for every kind, the

@@ -18,7 +18,7 @@ use super::grants::Grants;
 use super::guest::Guest;
 use super::kept::Shelf;
 use super::limits::Limits;
-use super::manifest::{self, Batch, Manifest, RetrySettings};
+use super::manifest::{self, Batch, KindLimits, Manifest, QueueLimits, RetrySettings};
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -356,6 +356,18 @@ impl Plugin {
     #[must_use]
     pub fn retry(&self, kind: &str) -> RetrySettings {
         self.manifest.retry(kind)
+    }
+
+    /// How many calls of this kind there may be.
+    #[must_use]
+    pub fn kind_limits(&self, kind: &str) -> KindLimits {
+        self.manifest.kind_limits(kind)
+    }
+
+    /// What its manifest says of a queue.
+    #[must_use]
+    pub fn queue(&self, queue: &str) -> Option<QueueLimits> {
+        self.manifest.queue(queue)
     }
 
     /// Whether it can merge the args of two jobs.

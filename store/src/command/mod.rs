@@ -18,7 +18,10 @@ pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, M
 pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
-pub use self::settings::{Keep, QueueSettings, Scope, Settings, StoreSettings, TenantSettings};
+pub use self::settings::{
+    Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
+    WEIGHT_MAX,
+};
 
 /// Bounds of commands and answers.
 pub mod limits {
@@ -124,7 +127,7 @@ pub enum Command {
     Settle,
     /// Remove what has been kept long enough, and discard what has expired. The writer says this to itself.
     Sweep(Sweep),
-    /// Change what holds for the store, a tenant or a queue.
+    /// Change what holds for the store, a tenant, a queue or a kind.
     Set(Box<Settings>),
     /// Let jobs be claimed again after the store was restored.
     Resume,

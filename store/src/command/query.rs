@@ -34,8 +34,10 @@ pub enum Query {
     Unique(TenantId, String),
     /// The first jobs, up to this many, that depend on a job and have not ended, or were cancelled because of it.
     Dependents(JobRef, u32),
-    /// What holds for the store, a tenant or a queue: what was set, or the defaults.
+    /// What holds for the store, a tenant, a queue or a kind: what was set, or the defaults.
     Settings(Scope),
+    /// Everything that was set.
+    AllSettings,
     /// What a plugin keeps under a key.
     Kv(Namespace, String),
     /// A page of a plugin's keys, ascending.
@@ -97,6 +99,7 @@ pub enum Answer {
     Unique(Option<(JobId, Option<Time>)>),
     Dependents(Vec<JobId>),
     Settings(Settings),
+    AllSettings(Vec<Settings>),
     Kv(Option<Vec<u8>>),
     KvKeys(Vec<String>),
     KvCount(u64),

@@ -252,6 +252,9 @@ impl Batch<'_> {
         for (name, new) in queues {
             let scope = Scope::Queue(tenant, name.to_owned());
             let Settings::Queue(_, _, settings) = self.setting(&scope) else { continue };
+            if settings.drain {
+                return Err(Rejection::QueueDrains { queue: name.to_owned() });
+            }
             let Some(capacity) = settings.capacity else { continue };
             let unfinished =
                 self.known_queue(tenant, name).map(|queue| TotalKey { tenant, of: Total::UnfinishedIn(queue) });

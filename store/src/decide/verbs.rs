@@ -152,6 +152,9 @@ impl Batch<'_> {
 
     pub(super) fn set(&mut self, settings: &Settings) -> Result<Reply, Rejection> {
         let scope = settings.scope();
+        if let Some((field, why)) = settings.problem() {
+            return Err(Invalid { field: field.to_owned(), why }.into());
+        }
         if let (Settings::Queue(tenant, name, new), Settings::Queue(_, _, old)) = (settings, self.setting(&scope))
             && new.order != old.order
             && let Some(queue) = self.known_queue(*tenant, name)

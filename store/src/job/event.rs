@@ -366,6 +366,12 @@ pub enum Rejection {
         /// How many there would be.
         wanted: u64,
     },
+    /// The queue takes no jobs.
+    #[error("queue {queue} drains: it takes no new jobs until `runner queue resume {queue}`; what is there runs")]
+    QueueDrains {
+        /// Which.
+        queue: String,
+    },
     /// What is kept of the tenant's jobs and plugins takes as much as it may.
     #[error("the tenant's stored bytes would be {wanted}; the limit is {limit}")]
     TenantStorage {

@@ -32,12 +32,12 @@ use crate::sandbox::guests::{command_with, component_of, export, handler, handle
 const DEADLINE: Duration = Duration::from_secs(30);
 const SPIN: &str = "(loop $again (br $again)) unreachable";
 
-struct Setup<'a> {
-    plugins: Vec<(&'a str, Vec<u8>, &'a str)>,
-    configuration: &'a str,
-    slots: u32,
-    memory_bytes: Option<u64>,
-    dir: Option<&'a StoreDir>,
+pub(super) struct Setup<'a> {
+    pub(super) plugins: Vec<(&'a str, Vec<u8>, &'a str)>,
+    pub(super) configuration: &'a str,
+    pub(super) slots: u32,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) dir: Option<&'a StoreDir>,
 }
 
 impl Default for Setup<'_> {
@@ -47,7 +47,7 @@ impl Default for Setup<'_> {
 }
 
 /// An API with a node behind it.
-async fn with_node(setup: Setup<'_>) -> (Api, Node) {
+pub(super) async fn with_node(setup: Setup<'_>) -> (Api, Node) {
     let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
     let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
     let mut registry = Registry::default();

@@ -8,7 +8,7 @@ use runner_store::job::{
 use crate::world::*;
 
 fn set_order(queue: &str, order: QueueOrder) -> Command {
-    let settings = QueueSettings { capacity: None, order };
+    let settings = QueueSettings { order, ..QueueSettings::default() };
     Command::Set(Box::new(Settings::Queue(TENANT, queue.to_owned(), settings)))
 }
 
@@ -129,7 +129,7 @@ fn settings_survive_a_restart_and_say_what_holds() {
         assert_eq!(w.job(id).order, QueueOrder::RunAt);
         let scope = runner_store::command::Scope::Queue(TENANT, "later".to_owned());
         let answer = w.ask(&runner_store::command::Query::Settings(scope));
-        let expected = QueueSettings { capacity: None, order: QueueOrder::RunAt };
+        let expected = QueueSettings { order: QueueOrder::RunAt, ..QueueSettings::default() };
         let expected = Settings::Queue(TENANT, "later".to_owned(), expected);
         assert_eq!(answer, runner_store::command::Answer::Settings(expected));
     });

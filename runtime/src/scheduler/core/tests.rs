@@ -1,10 +1,15 @@
 //! The core on virtual time: what it does when something happens, told in stories. Those that take many steps happen in a
 //! [`world`] with a store and handlers of its own.
 
+mod auditor;
 mod batches;
 mod budgets;
+mod limits;
+mod shares;
+mod simulation;
 mod world;
 
+use runner_store::command::Grant;
 use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, QueueOrder, RunNumber, TenantId};
 
 use super::*;
@@ -29,7 +34,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn ended(id: u64) -> Event {
-    Event::Ended { run: run(id), fuel: 0 }
+    Event::Ended { run: run(id), fuel: 0, took: Duration::from_millis(1) }
 }
 
 /// More than any test needs.

@@ -111,7 +111,7 @@ impl Tables {
             self.totals.get(&TotalKey { tenant, of }).map(|n| (TotalKey { tenant, of }, *n))
         };
         match scope {
-            Scope::Store => {}
+            Scope::Store | Scope::Kind(..) => {}
             Scope::Tenant(tenant) => {
                 let totals = [Total::Unfinished, Total::Completed, Total::Bytes];
                 set.totals.extend(totals.into_iter().filter_map(|total| of(*tenant, total)));
@@ -341,6 +341,7 @@ impl Snapshot for View {
             Query::Settings(scope) => {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
             }
+            Query::AllSettings => Answer::AllSettings(tables.settings.values().cloned().collect()),
             Query::Stored => Answer::Stored(Stored {
                 epoch: 1,
                 paused: tables.paused,

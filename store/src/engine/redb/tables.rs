@@ -348,6 +348,7 @@ pub(super) fn setting(scope: &Scope) -> [u8; 37] {
         Scope::Store => (0, 0, [0; 32]),
         Scope::Tenant(tenant) => (tenant.0, 1, [0; 32]),
         Scope::Queue(tenant, name) => (tenant.0, 2, crate::sha256(name.as_bytes())),
+        Scope::Kind(tenant, name) => (tenant.0, 3, crate::sha256(name.as_bytes())),
     };
     Packer::new().put(tenant.to_be_bytes()).put([class]).put(hash).done()
 }

@@ -68,6 +68,16 @@ impl View {
                 let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
                 Answer::Settings(super::setting(&settings, scope)?.unwrap_or_else(|| scope.defaults()))
             }
+            Query::AllSettings => {
+                let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
+                let mut all = Vec::new();
+                for entry in settings.iter().map_err(engine_error)? {
+                    let (key, value) = entry.map_err(engine_error)?;
+                    let decoded = codec::decode(value.value());
+                    all.push(decoded.map_err(|error| damaged("settings", key.value(), error))?);
+                }
+                Answer::AllSettings(all)
+            }
             Query::Kv(space, key) => Answer::Kv(self.kv(*space, key)?),
             Query::KvKeys(query) => Answer::KvKeys(self.kv_keys(query)?),
             Query::KvCount(tenant) => Answer::KvCount(self.kv_count(*tenant)?),
