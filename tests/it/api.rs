@@ -8,6 +8,7 @@ mod exports;
 mod queues;
 mod runs;
 mod start;
+mod swaps;
 mod tenants;
 
 use std::sync::Arc;
