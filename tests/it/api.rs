@@ -9,6 +9,7 @@ mod limits;
 mod queues;
 mod runs;
 mod start;
+mod swaps;
 mod tenants;
 
 use std::sync::Arc;

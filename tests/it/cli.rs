@@ -5,6 +5,7 @@ mod config;
 mod copies;
 mod enqueue;
 mod failed;
+mod guests;
 mod killed;
 mod lists;
 mod new;

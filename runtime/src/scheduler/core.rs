@@ -229,8 +229,9 @@ impl Core {
             Event::Available { lane, difference } => self.available(lane, difference, now),
             Event::Served { lane, by } => {
                 self.served(lane, by, now);
-                // What was claimed when a run of it was smaller could never start, and would hold up the others.
-                if matches!(self.held_for_long(lane, now), Some(Held::TooLarge { .. })) {
+                // What was claimed when a run of it was smaller could never start, and would hold up the others. An open
+                // claim goes back with its answer.
+                if self.too_large(lane).is_some() {
                     self.hand_back_all_of(lane.tenant, actions);
                 }
             }
@@ -336,7 +337,9 @@ impl Core {
         self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
         let cancelled = self.take_cancelled();
         match run {
-            Some(claimed) if self.draining || cancelled.contains(&claimed.run) => {
+            Some(claimed)
+                if self.draining || cancelled.contains(&claimed.run) || self.too_large(claimed.lane).is_some() =>
+            {
                 actions.push(Action::HandBack(claimed.run));
             }
             Some(claimed) => {

@@ -191,10 +191,12 @@ fn a_checkpoint_is_kept_by_the_run_that_holds_the_lease() {
         w.advance(2_000);
         let again = w.start(id);
         assert_eq!(w.call(checkpoint(run, b"4")), stale(1), "the fence");
+        assert_eq!(w.payload(id, Part::Checkpoint).as_deref(), Some(&b"2"[..]), "what is stale writes nothing");
         let large = vec![0; limits::CHECKPOINT_BYTES_MAX + 1];
         let reply = w.call(checkpoint(again, &large));
         let Reply::Rejected(Rejection::Invalid(Invalid { field, .. })) = reply else { panic!("{reply:?}") };
         assert_eq!(field, "checkpoint");
+        assert_eq!(w.payload(id, Part::Checkpoint).as_deref(), Some(&b"2"[..]), "nor does what is too large");
         w.finish(id, completed());
         assert_eq!(w.payload(id, Part::Checkpoint), None, "removed on completed");
     });

@@ -49,9 +49,14 @@ impl Core {
             // Where they are not all let through any more, the first are.
             runs.sort_unstable_by_key(|claimed| claimed.order);
         }
+        // Runs of one lane come in a row: it is looked at once for them.
+        let mut looked_at: Option<(Lane, bool)> = None;
         for claimed in runs {
             let spent = !self.spent.is_empty() && self.spent.contains(&claimed.lane.tenant);
-            if self.draining || spent || cancelled.contains(&claimed.run) {
+            let known = looked_at.filter(|(lane, _)| *lane == claimed.lane);
+            let (_, too_large) = known.unwrap_or_else(|| (claimed.lane, self.too_large(claimed.lane).is_some()));
+            looked_at = Some((claimed.lane, too_large));
+            if self.draining || spent || too_large || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
             } else if self.batched.contains(&claimed.lane) {
                 shared.push(claimed);

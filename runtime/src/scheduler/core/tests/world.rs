@@ -172,6 +172,19 @@ impl World {
         }
     }
 
+    /// Takes the first job of a lane to be started by hand; the store's answer is still to come.
+    pub(super) fn by_hand(&mut self, lane: Lane) -> Claimed {
+        let (order, id) = self.queued.get_mut(&lane).and_then(BTreeSet::pop_first).expect("it has a job");
+        self.claimed.insert(id, (lane, order));
+        self.tell([Event::Wanted { suspect: false }]);
+        Claimed { run: self.run_of(lane, id), lane, order, args_bytes: 10, alone: false }
+    }
+
+    pub(super) fn answer_by_hand(&mut self, run: Claimed) {
+        self.tell([Event::Available { lane: run.lane, difference: -1 }]);
+        self.tell([Event::StartedByHand { suspect: false, run: Some(run) }]);
+    }
+
     fn answer(&mut self, takes: Vec<Take>) {
         let (mut claimed, mut events) = (Vec::new(), Vec::new());
         for Take { max, grants, .. } in takes {
