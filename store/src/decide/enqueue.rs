@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::command::{
-    Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
+    Enqueue, Enqueued, IdempotencyKey, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
 };
 use crate::engine::{Change, KeyRecord, KeyRef, Needs};
 use crate::job::{
@@ -109,10 +109,7 @@ impl Batch<'_> {
     pub(super) fn enqueue(&mut self, call: &Enqueue) -> Result<Reply, Rejection> {
         let key = call.key.as_ref().map(|key| (KeyRef::of(call.tenant, &key.key), key));
         if let Some((at, key)) = &key {
-            if key.key.is_empty() || key.key.len() > limits::KEY_BYTES_MAX {
-                let why = format!("must be 1 to {} bytes long", limits::KEY_BYTES_MAX);
-                return Err(Invalid { field: "Idempotency-Key".to_owned(), why }.into());
-            }
+            check_key(key)?;
             if let Some(answer) = self.repeated(*at, key.request)? {
                 return Ok(answer);
             }
@@ -128,16 +125,26 @@ impl Batch<'_> {
         self.room_for(call.tenant, &plan)?;
         let answer = self.carry_out(call.tenant, &plan);
         if let Some((at, key)) = key {
-            if let Some(old) = self.set.keys.get(&at) {
-                // It has run out, or we would not be here; its successor must not be forgotten in its place.
-                self.changes.push(Change::ForgetKey(at, old.until));
-            }
-            let until = self.now.after(KEY_KEPT);
-            let record = KeyRecord { request: key.request, until, answer: answer.clone() };
-            self.keys.insert(at, record.clone());
-            self.changes.push(Change::Key(at, record));
+            self.remember(at, key, answer.clone());
         }
         Ok(Reply::Enqueued(answer))
+    }
+
+    /// The answer to an earlier call with this key, which is not that of a list.
+    pub(super) fn repeated_call(&self, at: KeyRef, key: &IdempotencyKey) -> Result<Option<Reply>, Rejection> {
+        check_key(key)?;
+        self.repeated(at, key.request)
+    }
+
+    /// Remembers what was answered to a call with a key.
+    pub(super) fn remember(&mut self, at: KeyRef, key: &IdempotencyKey, answer: Vec<Enqueued>) {
+        if let Some(old) = self.set.keys.get(&at) {
+            // It has run out, or we would not be here; its successor must not be forgotten in its place.
+            self.changes.push(Change::ForgetKey(at, old.until));
+        }
+        let record = KeyRecord { request: key.request, until: self.now.after(KEY_KEPT), answer };
+        self.keys.insert(at, record.clone());
+        self.changes.push(Change::Key(at, record));
     }
 
     /// The answer to an earlier call with this key.
@@ -221,7 +228,6 @@ impl Batch<'_> {
 
     /// Whether the queues and the tenant have room for the new jobs of a list.
     fn room_for(&self, tenant: TenantId, plan: &Plan<'_>) -> Result<(), Rejection> {
-        let settings = self.tenant_settings(tenant);
         let mut bytes: u64 = 0;
         let mut new: u64 = 0;
         // In order: of several queues that are full, every engine and every replay names the same.
@@ -241,6 +247,16 @@ impl Batch<'_> {
         if new == 0 && bytes == 0 {
             return Ok(());
         }
+        self.room(tenant, bytes, new, queues)
+    }
+
+    /// Whether there is room for one new job.
+    pub(super) fn room_for_one(&self, tenant: TenantId, spec: &JobSpec) -> Result<(), Rejection> {
+        self.room(tenant, spec.args.len() as u64, 1, BTreeMap::from([(spec.queue.as_str(), 1)]))
+    }
+
+    fn room(&self, tenant: TenantId, bytes: u64, new: u64, queues: BTreeMap<&str, u64>) -> Result<(), Rejection> {
+        let settings = self.tenant_settings(tenant);
         let wanted = self.total(TotalKey { tenant, of: Total::Bytes }) + bytes;
         if wanted > settings.stored_bytes {
             return Err(Rejection::TenantStorage { limit: settings.stored_bytes, wanted });
@@ -479,6 +495,12 @@ pub(super) fn in_order<'s>(
             Err(Invalid { field, why: "these jobs wait for each other in a circle".to_owned() })
         }
     }
+}
+
+fn check_key(key: &IdempotencyKey) -> Result<(), Invalid> {
+    let fits = (1..=limits::KEY_BYTES_MAX).contains(&key.key.len());
+    let why = || format!("must be 1 to {} bytes long", limits::KEY_BYTES_MAX);
+    if fits { Ok(()) } else { Err(Invalid { field: "Idempotency-Key".to_owned(), why: why() }) }
 }
 
 fn check_list(jobs: &[JobSpec]) -> Result<(), Invalid> {
