@@ -7,6 +7,7 @@ mod events;
 mod exports;
 mod queues;
 mod runs;
+mod schedules;
 mod start;
 mod tenants;
 

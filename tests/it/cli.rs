@@ -10,6 +10,7 @@ mod lists;
 mod new;
 mod plugins;
 mod reload;
+mod schedules;
 mod server;
 mod stores;
 mod verbs;
@@ -148,6 +149,14 @@ fn every_verb_has_help_with_an_example() {
         "queue show",
         "queue set",
         "queue resume",
+        "schedule list",
+        "schedule show",
+        "schedule create",
+        "schedule edit",
+        "schedule pause",
+        "schedule resume",
+        "schedule fire",
+        "schedule delete",
         "events",
         "flush",
         "plugin list",

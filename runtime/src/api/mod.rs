@@ -19,6 +19,7 @@ pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+pub mod schedules;
 pub mod serve;
 pub mod settings;
 pub mod store;
@@ -162,6 +163,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/queues", get(queues::list))
         // One route for both, or a queue named like a verb could not be shown.
         .route("/v1/queues/{q}", get(queues::show).patch(queues::set).post(queues::verb))
+        .route("/v1/schedules", get(schedules::list).post(schedules::create))
+        .route("/v1/schedules/{name}", get(schedules::show).patch(schedules::edit).delete(schedules::delete))
+        .route("/v1/schedules/{name}/{verb}", post(schedules::verb))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))

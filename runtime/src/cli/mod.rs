@@ -16,6 +16,7 @@ pub mod output;
 mod plugin;
 mod queue;
 mod run;
+mod schedule;
 mod serve;
 mod signals;
 mod store;
@@ -56,6 +57,9 @@ enum Noun {
     /// Look at queues and set what holds for them
     #[command(subcommand)]
     Queue(queue::Verb),
+    /// Look at schedules, make them and change them
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
     Events(events::Args),
     Flush(enqueue::Flush),
     /// Look at plugins and try them
@@ -98,6 +102,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Enqueue(args) => enqueue::main(args),
         Noun::Job(verb) => job::main(verb),
         Noun::Queue(verb) => queue::main(verb),
+        Noun::Schedule(verb) => schedule::main(verb),
         Noun::Events(args) => events::main(args),
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),

@@ -61,8 +61,8 @@ pub enum Fired {
     Slots {
         /// Those that are to be jobs, in order, at most [`CATCH_UP_MAX`](crate::schedule::CATCH_UP_MAX).
         slots: Vec<Time>,
-        /// How many slots nobody fired in time, and are not made up for.
-        missed: u64,
+        /// Slots before them that nobody fired in time, and that are not made up for: how many, and the last one.
+        missed: Option<(u64, Time)>,
         /// The last slot that this is about: it and all before it are decided.
         upto: Time,
     },

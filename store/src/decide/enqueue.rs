@@ -6,21 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::command::{
-    Enqueue, Enqueued, IdempotencyKey, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
+    Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
 };
-use crate::engine::{Change, KeyRecord, KeyRef, Needs};
+use crate::engine::{Change, KeyRef, Needs};
 use crate::job::{
-    Dependency, DependsOn, Edit, Event, Invalid, JobId, JobRef, JobSpec, KindId, Millis, On, OnConflict, QueueId,
-    QueueOrder, Rejection, StateName, TenantId, Verdict,
+    Dependency, DependsOn, Edit, Event, Invalid, JobId, JobRef, JobSpec, KindId, On, OnConflict, QueueId, QueueOrder,
+    Rejection, StateName, TenantId, Verdict,
 };
 
-use super::Batch;
 use super::unique::{Fate, key_of};
-
-/// How long a call with a key is remembered.
-const KEY_KEPT: Millis = Millis::secs(24 * 3_600);
-/// Remembered calls that are forgotten with each new one: more than one, so that they cannot pile up.
-const KEYS_FORGOTTEN_PER_CALL: u32 = 2;
+use super::{Batch, keys};
 
 const MERGED_BEFORE: &str = "args of one list are merged before it is sent; the same key as";
 
@@ -35,8 +30,7 @@ pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
         before = Some(spec);
     }
     if let Some(key) = &call.key {
-        needs.keys.insert(KeyRef::of(call.tenant, &key.key));
-        needs.expired_keys += KEYS_FORGOTTEN_PER_CALL;
+        keys::needs(call.tenant, key, needs);
     }
 }
 
@@ -109,7 +103,7 @@ impl Batch<'_> {
     pub(super) fn enqueue(&mut self, call: &Enqueue) -> Result<Reply, Rejection> {
         let key = call.key.as_ref().map(|key| (KeyRef::of(call.tenant, &key.key), key));
         if let Some((at, key)) = &key {
-            check_key(key)?;
+            keys::check(key)?;
             if let Some(answer) = self.repeated(*at, key.request)? {
                 return Ok(answer);
             }
@@ -128,37 +122,6 @@ impl Batch<'_> {
             self.remember(at, key, answer.clone());
         }
         Ok(Reply::Enqueued(answer))
-    }
-
-    /// The answer to an earlier call with this key, which is not that of a list.
-    pub(super) fn repeated_call(&self, at: KeyRef, key: &IdempotencyKey) -> Result<Option<Reply>, Rejection> {
-        check_key(key)?;
-        self.repeated(at, key.request)
-    }
-
-    /// Remembers what was answered to a call with a key.
-    pub(super) fn remember(&mut self, at: KeyRef, key: &IdempotencyKey, answer: Vec<Enqueued>) {
-        if let Some(old) = self.set.keys.get(&at) {
-            // It has run out, or we would not be here; its successor must not be forgotten in its place.
-            self.changes.push(Change::ForgetKey(at, old.until));
-        }
-        let record = KeyRecord { request: key.request, until: self.now.after(KEY_KEPT), answer };
-        self.keys.insert(at, record.clone());
-        self.changes.push(Change::Key(at, record));
-    }
-
-    /// The answer to an earlier call with this key.
-    fn repeated(&self, at: KeyRef, request: [u8; 32]) -> Result<Option<Reply>, Rejection> {
-        let Some(record) = self.keys.get(&at).or_else(|| self.set.keys.get(&at)) else { return Ok(None) };
-        // While the clock is not to be trusted, what is still there has not run out.
-        if record.until <= self.now && self.conduct.destroy {
-            return Ok(None);
-        }
-        if record.request != request && !cfg!(planted = "key_answers_foreign_request") {
-            return Err(Rejection::KeyReused);
-        }
-        let again = record.answer.iter().map(|job| Enqueued { duplicate: true, ..*job });
-        Ok(Some(Reply::Enqueued(again.collect())))
     }
 
     /// What becomes of each job of a list; or the args that are to be merged first.
@@ -425,15 +388,6 @@ impl Batch<'_> {
     pub(super) fn known_kind(&self, tenant: TenantId, word: &str) -> Option<KindId> {
         self.known_name(tenant, NameClass::Kind, word).map(KindId)
     }
-
-    /// Drops what no call needs any more.
-    pub(super) fn forget_keys(&mut self) {
-        if self.conduct.destroy {
-            for (at, until) in &self.set.expired_keys {
-                self.changes.push(Change::ForgetKey(*at, *until));
-            }
-        }
-    }
 }
 
 /// What becomes of a job of a list whose key an earlier one of the list takes.
@@ -495,12 +449,6 @@ pub(super) fn in_order<'s>(
             Err(Invalid { field, why: "these jobs wait for each other in a circle".to_owned() })
         }
     }
-}
-
-fn check_key(key: &IdempotencyKey) -> Result<(), Invalid> {
-    let fits = (1..=limits::KEY_BYTES_MAX).contains(&key.key.len());
-    let why = || format!("must be 1 to {} bytes long", limits::KEY_BYTES_MAX);
-    if fits { Ok(()) } else { Err(Invalid { field: "Idempotency-Key".to_owned(), why: why() }) }
 }
 
 fn check_list(jobs: &[JobSpec]) -> Result<(), Invalid> {

@@ -6,6 +6,7 @@
 mod claim;
 mod enqueue;
 mod finish;
+mod keys;
 mod kv;
 mod records;
 mod schedules;

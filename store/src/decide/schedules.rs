@@ -1,14 +1,15 @@
 //! Schedules: made, changed, and fired. A slot is decided once: what becomes of it and that it is behind us are written
 //! together, so that nobody can fire it again.
 
-use super::Batch;
+use super::{Batch, keys};
 use crate::command::{
     Enqueued, Fire, Fired, IdempotencyKey, Name, NameClass, Reply, ScheduleCall, ScheduleVerb, Scope, Total, TotalKey,
 };
 use crate::engine::{Change, KeyRef, Needs};
 use crate::job::{Event, Invalid, JobId, JobRef, JobSpec, Rejection, StateName, TenantId, Time};
 use crate::schedule::{
-    CATCH_UP_MAX, OfSchedule, Overlap, Plan, SCHEDULES_MAX, Schedule, ScheduleRef, Skip, Source, Tally, schedule_problem,
+    CATCH_UP_MAX, OfSchedule, Overlap, Plan, SCHEDULES_MAX, Schedule, ScheduleRef, Skip, Source, Tally,
+    schedule_problem,
 };
 
 const NEWER_SLOT: &str = "a newer slot of its schedule has come, which cancels what has not ended";
@@ -26,7 +27,7 @@ pub(super) fn fire_needs(call: &Fire, needs: &mut Needs) {
     needs.scopes.insert(Scope::Queue(tenant, call.queue.clone()));
     needs.scopes.insert(Scope::Tenant(tenant));
     if let Fired::ByHand(Some(key)) = &call.what {
-        needs.keys.insert(KeyRef::of(tenant, &key.key));
+        keys::needs(tenant, key, needs);
     }
 }
 
@@ -130,16 +131,14 @@ impl Batch<'_> {
         Ok(Reply::Fired(vec![job]))
     }
 
-    fn fire_slots(&mut self, mut schedule: Schedule, slots: &[Time], missed: u64, upto: Time) -> Reply {
+    fn fire_slots(&mut self, mut schedule: Schedule, slots: &[Time], missed: Option<(u64, Time)>, upto: Time) -> Reply {
         let (now, resumed) = (self.now, self.schedules_from);
         if self.paused || schedule.paused_at.is_some() || upto > now || !schedule.may_fire(upto, resumed) {
             return Reply::Fired(Vec::new());
         }
         let at = schedule.at();
         let mut jobs = Vec::new();
-        if missed > 0 {
-            // The last of them is the one before what fires, which is not known here to the second.
-            let last = slots.first().map_or(upto, |slot| Time(slot.0.saturating_sub(1)));
+        if let Some((missed, last)) = missed {
             schedule.tally.skip(last, Skip::Missed, missed);
         }
         for slot in slots.iter().take(CATCH_UP_MAX as usize) {
@@ -207,7 +206,8 @@ impl Batch<'_> {
         };
         let read = self.set.scheduled.get(at);
         let new = self.newly_scheduled.get(at).into_iter().flatten();
-        let mut ids: Vec<JobId> = read.into_iter().flat_map(|(ids, _)| ids).chain(new).filter(unfinished).copied().collect();
+        let mut ids: Vec<JobId> =
+            read.into_iter().flat_map(|(ids, _)| ids).chain(new).filter(unfinished).copied().collect();
         ids.sort_unstable();
         ids.dedup();
         if let (true, Some((read, false))) = (ids.is_empty(), read) {

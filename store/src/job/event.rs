@@ -393,7 +393,9 @@ pub enum Rejection {
     #[error("the schedule was changed in between; look at it again")]
     ScheduleChanged,
     /// It stands in a manifest, and is changed there.
-    #[error("the schedule stands in the manifest of plugin {plugin}: change it there; it can be paused, resumed and fired here")]
+    #[error(
+        "the schedule stands in the manifest of plugin {plugin}: change it there; it can be paused, resumed and fired here"
+    )]
     FromManifest {
         /// Whose manifest.
         plugin: String,

@@ -15,8 +15,8 @@ use crate::engine::{
 };
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
-use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
+use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
 impl Tables {
     pub(super) fn prefetch(&self, needs: &Needs, now: Time, uptime: Millis) -> WorkingSet {
