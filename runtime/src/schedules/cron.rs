@@ -1,25 +1,22 @@
 //! The slots of a schedule: which instants its words mean. Pure: time is a parameter, and so is the zone.
 //!
-//! The calendar side of a cron expression (which days, which hours) is croner's, on civil time, where no clock ever changes.
+//! The calendar side of a cron expression (which days, which hours) is [`calendar`](super::calendar)'s, on civil time.
 //! What a civil time means in a zone is ours, one rule for every expression: *a time that a change of clocks leaves out comes
 //! once at the end of the gap, one that it repeats comes once, the first time.* So the map from civil times to instants never
 //! decreases, and the next slot is the first one that it leads to. Work that is to go on at a steady pace through a repeated
 //! hour wants an interval, or the zone UTC.
 
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Timestamp, ToSpan};
 use runner_store::job::{Invalid, Millis, Time};
 use runner_store::schedule::{WORDS_BYTES_MAX, When};
 
+use super::calendar::Calendar;
 use crate::api::read::nearest;
 
 /// Of what is no zone, so much is said: more than any name has.
 const ZONE_CHARS_SHOWN: usize = 64;
-/// Where an expression is looked at to see whether it ever fires: the first second of 1970.
-const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 /// Civil times that one step may look at: a repeated day, second by second, is the most that lies behind an instant.
 const STEPS_MAX: u32 = 90_000;
 
@@ -27,7 +24,7 @@ const STEPS_MAX: u32 = 90_000;
 #[derive(Debug, Clone)]
 pub enum Slots {
     /// By the calendar.
-    Cron(Box<Calendar>),
+    Cron(Zoned),
     /// Slot n is start + n × interval.
     Every {
         /// At least a millisecond.
@@ -39,8 +36,8 @@ pub enum Slots {
 
 /// A cron expression in a zone.
 #[derive(Debug, Clone)]
-pub struct Calendar {
-    cron: Cron,
+pub struct Zoned {
+    calendar: Calendar,
     zone: TimeZone,
 }
 
@@ -54,13 +51,13 @@ impl Slots {
             When::Every { interval, start } => Self::Every { interval: Millis(interval.0.max(1)), start: *start },
             When::Cron { cron, zone } => {
                 let zone = time_zone(zone).map_err(|why| invalid("timezone", why))?;
-                let cron = expression(cron).map_err(|why| invalid("cron", why))?;
-                Self::Cron(Box::new(Calendar { cron, zone }))
+                let calendar = Calendar::parse(cron).map_err(|why| invalid("cron", why))?;
+                Self::Cron(Zoned { calendar, zone })
             }
         })
     }
 
-    /// The first slot after `after`; none: there is none before the year 5000.
+    /// The first slot after `after`; none: there is none before the year 9999.
     #[must_use]
     pub fn next(&self, after: Time) -> Option<Time> {
         match self {
@@ -70,7 +67,7 @@ impl Slots {
                 let slot = n.checked_mul(interval.0).and_then(|ms| ms.checked_add(start.0))?;
                 (slot <= Time::MAX.0).then_some(Time(slot))
             }
-            Self::Cron(calendar) => calendar.next(after),
+            Self::Cron(zoned) => zoned.next(after),
         }
     }
 
@@ -80,7 +77,7 @@ impl Slots {
         match self {
             Self::Every { start, .. } if until < *start => None,
             Self::Every { interval, start } => Some(Time(until.0 - until.since(*start).0 % interval.0)),
-            Self::Cron(calendar) => calendar.last(until),
+            Self::Cron(zoned) => zoned.last(until),
         }
     }
 
@@ -102,13 +99,13 @@ impl Slots {
     }
 }
 
-impl Calendar {
+impl Zoned {
     fn next(&self, after: Time) -> Option<Time> {
         let after = Timestamp::from_millisecond(i64::try_from(after.0).ok()?).ok()?;
         let mut civil = self.zone.to_datetime(after);
         // Nothing at or before this civil time leads behind `after`; of what follows, a repeated hour may not either.
         for _ in 0..STEPS_MAX {
-            civil = self.cron.find_next_occurrence(&civil, false).ok()?;
+            civil = self.calendar.next(civil)?;
             let slot = self.instant(civil)?;
             if slot > after {
                 return time(slot);
@@ -128,14 +125,13 @@ impl Calendar {
             let before = self.zone.to_offset(before);
             civil = civil.max(before.to_datetime(change.timestamp()));
         }
-        let mut inclusive = true;
         for _ in 0..STEPS_MAX {
-            civil = self.cron.find_previous_occurrence(&civil, inclusive).ok()?;
-            inclusive = false;
-            let slot = self.instant(civil)?;
+            let named = self.calendar.last(civil)?;
+            let slot = self.instant(named)?;
             if slot <= until {
                 return time(slot);
             }
+            civil = named.checked_sub(1.second()).ok()?;
         }
         None
     }
@@ -182,82 +178,6 @@ pub fn time_zone(name: &str) -> Result<TimeZone, String> {
     };
     let shown: String = name.chars().take(ZONE_CHARS_SHOWN).collect();
     Err(format!("there is no time zone {shown:?}; {hint}"))
-}
-
-/// The expression that this text is.
-///
-/// # Errors
-/// What is wrong with it, and what would be right.
-pub fn expression(text: &str) -> Result<Cron, String> {
-    let fields = fields(text)?;
-    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-    let cron = parser.parse(&fields).map_err(|error| format!("{text:?} is no cron expression: {error}; {EXAMPLE}"))?;
-    if cron.find_next_occurrence(&EPOCH, true).is_err() {
-        return Err(format!("{text:?} never fires: no such day ever comes; {EXAMPLE}"));
-    }
-    Ok(cron)
-}
-
-const EXAMPLE: &str = "write minute, hour, day, month, weekday, for example \"30 2 * * mon-fri\", or @hourly";
-const NICKNAMES: [(&str, &str); 7] = [
-    ("@yearly", "0 0 1 1 *"),
-    ("@annually", "0 0 1 1 *"),
-    ("@monthly", "0 0 1 * *"),
-    ("@weekly", "0 0 * * 0"),
-    ("@daily", "0 0 * * *"),
-    ("@midnight", "0 0 * * *"),
-    ("@hourly", "0 * * * *"),
-];
-const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-
-/// The five or six fields of an expression, with numbers instead of names: croner takes names anywhere, also where they
-/// mean something else than was meant.
-fn fields(text: &str) -> Result<String, String> {
-    if text.len() > WORDS_BYTES_MAX {
-        return Err(format!("is {} bytes long; the limit is {WORDS_BYTES_MAX}", text.len()));
-    }
-    let text = text.trim().to_ascii_lowercase();
-    if let Some(name) = text.split_whitespace().next().filter(|name| name.starts_with('@')) {
-        let known = NICKNAMES.iter().find(|(nickname, _)| *nickname == text);
-        return known.map(|(_, fields)| (*fields).to_owned()).ok_or_else(|| match name {
-            "@every" => {
-                "@every is no cron expression; give an interval instead: `every`, for example \"5m\"".to_owned()
-            }
-            "@reboot" => "@reboot is no time; what is to run once is enqueued".to_owned(),
-            _ => {
-                let names = NICKNAMES.map(|(nickname, _)| nickname).join(", ");
-                format!("{text:?} is none of {names}")
-            }
-        });
-    }
-    let mut fields: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    let n = fields.len();
-    if !(5..=6).contains(&n) {
-        return Err(format!("{text:?} has {n} fields and must have 5, or 6 where the first is the second; {EXAMPLE}"));
-    }
-    let named: [(usize, &[&str], usize); 2] = [(n - 2, &MONTHS, 1), (n - 1, &DAYS, 0)];
-    for (field, names, first) in named {
-        let text = &mut fields[field];
-        // A week that ends with a Sunday: 1-7, not 1-0.
-        *text = text.replace("-sun", "-7");
-        for (i, name) in names.iter().enumerate() {
-            *text = text.replace(name, &(i + first).to_string());
-        }
-    }
-    for (field, text) in fields.iter().enumerate() {
-        let also = match n - field {
-            // Day of the month: the last one, the nearest weekday. Weekday: the last one, the nth, and both day fields.
-            3 => "lw",
-            1 => "l#+",
-            _ => "",
-        };
-        let bad = text.chars().find(|c| !c.is_ascii_digit() && !"*/,-?".contains(*c) && !also.contains(*c));
-        if let Some(bad) = bad {
-            return Err(format!("{text:?} has {bad:?} in it, which means nothing in that field; {EXAMPLE}"));
-        }
-    }
-    Ok(fields.join(" "))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Schedules on a node: what makes jobs of their slots, and what keeps those of manifests as the manifests have them.
 //!
-//! [`cron`] says which instants a schedule's words mean, [`due`] what is to become of one now, [`draft`] makes a plan of what
+//! [`calendar`] and [`cron`] say which instants a schedule's words mean, [`due`] what is to become of one now, [`draft`] makes a plan of what
 //! an author says; these are pure. [`timer`] sleeps until the next slot of all schedules and fires it, [`manifests`] follows
 //! the plugins. The rules themselves – once for each slot, overlap, room – are the store's: whoever fires a slot twice, or
 //! two who fire the same, make one job.
 
+pub mod calendar;
 pub mod cron;
 pub mod draft;
 pub mod due;

@@ -25,7 +25,7 @@ use super::due::{Due, due};
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Schedules that are fired at once: what the writer takes together, and a fraction of its queue.
 const FIRED_AT_ONCE: usize = 512;
-/// Parsed expressions that are kept: five kilobytes each, and most schedules share a few.
+/// Parsed expressions that are kept: most schedules share a few.
 const PARSED_MAX: usize = 256;
 /// Schedules that are read in one go.
 const PAGE: u32 = 1_000;

@@ -34,7 +34,7 @@ impl Workload {
         {
             return self.command_about(job);
         }
-        if self.dice.one_in(12) {
+        if self.dice.one_in(20) {
             return self.about_a_schedule();
         }
         match self.dice.below(200) {
