@@ -93,8 +93,11 @@ impl Timer {
             if look_at.is_empty() {
                 return Ok(());
             }
-            let fires = self.look(std::mem::take(&mut look_at), &mut tried)?;
+            let piece = std::iter::from_fn(|| look_at.pop_first()).take(PAGE as usize).collect();
+            let fires = self.look(piece, &mut tried)?;
             look_at.extend(self.fire(fires).await?);
+            // A hundred thousand that are looked at after a start are no reason to hold up others.
+            tokio::task::yield_now().await;
         }
     }
 

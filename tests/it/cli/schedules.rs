@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::server::signal;
-use super::{Place, says, until};
+use super::{Place, until};
 use crate::sandbox::reload::drop_in;
 
 impl Place {
