@@ -6,12 +6,14 @@ use crate::command::{
     Enqueued, Fire, Fired, IdempotencyKey, Name, NameClass, Reply, ScheduleCall, ScheduleVerb, Scope, Total, TotalKey,
 };
 use crate::engine::{Change, KeyRef, Needs};
-use crate::job::{Event, Invalid, JobId, JobRef, JobSpec, Rejection, StateName, TenantId, Time};
+use crate::job::{Event, Invalid, JobId, JobRef, JobSpec, Millis, Rejection, StateName, TenantId, Time};
 use crate::schedule::{
-    CATCH_UP_MAX, OfSchedule, Overlap, Plan, SCHEDULES_MAX, Schedule, ScheduleRef, Skip, Source, Tally,
+    CATCH_UP_MAX, OfSchedule, Overlap, Plan, SCHEDULES_MAX, Schedule, ScheduleRef, Skip, Source, Tally, When,
     schedule_problem,
 };
 
+/// How long a call may take to come here: longer than it waits to be let in, and for the writer.
+const STARTED_JUST_NOW: Millis = Millis::secs(30);
 const NEWER_SLOT: &str = "a newer slot of its schedule has come, which cancels what has not ended";
 
 pub(super) fn needs(call: &ScheduleCall, needs: &mut Needs) {
@@ -52,7 +54,7 @@ impl Batch<'_> {
                     return Ok(unchanged(found));
                 }
                 // Its new times begin now: what they would have been before is nothing that was missed.
-                let from = if found.plan.when == plan.when { found.from } else { self.now };
+                let from = if found.plan.when == plan.when { found.from } else { begins(plan, self.now) };
                 Ok(self.keep(Schedule { plan: plan.clone(), from, edits: found.edits.wrapping_add(1), ..found }))
             }
             (ScheduleVerb::Pause, Some(found)) if found.paused_at.is_some() => Ok(unchanged(found)),
@@ -87,7 +89,7 @@ impl Batch<'_> {
             source: source.clone(),
             paused_at: None,
             created_at: self.now,
-            from: self.now,
+            from: begins(plan, self.now),
             last: None,
             edits: 0,
             tally: Tally::default(),
@@ -246,6 +248,15 @@ fn same(found: Schedule, plan: &Plan, source: &Source) -> Result<Reply, Rejectio
         return Ok(unchanged(found));
     }
     Err(Rejection::ScheduleExists)
+}
+
+/// From when on the slots of a plan count that holds from now on. An interval that begins now says so a moment before it
+/// comes here: its start is its first slot.
+fn begins(plan: &Plan, now: Time) -> Time {
+    match plan.when {
+        When::Every { start, .. } if start <= now && now.since(start) <= STARTED_JUST_NOW => start,
+        When::Every { .. } | When::Cron { .. } => now,
+    }
 }
 
 fn owned(found: &Schedule, source: &Source) -> Result<(), Rejection> {

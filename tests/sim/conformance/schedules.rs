@@ -137,6 +137,18 @@ fn a_slot_before_its_schedule_was_made_or_resumed_is_none_of_its() {
     });
 }
 
+/// Slot 0 of an interval that began now was lost, as the call took a moment to come to the store.
+#[test]
+fn an_interval_that_began_a_moment_ago_has_its_start_as_its_first_slot() {
+    for (late, fires) in [(0, 1), (30_000, 1), (30_001, 0)] {
+        case(|w| {
+            w.advance(late);
+            made(w, plan(Overlap::Queue));
+            assert_eq!(fired(&w.call(slot(0))).len(), fires, "{late} ms");
+        });
+    }
+}
+
 #[test]
 fn missed_slots_are_counted_with_those_that_are_made_up_for() {
     case(|w| {

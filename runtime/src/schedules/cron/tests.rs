@@ -1,3 +1,5 @@
+//! What civil times mean where clocks change, and years of expressions against another implementation.
+
 use std::fmt::Write as _;
 
 use runner_store::job::Time;

@@ -1,3 +1,5 @@
+//! Slots in time, slots that were missed, and clocks that jump.
+
 use runner_store::job::JobSpec;
 use runner_store::schedule::{Overlap, Plan, Source, Tally, When};
 
