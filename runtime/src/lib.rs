@@ -12,5 +12,6 @@ pub mod node;
 pub mod operator;
 pub mod run_logs;
 pub mod scheduler;
+pub mod schedules;
 mod table;
 pub mod wasm;

@@ -24,6 +24,7 @@ pub mod job;
 pub mod log;
 pub mod notice;
 mod readers;
+pub mod schedule;
 pub mod slots;
 pub mod steps;
 pub mod writer;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Ended, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
+use crate::command::{Command, Ended, Fired, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
@@ -221,6 +221,10 @@ fn measure(command: &Command) -> (usize, usize) {
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
         Command::Checkpoint { bytes, .. } => (1, bytes.len()),
+        Command::Fire(call) => match &call.what {
+            Fired::ByHand(_) => (1, call.args_bytes),
+            Fired::Slots { slots, .. } => (1 + slots.len(), slots.len() * call.args_bytes),
+        },
         Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
         Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
         Command::Revive { .. } => (limits::SETTLED_JOBS_MAX as usize, 0),
@@ -237,6 +241,7 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Settle
         | Command::Set(_)
         | Command::Resume
+        | Command::Schedule(_)
         | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }
@@ -305,6 +310,7 @@ fn write(
     }
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
+    shared.board.schedules(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
     shared.board.set(decision.changes.iter().filter_map(|change| match change {

@@ -8,6 +8,7 @@ mod exports;
 mod limits;
 mod queues;
 mod runs;
+mod schedules;
 mod start;
 mod swaps;
 mod tenants;

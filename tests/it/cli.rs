@@ -11,6 +11,7 @@ mod lists;
 mod new;
 mod plugins;
 mod reload;
+mod schedules;
 mod server;
 mod stores;
 mod verbs;
@@ -149,6 +150,14 @@ fn every_verb_has_help_with_an_example() {
         "queue show",
         "queue set",
         "queue resume",
+        "schedule list",
+        "schedule show",
+        "schedule create",
+        "schedule edit",
+        "schedule pause",
+        "schedule resume",
+        "schedule fire",
+        "schedule delete",
         "events",
         "flush",
         "plugin list",

@@ -7,11 +7,13 @@
 
 mod kept;
 mod meetings;
+mod schedules;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use runner_store::command::{
-    BulkVerb, Command, Enqueue, Keep, QueueSettings, Reply, RunRef, Settings, StagedJob, TenantSettings,
+    BulkVerb, Command, Enqueue, Fire, Keep, QueueSettings, Reply, RunRef, Settings, StagedJob, TenantSettings,
 };
 use runner_store::engine::{Dump, KeyRef};
 use runner_store::job::{EventName, JobId, JobRef, JobSpec, Millis, On, OnConflict, StateName, TenantId, Time};
@@ -20,6 +22,7 @@ use runner_store::log::LogEntry;
 use self::kept::Kept;
 use self::meetings::Meetings;
 pub(crate) use self::meetings::{Meeting, What};
+use self::schedules::Slots;
 
 /// See the module.
 #[derive(Default)]
@@ -38,6 +41,7 @@ pub(crate) struct Auditor {
     reached: BTreeMap<(Option<StateName>, EventName), u64>,
     meetings: Meetings,
     kept: Kept,
+    slots: Slots,
 }
 
 /// What is known of a job; kept when it is gone.
@@ -57,9 +61,11 @@ struct Track {
 
 /// A job that came into being, as it was asked for.
 struct Born<'a> {
-    spec: &'a JobSpec,
+    spec: Cow<'a, JobSpec>,
     edges: Vec<JobId>,
     staged: bool,
+    /// Who fired the schedule that made it.
+    of: Option<&'a Fire>,
 }
 
 /// One batch.
@@ -115,6 +121,7 @@ impl Auditor {
             completed: self.completed.clone(),
         };
         for (command, reply) in commands.iter().zip(replies) {
+            self.slots.follow(now, command, reply);
             match (command, reply) {
                 (Command::Enqueue(call), Reply::Enqueued(jobs)) => {
                     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
@@ -134,6 +141,9 @@ impl Auditor {
                     if self.kept.finish_call(call, ends) {
                         batch.bear_staged(call.runs[0].run.at.tenant, &call.staged);
                     }
+                }
+                (Command::Fire(call), Reply::Fired(jobs)) => {
+                    jobs.iter().filter(|job| !job.duplicate).for_each(|job| batch.bear_fired(call, job.id));
                 }
                 (Command::HandBack(run), Reply::Job { .. }) => self.end(*run),
                 (_, Reply::Claimed(jobs)) => {
@@ -273,6 +283,9 @@ impl Auditor {
             let takes_over = runs && !matches!(track.on_conflict, OnConflict::Keep | OnConflict::Reject);
             assert!(takes_over || merges, "job {} and job {holder} both hold {key}", at.job);
         }
+        if let Some(call) = born.of {
+            self.slots.begin(call, at, |other| self.jobs.get(&other).and_then(|track| track.state));
+        }
         self.jobs.insert(at, track);
     }
 
@@ -388,7 +401,16 @@ impl<'a> Seen<'a> {
             On::Position(position) => ids[position as usize],
         };
         let edges = spec.depends_on.iter().map(|edge| on(edge.on)).collect();
-        self.born.insert(JobRef { tenant: call.tenant, job: id }, Born { spec, edges, staged: false });
+        self.born.insert(
+            JobRef { tenant: call.tenant, job: id },
+            Born { spec: Cow::Borrowed(spec), edges, staged: false, of: None },
+        );
+    }
+
+    fn bear_fired(&mut self, call: &'a Fire, job: JobId) {
+        let spec = JobSpec { queue: call.queue.clone(), ..JobSpec::new(&call.kind, "") };
+        let born = Born { spec: Cow::Owned(spec), edges: Vec::new(), staged: false, of: Some(call) };
+        self.born.insert(JobRef { tenant: call.at.tenant, job }, born);
     }
 
     fn bear_staged(&mut self, tenant: TenantId, staged: &'a [StagedJob]) {
@@ -400,7 +422,7 @@ impl<'a> Seen<'a> {
             };
             let edges = staged.spec.depends_on.iter().filter_map(|edge| on(edge.on)).collect();
             let at = JobRef { tenant, job: staged.id };
-            self.born.entry(at).or_insert(Born { spec: &staged.spec, edges, staged: true });
+            self.born.entry(at).or_insert(Born { spec: Cow::Borrowed(&staged.spec), edges, staged: true, of: None });
         }
     }
 

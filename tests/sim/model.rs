@@ -18,7 +18,7 @@ use crate::workload::Workload;
 use crate::world::*;
 
 const SEEDS: u64 = 6;
-const OPS: u64 = 30_000;
+const OPS: u64 = 40_000;
 /// Commands of one seed in a long run: what it checks and asks grows with what it has done.
 const OPS_OF_A_SEED: u64 = 25_000;
 const BATCH_COMMANDS_MAX: u64 = 16;

@@ -20,6 +20,7 @@ pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+pub mod schedules;
 pub mod serve;
 pub mod settings;
 pub mod store;
@@ -167,6 +168,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/kinds", get(kinds::list))
         .route("/v1/kinds/{k}", get(kinds::show).patch(kinds::set))
         .route("/v1/kinds/{k}/{verb}", post(kinds::verb))
+        .route("/v1/schedules", get(schedules::list).post(schedules::create))
+        .route("/v1/schedules/{name}", get(schedules::show).patch(schedules::edit).delete(schedules::delete))
+        .route("/v1/schedules/{name}/{verb}", post(schedules::verb))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/plugins", get(plugins::list))

@@ -174,6 +174,7 @@ impl NewJob {
             depends_on: self.depends_on,
             unique,
             depth: 0,
+            schedule: None,
         })
     }
 

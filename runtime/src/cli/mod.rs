@@ -17,6 +17,7 @@ pub mod output;
 mod plugin;
 mod queue;
 mod run;
+mod schedule;
 mod serve;
 mod signals;
 mod store;
@@ -60,6 +61,9 @@ enum Noun {
     /// Look at kinds and set what holds for them
     #[command(subcommand)]
     Kind(kind::Verb),
+    /// Look at schedules, make them and change them
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
     Events(events::Args),
     Flush(enqueue::Flush),
     /// Look at plugins and try them
@@ -103,6 +107,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Job(verb) => job::main(verb),
         Noun::Queue(verb) => queue::main(verb),
         Noun::Kind(verb) => kind::main(verb),
+        Noun::Schedule(verb) => schedule::main(verb),
         Noun::Events(args) => events::main(args),
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_store::clock::Clock;
 use runner_store::dir::Create;
 
 use super::config::Config;
@@ -19,6 +20,7 @@ use crate::api::plugins::Plugins;
 use crate::api::serve::{Server, bind_socket, is_loopback};
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::schedules::Schedules;
 use crate::wasm::CompileLimits;
 use crate::wasm::folder::{self, FolderError};
 use crate::wasm::loader::Loader;
@@ -106,6 +108,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let plugins =
             Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
         let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
+        let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
         let ready = {
             let life = node.watch();
@@ -128,6 +131,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 },
             }
         };
+        // Before the node: what it would make now waits for the next start anyway.
+        schedules.stop().await;
         match &ended {
             Ok(()) => {
                 node.drain();

@@ -254,7 +254,7 @@ impl Shell {
     fn notices(&mut self) -> Vec<Event> {
         let notices = self.parts.store.board().take();
         let mut events = Vec::new();
-        for settings in notices.settings {
+        for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
         }
         for (key, difference) in notices.counts {

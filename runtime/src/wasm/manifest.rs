@@ -8,6 +8,7 @@
 pub(crate) mod allow;
 mod described;
 mod keys;
+mod schedules;
 
 use runner_store::command::Rate;
 use runner_store::job::retry::RetryPolicy;
@@ -17,6 +18,7 @@ pub(super) use self::described::described;
 pub(crate) use self::keys::limits as limits_of;
 use super::grants::Asked;
 use super::limits::Limits;
+use crate::schedules::draft::Draft;
 pub use crate::table::TableError as ManifestError;
 
 /// Kinds of one plugin: enough for a whole application, and a bound on what one file can register.
@@ -41,6 +43,17 @@ pub struct Manifest {
     pub queues: Vec<(String, QueueLimits)>,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
     pub reuse: Option<u32>,
+    /// What is to be enqueued again and again.
+    pub schedules: Vec<AskedSchedule>,
+}
+
+/// A schedule that a manifest asks for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedSchedule {
+    /// Its name in the tenant.
+    pub name: String,
+    /// What it does and when; without a kind: the plugin's only one.
+    pub draft: Draft,
 }
 
 /// Settings of a kind; none: as by the next wider place.

@@ -6,6 +6,7 @@ mod finish;
 mod query;
 mod records;
 mod reply;
+mod schedules;
 mod settings;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, M
 pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
+pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
 pub use self::settings::{
     Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
     WEIGHT_MAX,
@@ -131,6 +133,10 @@ pub enum Command {
     Set(Box<Settings>),
     /// Let jobs be claimed again after the store was restored.
     Resume,
+    /// Make, change, pause or delete a schedule.
+    Schedule(Box<ScheduleCall>),
+    /// Make jobs of a schedule: of slots that have come, each once and for ever, or of none.
+    Fire(Box<Fire>),
     /// Give a name its number, for ever, or answer the one that it has. The names of queues and kinds get theirs with
     /// their first job; `default` is [`TenantId::DEFAULT`] from the first.
     Name(Name),

@@ -3,6 +3,7 @@
 use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// A question about a consistent view. Every answer is a bounded page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,19 @@ pub enum Query {
     RunLog(RunRef),
     /// Figures of the store as a whole.
     Stored,
+    /// A schedule.
+    Schedule(ScheduleRef),
+    /// A page of schedules, by tenant and name: of one tenant, or of all.
+    Schedules {
+        /// Whose; none: everyone's.
+        tenant: Option<TenantId>,
+        /// Only those after this one: the last of the page before.
+        after: Option<ScheduleRef>,
+        /// How many at most.
+        limit: u32,
+    },
+    /// How many schedules a tenant has.
+    ScheduleCount(TenantId),
 }
 
 /// See [`Query::KvKeys`].
@@ -105,6 +119,9 @@ pub enum Answer {
     KvCount(u64),
     RunLog(Option<Vec<u8>>),
     Stored(Stored),
+    Schedule(Option<Schedule>),
+    Schedules(Vec<Schedule>),
+    ScheduleCount(u64),
 }
 
 /// A page of jobs.
@@ -145,4 +162,6 @@ pub struct Stored {
     pub kv_keys: u64,
     /// Runs, or calls, whose log is kept.
     pub run_logs: u64,
+    /// Slots of schedules before this are not made up for: the store was let go then, after a restore.
+    pub schedules_from: Time,
 }

@@ -6,8 +6,10 @@
 mod claim;
 mod enqueue;
 mod finish;
+mod keys;
 mod kv;
 mod records;
+mod schedules;
 mod settle;
 mod staged;
 mod sweep;
@@ -30,6 +32,7 @@ use crate::job::{
     transition,
 };
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// What a batch does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,8 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Sweep(call) => sweep::needs(*call, &mut needs),
             Command::Set(settings) => verbs::need_settings(settings, &mut needs),
             Command::Name(name) => _ = needs.names.insert(name.clone()),
+            Command::Schedule(call) => schedules::needs(call, &mut needs),
+            Command::Fire(call) => schedules::fire_needs(call, &mut needs),
             Command::ReserveIds { .. } | Command::Resume => {}
         }
     }
@@ -169,6 +174,11 @@ struct Batch<'a> {
     /// How the totals differ from those that were read.
     totals: HashMap<TotalKey, i64>,
     pages: usize,
+    /// Schedules that this batch has changed.
+    schedules: HashMap<ScheduleRef, Option<Schedule>>,
+    /// Jobs of schedules that this batch made, or made to run again.
+    newly_scheduled: HashMap<ScheduleRef, Vec<JobId>>,
+    schedules_from: Time,
     paused: bool,
     next_job: JobId,
     next_name: u32,
@@ -207,6 +217,9 @@ impl<'a> Batch<'a> {
             orders: HashMap::new(),
             totals: HashMap::new(),
             pages: 0,
+            schedules: HashMap::new(),
+            newly_scheduled: HashMap::new(),
+            schedules_from: set.schedules_from,
             paused: set.paused,
             next_job: set.next_job,
             next_name: set.next_name,
@@ -236,6 +249,8 @@ impl<'a> Batch<'a> {
             Command::Sweep(call) => Ok(self.sweep(*call)),
             Command::Set(settings) => self.set(settings),
             Command::Resume => Ok(self.resume()),
+            Command::Schedule(call) => self.schedule(call),
+            Command::Fire(call) => self.fire(call),
             Command::Name(name) => self.give_number(name),
             Command::ReserveIds { n } => self.reserve_ids(*n),
         };
@@ -309,6 +324,10 @@ impl<'a> Batch<'a> {
         self.follow_total(is_unfinished, 1);
         if let Some(job) = is_unfinished {
             self.wait_for_others(was_unfinished, job);
+            if let (None, Some(of)) = (was_unfinished, &job.schedule) {
+                let schedule = ScheduleRef { tenant: at.tenant, name: of.name.clone() };
+                self.newly_scheduled.entry(schedule).or_default().push(at.job);
+            }
         }
         if was_unfinished.is_some() && is_unfinished.is_none() {
             let verdict = after.and_then(Job::verdict).unwrap_or(Verdict::Deleted);

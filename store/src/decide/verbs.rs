@@ -179,6 +179,9 @@ impl Batch<'_> {
     pub(super) fn resume(&mut self) -> Reply {
         if std::mem::take(&mut self.paused) {
             self.changes.push(Change::Paused(false));
+            // What schedules missed while the store was away is not made up for.
+            self.schedules_from = self.now;
+            self.changes.push(Change::SchedulesFrom(self.now));
         }
         Reply::Done
     }

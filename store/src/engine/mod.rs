@@ -22,6 +22,7 @@ use crate::job::{
     BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, RunNumber, Seq, StateName, TenantId, Time, Verdict,
 };
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// Something that keeps jobs durably, used by one writer.
 pub trait Engine: Send {
@@ -110,6 +111,9 @@ pub struct Needs {
     pub sweep: Option<Sweep>,
     /// Whether to read the orders of the queues of finished jobs whose rows are read.
     pub orders: bool,
+    /// Schedules, and how many their tenants have; where that is true, also their first unfinished jobs, up to
+    /// [`OVERLAPS_READ`](crate::schedule::OVERLAPS_READ), and their rows.
+    pub schedules: BTreeMap<ScheduleRef, bool>,
 }
 
 impl Needs {
@@ -193,6 +197,12 @@ pub struct WorkingSet {
     pub next_job: JobId,
     /// The next number of a name.
     pub next_name: u32,
+    /// The schedules that are there.
+    pub schedules: HashMap<ScheduleRef, Schedule>,
+    /// Unfinished jobs of schedules, as far as they were asked for; whether these are all.
+    pub scheduled: HashMap<ScheduleRef, (Vec<JobId>, bool)>,
+    /// Slots of schedules before this are not made up for.
+    pub schedules_from: Time,
 }
 
 impl WorkingSet {
@@ -324,6 +334,10 @@ pub enum Change {
     Settings(Settings),
     /// Whether claims wait for an operator.
     Paused(bool),
+    /// A schedule; none: it is gone.
+    Schedule(ScheduleRef, Option<Box<Schedule>>),
+    /// Slots of schedules before this are not made up for.
+    SchedulesFrom(Time),
     /// The events before this one.
     TrimLog(Seq),
     /// The next id of a job.
@@ -384,6 +398,12 @@ pub(crate) fn total_differences(counts: &[(CountKey, i64)]) -> Vec<(TotalKey, i6
 /// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dump {
+    /// Schedules.
+    pub schedules: Vec<Schedule>,
+    /// Entries of the index of unfinished jobs of schedules.
+    pub scheduled: Vec<crate::index::ScheduledKey>,
+    /// Slots of schedules before this are not made up for.
+    pub schedules_from: Time,
     /// Rows.
     pub jobs: Vec<Job>,
     /// Payloads.

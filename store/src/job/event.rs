@@ -389,4 +389,30 @@ pub enum Rejection {
         /// How many.
         unfinished: u64,
     },
+    /// No such schedule, or another tenant's.
+    #[error("there is no schedule of this name")]
+    NoSchedule,
+    /// The name is taken.
+    #[error("there is a schedule of this name already; choose another name, or change that one")]
+    ScheduleExists,
+    /// It was edited since the caller looked at it.
+    #[error("the schedule was changed in between; look at it again")]
+    ScheduleChanged,
+    /// It stands in a manifest, and is changed there.
+    #[error(
+        "the schedule stands in the manifest of plugin {plugin}: change it there; it can be paused, resumed and fired here"
+    )]
+    FromManifest {
+        /// Whose manifest.
+        plugin: String,
+    },
+    /// A job of the schedule has not ended, and its policy is that there is one at a time.
+    #[error("job {0} of this schedule has not ended, and its overlap policy is skip; wait for it or cancel it")]
+    Overlapping(JobId),
+    /// The tenant has as many schedules as it may have.
+    #[error("the tenant has {max} schedules, which is the limit; delete some")]
+    TooManySchedules {
+        /// How many there may be.
+        max: u64,
+    },
 }

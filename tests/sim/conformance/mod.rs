@@ -21,6 +21,7 @@ mod races;
 mod retention;
 mod run_logs;
 mod runs;
+mod schedules;
 mod settling;
 mod staged;
 mod unique;

@@ -34,6 +34,9 @@ impl Workload {
         {
             return self.command_about(job);
         }
+        if self.dice.one_in(20) {
+            return self.about_a_schedule();
+        }
         match self.dice.below(200) {
             0..36 => self.enqueue(),
             36..76 => self.claim(),

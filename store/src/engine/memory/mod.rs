@@ -13,9 +13,10 @@ use super::{
 use crate::clock::Clock;
 use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Total, TotalKey};
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, TagKey, WaitKey};
+use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, ScheduledKey, TagKey, WaitKey};
 use crate::job::{Job, JobId, JobRef, RunNumber, Seq, Time};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// See the module.
 pub struct Memory {
@@ -45,6 +46,9 @@ struct Tables {
     names: BTreeMap<Name, u32>,
     keys: BTreeMap<KeyRef, KeyRecord>,
     keys_until: BTreeSet<(Time, KeyRef)>,
+    schedules: BTreeMap<ScheduleRef, Schedule>,
+    scheduled: BTreeSet<ScheduledKey>,
+    schedules_from: Time,
     log: BTreeMap<Seq, LogEntry>,
     log_bytes: u64,
     paused: bool,
@@ -153,6 +157,8 @@ impl Tables {
             Change::Spread(at, Some(spread)) => _ = self.spreads.insert(*at, *spread),
             Change::Spread(at, None) => _ = self.spreads.remove(at),
             Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
+            Change::Schedule(at, schedule) => self.put_schedule(at, schedule.as_deref().cloned()),
+            Change::SchedulesFrom(from) => self.schedules_from = *from,
             Change::Paused(paused) => self.paused = *paused,
             Change::TrimLog(before) => {
                 let kept = self.log.split_off(before);
@@ -186,7 +192,7 @@ impl Tables {
     }
 
     fn remove_entries(&mut self, keys: &Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
         if let Some(key) = lane
             && let Some(orders) = self.lanes.get_mut(&key.lane)
         {
@@ -200,10 +206,11 @@ impl Tables {
         ended.iter().for_each(|key| _ = self.ended.remove(key));
         waits.iter().for_each(|key| _ = self.waits.remove(key));
         tags.iter().for_each(|key| _ = self.tags.remove(key));
+        scheduled.iter().for_each(|key| _ = self.scheduled.remove(key));
     }
 
     fn insert_entries(&mut self, keys: Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
         if let Some(key) = lane {
             self.lanes.entry(key.lane).or_default().insert(key.order);
         }
@@ -212,6 +219,7 @@ impl Tables {
         self.ended.extend(ended);
         self.waits.extend(waits);
         self.tags.extend(tags);
+        self.scheduled.extend(scheduled);
     }
 
     fn put_payload(&mut self, at: JobRef, part: Part, bytes: Option<Vec<u8>>) {
@@ -247,6 +255,16 @@ impl Tables {
         self.add_to(TotalKey { tenant, of: Total::KvKeys }, comes - went);
     }
 
+    fn put_schedule(&mut self, at: &ScheduleRef, schedule: Option<Schedule>) {
+        let comes = i64::from(schedule.is_some());
+        let old = match schedule {
+            Some(schedule) => self.schedules.insert(at.clone(), schedule),
+            None => self.schedules.remove(at),
+        };
+        let difference = comes - i64::from(old.is_some());
+        self.add_to(TotalKey { tenant: at.tenant, of: Total::Schedules }, difference);
+    }
+
     fn add_to(&mut self, key: TotalKey, difference: i64) {
         let total = self.totals.entry(key).or_default();
         *total = total.checked_add_signed(difference).expect("no total falls below zero");
@@ -263,6 +281,9 @@ impl Tables {
         let mut lists: Vec<_> = self.jobs.values().map(|job| index::keys(job).list).collect();
         lists.sort_unstable();
         Dump {
+            schedules: self.schedules.values().cloned().collect(),
+            scheduled: self.scheduled.iter().copied().collect(),
+            schedules_from: self.schedules_from,
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
             payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
             runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),

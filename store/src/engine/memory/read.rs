@@ -14,8 +14,9 @@ use crate::engine::{
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, WaitKey};
+use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
+use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
 impl Tables {
     pub(super) fn prefetch(&self, needs: &Needs, now: Time, uptime: Millis) -> WorkingSet {
@@ -25,6 +26,7 @@ impl Tables {
             paused: self.paused,
             next_job: JobId(self.next_job),
             next_name: self.next_name,
+            schedules_from: self.schedules_from,
             ..WorkingSet::default()
         };
         let mut wanted: Vec<JobRef> = needs.jobs.iter().copied().collect();
@@ -70,6 +72,7 @@ impl Tables {
         if let Some(sweep) = needs.sweep {
             self.find_swept(sweep, &mut set);
         }
+        needs.schedules.iter().for_each(|(at, with_jobs)| self.find_schedule(at, *with_jobs, &mut set));
         if needs.orders {
             self.find_orders(&mut set);
         }
@@ -225,6 +228,26 @@ impl Tables {
         }
     }
 
+    fn find_schedule(&self, at: &ScheduleRef, with_jobs: bool, set: &mut WorkingSet) {
+        if let Some(schedule) = self.schedules.get(at) {
+            set.schedules.insert(at.clone(), schedule.clone());
+        }
+        let total = TotalKey { tenant: at.tenant, of: Total::Schedules };
+        set.totals.extend(self.totals.get(&total).map(|n| (total, *n)));
+        if !with_jobs {
+            return;
+        }
+        let key = |id| ScheduledKey::new(JobRef { tenant: at.tenant, job: JobId(id) }, &at.name);
+        let of_it = |id: &JobId| {
+            let job = self.jobs.get(&JobRef { tenant: at.tenant, job: *id });
+            job.is_some_and(|job| job.schedule.as_ref().is_some_and(|of| of.name == at.name))
+        };
+        let mut ids = self.scheduled.range(key(0)..=key(u64::MAX)).map(|key| key.id).filter(of_it);
+        let first: Vec<JobId> = ids.by_ref().take(OVERLAPS_READ).collect();
+        first.iter().for_each(|id| self.put(JobRef { tenant: at.tenant, job: *id }, set));
+        set.scheduled.insert(at.clone(), (first, ids.next().is_none()));
+    }
+
     fn find_swept(&self, sweep: Sweep, set: &mut WorkingSet) {
         let budget = sweep.budget.min(limits::SWEPT_MAX) as usize;
         let now = set.now;
@@ -347,6 +370,7 @@ impl Snapshot for View {
                 paused: tables.paused,
                 log_bytes: tables.log_bytes,
                 settling: tables.spreads.len() as u64,
+                schedules_from: tables.schedules_from,
                 kv_keys: tables.kv.len() as u64,
                 run_logs: tables.run_logs.len() as u64,
             }),
@@ -357,6 +381,18 @@ impl Snapshot for View {
                 Answer::KvCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
             Query::RunLog(run) => Answer::RunLog(tables.run_log(*run)),
+            Query::Schedule(at) => Answer::Schedule(tables.schedules.get(at).cloned()),
+            Query::Schedules { tenant, after, limit } => {
+                let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let whose = |at: &ScheduleRef| tenant.is_none_or(|tenant| tenant == at.tenant);
+                let range = tables.schedules.range((from, Bound::Unbounded)).filter(|(at, _)| whose(at));
+                let limit = (*limit).min(limits::PAGE_ROWS_MAX) as usize;
+                Answer::Schedules(range.take(limit).map(|(_, schedule)| schedule.clone()).collect())
+            }
+            Query::ScheduleCount(tenant) => {
+                let key = TotalKey { tenant: *tenant, of: Total::Schedules };
+                Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
+            }
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

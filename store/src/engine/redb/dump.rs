@@ -77,6 +77,16 @@ impl Redb {
             dump.tags.push(tables::tag_of(key));
             Ok(())
         })?;
+        each(db.open_table(tables::SCHEDULED), |key, ()| {
+            dump.scheduled.push(tables::scheduled_of(key));
+            Ok(())
+        })?;
+        for entry in db.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
+            let (key, value) = entry.map_err(engine_error)?;
+            let schedule = codec::decode(value.value());
+            dump.schedules.push(schedule.map_err(|error| damaged("schedules", key.value(), error))?);
+        }
+        dump.schedules_from = crate::job::Time(view.number(tables::SCHEDULES_FROM)?.unwrap_or_default());
         each(db.open_table(tables::UNIQUES), |key, value| {
             dump.uniques.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("uniques", key, e))?));
             Ok(())

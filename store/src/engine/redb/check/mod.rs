@@ -209,6 +209,7 @@ struct Entries {
     ended: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
     waits: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
     tags: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+    scheduled: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
 }
 
 impl Entries {
@@ -222,19 +223,22 @@ impl Entries {
             ended: (view.0.open_table(tables::ENDED).map_err(open)?, 0),
             waits: (view.0.open_table(tables::WAITS).map_err(open)?, 0),
             tags: (view.0.open_table(tables::TAGS).map_err(open)?, 0),
+            scheduled: (view.0.open_table(tables::SCHEDULED).map_err(open)?, 0),
         })
     }
 
     /// The entries of one row are there.
     fn check(&mut self, job: &Job, keys: &Keys, report: &mut Report) -> Result<(), StoreError> {
         let id = job.id;
-        let Keys { lane, due, list, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list, expiry, ended, waits, tags, scheduled } = keys;
         find(&mut self.lists, Some(tables::list(list)), id, "the lists", report)?;
         find(&mut self.lanes, lane.as_ref().map(tables::lane), id, "its lane", report)?;
         find(&mut self.due, due.as_ref().map(tables::due), id, "the due index", report)?;
         find(&mut self.expiry, expiry.as_ref().map(tables::expiry), id, "the expiry index", report)?;
         find(&mut self.ended, ended.as_ref().map(tables::ended), id, "the index of finished jobs", report)?;
         find(&mut self.waits, waits.iter().map(tables::wait), id, "the index of those that wait", report)?;
+        let of_schedule = scheduled.as_ref().map(tables::scheduled);
+        find(&mut self.scheduled, of_schedule, id, "the index of schedules' jobs", report)?;
         find(&mut self.tags, tags.iter().map(tables::tag), id, "the index of tags", report)
     }
 
@@ -248,6 +252,7 @@ impl Entries {
             ("ended", self.ended.0.len(), self.ended.1),
             ("waits", self.waits.0.len(), self.waits.1),
             ("tags", self.tags.0.len(), self.tags.1),
+            ("scheduled", self.scheduled.0.len(), self.scheduled.1),
         ];
         for (table, is, should_be) in numbers {
             let is = is.map_err(engine_error)?;

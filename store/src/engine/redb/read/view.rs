@@ -10,7 +10,7 @@ use crate::engine::redb::{damaged, engine_error, guarded, meta, tables};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
 use crate::index::WaitKey;
-use crate::job::{JobId, JobRef, Seq};
+use crate::job::{JobId, JobRef, Seq, Time};
 
 /// A consistent view.
 pub(in crate::engine::redb) struct View(pub(in crate::engine::redb) ReadTransaction);
@@ -82,6 +82,11 @@ impl View {
             Query::KvKeys(query) => Answer::KvKeys(self.kv_keys(query)?),
             Query::KvCount(tenant) => Answer::KvCount(self.kv_count(*tenant)?),
             Query::RunLog(run) => Answer::RunLog(self.run_log(*run)?),
+            Query::Schedule(at) => Answer::Schedule(self.schedule(at)?),
+            Query::Schedules { tenant, after, limit } => {
+                Answer::Schedules(self.schedules(*tenant, after.as_ref(), *limit)?)
+            }
+            Query::ScheduleCount(tenant) => Answer::ScheduleCount(self.schedule_count(*tenant)?),
             Query::Stored => Answer::Stored(self.stored()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
@@ -133,6 +138,7 @@ impl View {
             settling: spreads.len().map_err(engine_error)?,
             kv_keys,
             run_logs,
+            schedules_from: Time(self.number(tables::SCHEDULES_FROM)?.unwrap_or_default()),
         })
     }
 
