@@ -149,6 +149,7 @@ impl Workload {
                     self.plugins.push(plugin);
                 }
             }
+            (Command::Listen, Reply::Listened { jobs, .. }) => self.next_job += u64::from(*jobs),
             (Command::Sweep(_), Reply::Swept { more, after, .. }) => self.sweep = after.filter(|_| *more),
             (Command::Bulk(_), Reply::Bulk { next, .. }) => self.bulk = *next,
             _ => {}
