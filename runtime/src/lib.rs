@@ -11,5 +11,6 @@ pub mod node;
 pub mod operator;
 pub mod run_logs;
 pub mod scheduler;
+pub mod subscriptions;
 mod table;
 pub mod wasm;

@@ -5,6 +5,7 @@ mod changes;
 mod enqueue;
 mod events;
 mod exports;
+mod node;
 mod queues;
 mod runs;
 mod start;

@@ -6,8 +6,11 @@ mod copies;
 mod enqueue;
 mod failed;
 mod killed;
+mod listening;
 mod lists;
 mod new;
+mod node;
+mod once;
 mod plugins;
 mod reload;
 mod server;
@@ -148,6 +151,9 @@ fn every_verb_has_help_with_an_example() {
         "queue show",
         "queue set",
         "queue resume",
+        "node show",
+        "node drain",
+        "node resume",
         "events",
         "flush",
         "plugin list",

@@ -8,12 +8,14 @@
 pub(crate) mod allow;
 mod described;
 mod keys;
+mod on;
 
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
 pub(super) use self::described::described;
 pub(crate) use self::keys::limits as limits_of;
+pub use self::on::On;
 use super::grants::Asked;
 use super::limits::Limits;
 pub use crate::table::TableError as ManifestError;
@@ -36,6 +38,8 @@ pub struct Manifest {
     pub described: Vec<(String, KindSettings)>,
     /// What the plugin asks for.
     pub allow: Asked,
+    /// What its kinds listen to.
+    pub on: Vec<On>,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
     pub reuse: Option<u32>,
 }

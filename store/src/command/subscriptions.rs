@@ -27,6 +27,8 @@ pub struct Subscription {
     pub of: Vec<String>,
     /// What is enqueued for each.
     pub to: Listener,
+    /// Which plugin says so.
+    pub by: String,
 }
 
 /// A job that is enqueued for an event.
@@ -73,7 +75,7 @@ impl Subscription {
         if let Some(pattern) = self.of.iter().find(|pattern| name_problem(&pattern.replace('*', "x")).is_some()) {
             return invalid("of", format!("has {pattern:?}, which no kind can match"));
         }
-        for (field, name) in [("kind", &self.to.kind), ("queue", &self.to.queue)] {
+        for (field, name) in [("kind", &self.to.kind), ("queue", &self.to.queue), ("by", &self.by)] {
             if let Some(problem) = name_problem(name) {
                 return invalid(field, problem);
             }

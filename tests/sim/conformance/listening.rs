@@ -13,7 +13,7 @@ use crate::world::*;
 
 fn on(event: EventName, of: &str, kind: &str) -> Subscription {
     let to = Listener { kind: kind.to_owned(), queue: "default".to_owned(), priority: Priority(0) };
-    Subscription { event, of: vec![of.to_owned()], to }
+    Subscription { event, of: vec![of.to_owned()], to, by: "alerts".to_owned() }
 }
 
 fn subscribing(tenant: TenantId, subscriptions: Vec<Subscription>) -> Command {

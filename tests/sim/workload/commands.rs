@@ -21,10 +21,13 @@ impl Workload {
             let name = move |name: &&str| Command::Name(Name::of_plugin(TenantId(tenant as u32), *name));
             ["thumbs", "mail"].iter().map(name)
         });
-        let alert = subscription(EventName::Discarded, "*", "alert");
-        let alert = Subscribe { tenant: TenantId(1), subscriptions: vec![alert] };
+        let listen = |tenant| {
+            let events = [EventName::Started, EventName::Cancelled, EventName::Discarded];
+            let subscriptions = events.map(|event| subscription(event, "*", "alert")).to_vec();
+            Command::Subscribe(Box::new(Subscribe { tenant: TenantId(tenant as u32), subscriptions }))
+        };
         let keep = Command::Set(Box::new(Settings::Store(keep)));
-        [keep, Command::Subscribe(Box::new(alert))].into_iter().chain(plugins).collect()
+        std::iter::once(keep).chain((1..=super::TENANTS).map(listen)).chain(plugins).collect()
     }
 
     /// What is said at this time.
@@ -306,5 +309,5 @@ impl Workload {
 
 fn subscription(event: EventName, of: &str, kind: &str) -> Subscription {
     let to = Listener { kind: kind.to_owned(), queue: "p".to_owned(), priority: Priority(1) };
-    Subscription { event, of: vec![of.to_owned()], to }
+    Subscription { event, of: vec![of.to_owned()], to, by: "alerts".to_owned() }
 }

@@ -4,7 +4,7 @@ use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
 
-use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, allow};
+use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, allow, on};
 use crate::table::{self, Table, Value};
 use crate::wasm::limits::MIB;
 
@@ -68,7 +68,10 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
         manifest.reuse = table.take("reuse").map(|value| reuse(&value)).transpose()?.flatten();
         table.done()?;
     }
-    root.not_yet(&["queue", "on", "schedule"])?;
+    if let Some(value) = root.take("on") {
+        manifest.on = on::on(&value, &manifest.kinds)?;
+    }
+    root.not_yet(&["queue", "schedule"])?;
     root.done()?;
     Ok(manifest)
 }
