@@ -70,7 +70,7 @@ fn the_horizon_is_a_time_and_belongs_to_once() {
     };
     serve(&["--once-horizon", "1h"], &["--once"]);
     serve(&["--once", "--once-horizon", "60"], &["--once-horizon"]);
-    serve(&["--once", "--once-horizon", "-1s"], &["--once-horizon"]);
+    serve(&["--once", "--once-horizon=-1s"], &["--once-horizon"]);
     place.check(&["store", "init"], 0, &[]);
     place.enqueued(&["ok", "--delay", "1h"]);
     place.once(&["--once-horizon", "0s"], &["1 jobs are left", "scheduled"]);

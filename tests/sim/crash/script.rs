@@ -148,7 +148,7 @@ impl Script {
 /// The batches of the model; the first one sets what holds.
 pub(crate) fn random(n: usize, now: Time, workload: &mut Workload) -> Vec<Command> {
     if n == 0 {
-        return workload.opening();
+        return workload.opening_to_many();
     }
     let mut commands = workload.batch(now, BATCH_COMMANDS_MAX);
     // As the writer says it to itself: what was heard is told in a batch of its own, or beside others.

@@ -21,13 +21,17 @@ impl Workload {
             let name = move |name: &&str| Command::Name(Name::of_plugin(TenantId(tenant as u32), *name));
             ["thumbs", "mail"].iter().map(name)
         });
-        let listen = |tenant| {
-            let events = [EventName::Started, EventName::Cancelled, EventName::Discarded];
-            let subscriptions = events.map(|event| subscription(event, "*", "alert")).to_vec();
-            Command::Subscribe(Box::new(Subscribe { tenant: TenantId(tenant as u32), subscriptions }))
-        };
         let keep = Command::Set(Box::new(Settings::Store(keep)));
-        std::iter::once(keep).chain((1..=super::TENANTS).map(listen)).chain(plugins).collect()
+        let alert = listening(1, &[EventName::Discarded]);
+        [keep, alert].into_iter().chain(plugins).collect()
+    }
+
+    /// The same, where much of what happens is listened to.
+    pub(crate) fn opening_to_many(&self) -> Vec<Command> {
+        let mut opening = self.opening();
+        let events = [EventName::Started, EventName::Cancelled, EventName::Discarded];
+        opening.extend((1..=super::TENANTS).map(|tenant| listening(tenant as u32, &events)));
+        opening
     }
 
     /// What is said at this time.
@@ -305,6 +309,12 @@ impl Workload {
     pub(crate) fn someone(&mut self) -> JobRef {
         self.a_job()
     }
+}
+
+/// A tenant whose kind `alert` listens to these events of all.
+fn listening(tenant: u32, events: &[EventName]) -> Command {
+    let subscriptions = events.iter().map(|event| subscription(*event, "*", "alert")).collect();
+    Command::Subscribe(Box::new(Subscribe { tenant: TenantId(tenant), subscriptions }))
 }
 
 fn subscription(event: EventName, of: &str, kind: &str) -> Subscription {
