@@ -13,5 +13,6 @@ pub mod operator;
 pub mod run_logs;
 pub mod scheduler;
 pub mod schedules;
+pub mod subscriptions;
 mod table;
 pub mod wasm;

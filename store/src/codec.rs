@@ -201,10 +201,12 @@ fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
 mod tests {
     use super::*;
     use crate::command::{
-        Enqueued, KindSettings, Name, NameClass, Pause, QueueSettings, Rate, RunRecord, Scope, Settings, StagedFate,
+        Enqueued, KindSettings, Listener, Name, NameClass, Pause, QueueSettings, Rate, RunRecord, Scope, Settings,
+        StagedFate, Subscription,
     };
     use crate::engine::{KeyRecord, Spread, UniqueRecord};
     use crate::job::*;
+    use crate::listening::{Heard, HeardOutput};
     use crate::log::LogEntry;
     use crate::schedule::*;
 
@@ -399,6 +401,20 @@ mod tests {
         check_golden("plugin", &encode(&Name::of_plugin(TenantId(9), "thumbs")));
         check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
+        let to = Listener { kind: "alert".into(), queue: "default".into(), priority: Priority(-1) };
+        let heard = Heard {
+            at: JobRef { tenant: TenantId(1), job: JobId(42) },
+            event: EventName::Completed,
+            kind: "image.resize".into(),
+            state: Some(StateName::Completed),
+            error: None,
+            output: HeardOutput::Json("7".into()),
+            depth: 1,
+            to: vec![to.clone()],
+        };
+        check_golden("heard", &encode(&heard));
+        let (event, of, by) = (EventName::Discarded, vec!["image.*".into()], "alerts".into());
+        check_golden("subscriptions", &encode(&vec![Subscription { event, of, to, by }]));
         check_golden("settings store", &encode(&Scope::Store.defaults()));
         check_golden("settings tenant", &encode(&Scope::Tenant(TenantId(1)).defaults()));
         let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt, ..QueueSettings::default() };

@@ -21,6 +21,7 @@ pub mod error;
 pub mod handle;
 pub mod index;
 pub mod job;
+pub mod listening;
 pub mod log;
 pub mod notice;
 mod readers;

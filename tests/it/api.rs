@@ -6,6 +6,7 @@ mod enqueue;
 mod events;
 mod exports;
 mod limits;
+mod node;
 mod queues;
 mod runs;
 mod schedules;

@@ -7,8 +7,11 @@ mod enqueue;
 mod failed;
 mod guests;
 mod killed;
+mod listening;
 mod lists;
 mod new;
+mod node;
+mod once;
 mod plugins;
 mod reload;
 mod schedules;
@@ -158,6 +161,9 @@ fn every_verb_has_help_with_an_example() {
         "schedule resume",
         "schedule fire",
         "schedule delete",
+        "node show",
+        "node drain",
+        "node resume",
         "events",
         "flush",
         "plugin list",

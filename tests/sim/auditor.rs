@@ -2,10 +2,12 @@
 //!
 //! It keeps a ledger of every job that was accepted, and says at once when a job has two holders, a run number does not
 //! grow, a life has two ends, an accepted job is gone without a reason, two jobs hold one unique key, an enqueue went
-//! beyond a capacity, a job ran before what it waits for had ended, or a call left anything but what its outcome says. Which events met which states, and what met on one
+//! beyond a capacity, a job ran before what it waits for had ended, whoever listens to an event is told of it not at all or
+//! twice, or a call left anything but what its outcome says. Which events met which states, and what met on one
 //! job within two neighbouring batches, it counts.
 
 mod kept;
+mod listeners;
 mod meetings;
 mod schedules;
 
@@ -20,6 +22,7 @@ use runner_store::job::{EventName, JobId, JobRef, JobSpec, Millis, On, OnConflic
 use runner_store::log::LogEntry;
 
 use self::kept::Kept;
+use self::listeners::Listeners;
 use self::meetings::Meetings;
 pub(crate) use self::meetings::{Meeting, What};
 use self::schedules::Slots;
@@ -42,6 +45,7 @@ pub(crate) struct Auditor {
     meetings: Meetings,
     kept: Kept,
     slots: Slots,
+    listeners: Listeners,
 }
 
 /// What is known of a job; kept when it is gone.
@@ -93,6 +97,11 @@ impl Auditor {
 
     pub(crate) fn reached(&self) -> BTreeMap<(Option<StateName>, EventName), u64> {
         self.reached.clone()
+    }
+
+    /// How many jobs there were because they listen.
+    pub(crate) fn listeners(&self) -> u64 {
+        self.listeners.told()
     }
 
     pub(crate) fn meetings(&self) -> BTreeMap<Meeting, u64> {
@@ -162,7 +171,9 @@ impl Auditor {
             self.seen += 1;
             assert_eq!(entry.seq.0, self.seen, "the log goes on where it ended");
             self.see(entry, &batch);
+            self.listeners.hear(entry);
         }
+        self.listeners.learn(commands, replies);
     }
 
     /// The end of a run that was accepted: the only one.
@@ -258,7 +269,15 @@ impl Auditor {
     fn begin(&mut self, entry: &LogEntry, batch: &Seen<'_>) {
         let at = entry.job;
         assert!(!self.jobs.contains_key(&at), "id {} was given out twice", at.job);
-        let born = batch.born.get(&at).unwrap_or_else(|| panic!("nobody asked for job {}", at.job));
+        let Some(born) = batch.born.get(&at) else {
+            self.listeners.begin(entry);
+            let (queue, on_conflict) = ("p".to_owned(), OnConflict::Keep);
+            let (state, run, ends, ended_at) = (None, 0, 0, Time(0));
+            let track = Track { state, run, ends, ended_at, queue, key: None, on_conflict, edges: Vec::new() };
+            self.jobs.insert(at, track);
+            return;
+        };
+        self.listeners.asked_for(at, &born.spec.kind);
         let edge = |on: &JobId| {
             let on = JobRef { job: *on, ..at };
             let ends = self.jobs.get(&on).map_or(0, |track| {
@@ -387,6 +406,7 @@ impl Auditor {
             self.jobs.iter().filter_map(|(at, track)| Some((*at, track.state?))).collect();
         assert_eq!(kept, ledger);
         self.kept.check(dump);
+        self.listeners.check(dump);
         let uniques: HashMap<KeyRef, JobId> = dump.uniques.iter().map(|(key, record)| (*key, record.job)).collect();
         for ((tenant, key), job) in &self.holders {
             assert_eq!(uniques.get(&KeyRef::of(*tenant, key)), Some(job), "who holds {key}");

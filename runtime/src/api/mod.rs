@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod logs;
 pub mod new_job;
+pub mod node;
 pub mod params;
 pub mod plugins;
 pub mod queues;
@@ -173,6 +174,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/schedules/{name}/{verb}", post(schedules::verb))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
+        .route("/v1/node", get(node::show))
+        .route("/v1/node/drain", post(node::drain))
+        .route("/v1/node/resume", post(node::resume))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))

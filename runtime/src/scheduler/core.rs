@@ -265,6 +265,10 @@ impl Core {
             Event::Due(_) => self.due = DueState::Idle,
             Event::Tick => {}
             Event::Drain => self.drain(actions),
+            Event::Resume => {
+                self.draining = false;
+                self.look_again();
+            }
         }
     }
 
@@ -297,6 +301,12 @@ impl Core {
     #[must_use]
     pub fn ready(&self) -> usize {
         self.ready + self.by_hand.len()
+    }
+
+    /// The memory of all runs together, and what is reserved of it.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        (self.memory_bytes, self.reserved_bytes)
     }
 
     /// Whether a claim is open.

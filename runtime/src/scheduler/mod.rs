@@ -10,6 +10,7 @@ mod holds;
 mod ids;
 mod lanes;
 pub mod live;
+pub mod rest;
 mod run;
 pub mod starter;
 pub(crate) mod thread;
@@ -38,6 +39,7 @@ pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
 use crate::middleware;
+use crate::node::NodeState;
 use crate::operator::Operator;
 use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
@@ -70,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) memory_bytes: u64,
     pub(crate) operator: Arc<Operator>,
     pub(crate) live: Arc<Live>,
+    /// Where the node is in its life: running or draining is the scheduler's to say.
+    pub(crate) state: watch::Sender<NodeState>,
     /// Threads for what is not a guest's.
     pub(crate) threads: tokio::runtime::Handle,
     pub(crate) clock: Clock,
@@ -92,7 +96,7 @@ impl Parts {
 pub(crate) enum Wish {
     /// Go on.
     Run,
-    /// Start nothing more; let what runs end within this grace, then interrupt it.
+    /// Stop: start nothing more, let what runs end within this grace, then interrupt it.
     Drain(Duration),
 }
 
@@ -126,6 +130,8 @@ struct Shell {
     tenants: HashSet<TenantId>,
     holds: Holds,
     next_sweep: Time,
+    /// Whether the node is to end, and not only to rest.
+    stopping: bool,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
@@ -147,11 +153,11 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         tenants: HashSet::new(),
         holds: Holds::default(),
         next_sweep: Time(0),
+        stopping: false,
         quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
     };
-    let mut draining = false;
     let mut plugins = parts.plugins.watch();
     shell.tell_budgets();
     shell.take_notices();
@@ -175,6 +181,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             Some(wanted) = wishes.recv() => match wanted {
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
+                Wanted::Rest(resting) => shell.rest(resting),
             },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
@@ -182,7 +189,6 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
-                    draining = true;
                     shell.drain(grace);
                 }
             }
@@ -192,7 +198,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 break;
             }
         }
-        if draining && shell.is_empty() {
+        if shell.stopping && shell.is_empty() {
             break;
         }
     }
@@ -447,6 +453,8 @@ impl Shell {
     }
 
     fn drain(&mut self, grace: Duration) {
+        self.stopping = true;
+        self.say(NodeState::Draining);
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.drain()
         {

@@ -8,6 +8,7 @@
 pub(crate) mod allow;
 mod described;
 mod keys;
+mod on;
 mod schedules;
 
 use runner_store::command::Rate;
@@ -16,6 +17,7 @@ use runner_store::job::time::Millis;
 
 pub(super) use self::described::described;
 pub(crate) use self::keys::limits as limits_of;
+pub use self::on::On;
 use super::grants::Asked;
 use super::limits::Limits;
 use crate::schedules::draft::Draft;
@@ -41,6 +43,8 @@ pub struct Manifest {
     pub allow: Asked,
     /// What holds for queues where no operator has said otherwise.
     pub queues: Vec<(String, QueueLimits)>,
+    /// What its kinds listen to.
+    pub on: Vec<On>,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
     pub reuse: Option<u32>,
     /// What is to be enqueued again and again.

@@ -255,6 +255,7 @@ impl Plugin {
         };
         check_manifest(manifest, &offers)?;
         let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
+        check_on(manifest, &kinds)?;
         let description = Description { offers, kinds, reuse: None, warnings: Vec::new(), ..description };
         let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
         let advice_grants = Grants::advice(&grants);
@@ -467,6 +468,17 @@ fn check_manifest(manifest: &Manifest, offers: &[&str]) -> Result<(), PluginErro
         format!("the batches of kind `{kind}` need the export batch, it has {}", offers.join(", "))
     } else {
         return Ok(());
+    };
+    Err(PluginError::Manifest { message })
+}
+
+/// Whoever listens is one of the plugin's own kinds: what is enqueued for others, their own manifests say.
+fn check_on(manifest: &Manifest, kinds: &[String]) -> Result<(), PluginError> {
+    let Some(on) = manifest.on.iter().find(|on| !kinds.contains(&on.kind)) else { return Ok(()) };
+    let kind = &on.kind;
+    let message = match kinds {
+        [] => format!("kind `{kind}` listens to events, and the file exports neither handler nor batch"),
+        kinds => format!("kind `{kind}` listens to events, and its kinds are {}", kinds.join(", ")),
     };
     Err(PluginError::Manifest { message })
 }

@@ -1,6 +1,6 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
-use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings};
+use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
@@ -47,6 +47,8 @@ pub enum Query {
     KvCount(TenantId),
     /// The log of a run, or of the call that it was a part of; none: it has none, or it is gone.
     RunLog(RunRef),
+    /// What the kinds of each tenant listen to, of those where any does.
+    Subscriptions,
     /// Figures of the store as a whole.
     Stored,
     /// A schedule.
@@ -118,6 +120,7 @@ pub enum Answer {
     KvKeys(Vec<String>),
     KvCount(u64),
     RunLog(Option<Vec<u8>>),
+    Subscriptions(Vec<(TenantId, Vec<Subscription>)>),
     Stored(Stored),
     Schedule(Option<Schedule>),
     Schedules(Vec<Schedule>),
@@ -158,6 +161,8 @@ pub struct Stored {
     pub log_bytes: u64,
     /// Finished jobs whose dependents are being told.
     pub settling: u64,
+    /// Events whose listeners have yet to be enqueued.
+    pub unheard: u64,
     /// Keys that plugins keep, of all tenants.
     pub kv_keys: u64,
     /// Runs, or calls, whose log is kept.

@@ -79,6 +79,13 @@ pub enum Reply {
         /// Whether another step is needed.
         more: bool,
     },
+    /// Jobs that were enqueued for those who listen.
+    Listened {
+        /// How many.
+        jobs: u32,
+        /// Whether another step is needed.
+        more: bool,
+    },
     /// What was removed.
     Swept {
         /// Finished jobs that were removed.

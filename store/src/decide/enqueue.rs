@@ -376,6 +376,9 @@ impl Batch<'_> {
         self.next_name = number + 1;
         self.names.insert(name.clone(), number);
         self.changes.push(Change::Name(name, number));
+        if class == NameClass::Kind {
+            self.name_listened_to(tenant, word, KindId(number));
+        }
         number
     }
 

@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Row;
 use crate::command::{
     Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
-    Sweep, Total, TotalKey,
+    Subscription, Sweep, Total, TotalKey,
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
 use crate::job::{
     BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, RunNumber, Seq, StateName, TenantId, Time, Verdict,
 };
+use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
 
@@ -103,6 +104,9 @@ pub struct Needs {
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
     pub settling: u32,
+    /// What was heard and has yet to be told, first first, up to so many; and up to [`limits::LISTENERS_BYTES_MAX`] bytes of
+    /// it, but for one at least.
+    pub heard: u32,
     /// Jobs that were cancelled because of this one, behind that one, up to so many, and their rows and dependencies.
     pub ended_by: BTreeMap<(JobRef, Option<JobId>), u32>,
     /// Pages of lists, and their rows.
@@ -164,6 +168,12 @@ pub struct WorkingSet {
     pub waiting: HashMap<JobRef, (Vec<JobId>, bool)>,
     /// Whether everything that is being settled was read.
     pub settling_all: bool,
+    /// What was heard and has yet to be told, by its number; and whether this is all.
+    pub heard: Vec<(u64, Heard)>,
+    /// See `heard`.
+    pub heard_all: bool,
+    /// Who listens to what; always read.
+    pub listening: Arc<Listening>,
     /// Jobs that were cancelled because of a job; whether these are all.
     pub ended_by: HashMap<(JobRef, Option<JobId>), (Vec<JobId>, bool)>,
     /// Who holds unique keys: those that were asked for, and those of the rows that were read.
@@ -213,6 +223,13 @@ impl WorkingSet {
         self.waiters.extend(later.waiters);
         self.settling.extend(later.settling);
         self.uniques.extend(later.uniques);
+    }
+
+    /// Adds names, and what holds, that were read later in the same transaction.
+    pub fn add_names(&mut self, later: Self) {
+        self.names.extend(later.names);
+        self.settings.extend(later.settings);
+        self.totals.extend(later.totals);
     }
 }
 
@@ -330,6 +347,12 @@ pub enum Change {
     UniqueUntil(KeyRef, Time),
     /// A job whose dependents are to be told how it ended; none: they have been.
     Spread(JobRef, Option<Spread>),
+    /// What somebody listens to, at the end of the line; numbered when it is written.
+    Hear(Box<Heard>),
+    /// What has yet to be told of it; none: nothing any more.
+    Heard(u64, Option<Box<Heard>>),
+    /// What a tenant's kinds listen to from now on.
+    Subscriptions(TenantId, Vec<Subscription>),
     /// What holds from now on.
     Settings(Settings),
     /// Whether claims wait for an operator.
@@ -438,6 +461,10 @@ pub struct Dump {
     pub uniques: Vec<(KeyRef, UniqueRecord)>,
     /// Jobs whose dependents are being told.
     pub spreads: Vec<(JobRef, Spread)>,
+    /// What was heard and has yet to be told.
+    pub heard: Vec<(u64, Heard)>,
+    /// What kinds listen to.
+    pub subscriptions: Vec<(TenantId, Vec<Subscription>)>,
     /// What was set.
     pub settings: Vec<(Scope, Settings)>,
     /// Totals.

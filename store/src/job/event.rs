@@ -258,6 +258,18 @@ impl EventName {
         }
     }
 
+    /// Whether a subscription can be about it: all can but a request to cancel, which is no event of the job's life.
+    #[must_use]
+    pub fn can_be_listened_to(self) -> bool {
+        self != Self::CancelRequested
+    }
+
+    /// The event of that name.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.as_str() == word)
+    }
+
     /// What the log calls `event`, which led to the state `after` (none: the job is gone). None: not logged, as the
     /// event changed nothing that the log keeps (a lease's expiry).
     #[must_use]

@@ -12,6 +12,7 @@ mod holding;
 mod keys;
 mod kv;
 mod limits;
+mod listening;
 mod log;
 mod names;
 mod orders;

@@ -159,6 +159,7 @@ impl Workload {
                 self.recent.extend(jobs.iter().map(|job| JobRef { tenant: call.at.tenant, job: job.id }));
                 self.next_job = jobs.iter().map(|job| job.id.0 + 1).fold(self.next_job, u64::max);
             }
+            (Command::Listen, Reply::Listened { jobs, .. }) => self.next_job += u64::from(*jobs),
             (Command::Sweep(_), Reply::Swept { more, after, .. }) => self.sweep = after.filter(|_| *more),
             (Command::Bulk(_), Reply::Bulk { next, .. }) => self.bulk = *next,
             _ => {}

@@ -98,8 +98,10 @@ pub enum Event {
     Due(u32),
     /// Time has passed.
     Tick,
-    /// The node stops: start nothing more.
+    /// The node rests, or stops: start nothing more.
     Drain,
+    /// It goes on.
+    Resume,
 }
 
 /// A run that is ours to start.

@@ -266,6 +266,29 @@ fn a_draining_node_hands_back_and_starts_nothing_more() {
 }
 
 #[test]
+fn a_node_that_goes_on_claims_what_it_gave_back_and_what_came_meanwhile() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 2)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), at(0));
+    assert_eq!(core.handle(Event::Drain, at(0)), vec![Action::HandBack(run(2))]);
+    core.handle(Event::Available { lane: l, difference: -1 }, at(0));
+    core.handle(ended(1), at(0));
+    assert_eq!(
+        core.handle(Event::NextDue(Some(runner_store::job::Time(0))), at(0)),
+        vec![],
+        "nor is it asked what is due"
+    );
+    let actions = core.handle(Event::Resume, at(0));
+    assert!(
+        actions.contains(&Action::Due) && actions.iter().any(|action| matches!(action, Action::Claim(_))),
+        "{actions:?}"
+    );
+    let actions = core.handle(Event::Claimed(vec![claimed(2, 0, l)]), at(0));
+    assert_eq!(starts(&actions), [2]);
+    assert_eq!(core.may_start(l, 9, at(0)), MayStart::Yes);
+}
+
+#[test]
 fn what_is_due_is_asked_for_once() {
     let mut core = core(1);
     assert_eq!(core.handle(Event::NextDue(Some(Time(10))), at(5)), vec![]);

@@ -5,7 +5,7 @@ use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
 
-use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, QueueLimits, allow, schedules};
+use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, QueueLimits, allow, on, schedules};
 use crate::table::{self, Table, Value};
 use crate::wasm::limits::MIB;
 use crate::wasm::units;
@@ -76,7 +76,9 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
     if let Some(value) = root.take("schedule") {
         manifest.schedules = schedules::schedules(&value, &manifest.kinds)?;
     }
-    root.not_yet(&["on"])?;
+    if let Some(value) = root.take("on") {
+        manifest.on = on::on(&value, &manifest.kinds)?;
+    }
     root.done()?;
     Ok(manifest)
 }

@@ -11,10 +11,11 @@ use super::{
     UniqueRecord, WorkingSet, count_differences, total_differences,
 };
 use crate::clock::Clock;
-use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Total, TotalKey};
+use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Subscription, Total, TotalKey};
 use crate::error::StoreError;
 use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, ScheduledKey, TagKey, WaitKey};
-use crate::job::{Job, JobId, JobRef, RunNumber, Seq, Time};
+use crate::job::{Job, JobId, JobRef, RunNumber, Seq, TenantId, Time};
+use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
 
@@ -40,6 +41,9 @@ struct Tables {
     uniques: BTreeMap<KeyRef, UniqueRecord>,
     uniques_until: BTreeSet<(Time, KeyRef)>,
     spreads: BTreeMap<JobRef, Spread>,
+    heard: BTreeMap<u64, Heard>,
+    subscriptions: BTreeMap<TenantId, Vec<Subscription>>,
+    listening: Arc<Listening>,
     settings: BTreeMap<Scope, Settings>,
     totals: BTreeMap<TotalKey, u64>,
     counts: BTreeMap<CountKey, u64>,
@@ -85,6 +89,11 @@ impl Engine for Memory {
         let mut tables = self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for change in changes {
             tables.apply(change);
+        }
+        for change in changes {
+            if let Change::Heard(number, None) = change {
+                tables.heard.remove(number);
+            }
         }
         let counts = count_differences(changes);
         for (key, difference) in &counts {
@@ -138,6 +147,9 @@ impl Tables {
             Change::Kv(key, value) => self.put_kv(key, value.clone()),
             Change::Name(name, number) => {
                 self.names.insert(name.clone(), *number);
+                if !self.listening.is_empty() {
+                    Arc::make_mut(&mut self.listening).name(name, *number);
+                }
                 self.next_name = self.next_name.max(number + 1);
             }
             Change::Key(at, record) => {
@@ -156,6 +168,14 @@ impl Tables {
             Change::UniqueUntil(at, until) => _ = self.uniques_until.remove(&(*until, *at)),
             Change::Spread(at, Some(spread)) => _ = self.spreads.insert(*at, *spread),
             Change::Spread(at, None) => _ = self.spreads.remove(at),
+            Change::Hear(heard) => {
+                let number = self.heard.last_key_value().map_or(1, |(last, _)| last + 1);
+                self.heard.insert(number, (**heard).clone());
+            }
+            Change::Heard(number, Some(heard)) => _ = self.heard.insert(*number, (**heard).clone()),
+            // Last of all: what is added in the same batch stands behind it.
+            Change::Heard(_, None) => {}
+            Change::Subscriptions(tenant, subscriptions) => self.subscribe(*tenant, subscriptions),
             Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
             Change::Schedule(at, schedule) => self.put_schedule(at, schedule.as_deref().cloned()),
             Change::SchedulesFrom(from) => self.schedules_from = *from,
@@ -166,6 +186,16 @@ impl Tables {
                 self.log_bytes -= gone.values().map(event_bytes).sum::<u64>();
             }
             Change::NextJob(id) => self.next_job = id.0,
+        }
+    }
+
+    fn subscribe(&mut self, tenant: TenantId, subscriptions: &[Subscription]) {
+        let names = self.names.iter().map(|(name, number)| (name, *number));
+        Arc::make_mut(&mut self.listening).set(tenant, subscriptions, names);
+        if subscriptions.is_empty() {
+            self.subscriptions.remove(&tenant);
+        } else {
+            self.subscriptions.insert(tenant, subscriptions.to_vec());
         }
     }
 
@@ -301,6 +331,8 @@ impl Tables {
             tags: self.tags.iter().copied().collect(),
             uniques: self.uniques.iter().map(|(key, record)| (*key, *record)).collect(),
             spreads: self.spreads.iter().map(|(at, spread)| (*at, *spread)).collect(),
+            heard: self.heard.iter().map(|(number, heard)| (*number, heard.clone())).collect(),
+            subscriptions: self.subscriptions.iter().map(|(tenant, all)| (*tenant, all.clone())).collect(),
             settings: self.settings.iter().map(|(scope, settings)| (scope.clone(), settings.clone())).collect(),
             totals: self.totals.iter().map(|(key, n)| (*key, *n)).collect(),
             paused: self.paused,

@@ -27,6 +27,7 @@ impl Tables {
             next_job: JobId(self.next_job),
             next_name: self.next_name,
             schedules_from: self.schedules_from,
+            listening: Arc::clone(&self.listening),
             ..WorkingSet::default()
         };
         let mut wanted: Vec<JobRef> = needs.jobs.iter().copied().collect();
@@ -38,6 +39,7 @@ impl Tables {
             wanted.extend(&jobs);
             set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, std::collections::BTreeSet::len) <= max });
         }
+        self.find_heard(needs.heard, &mut set);
         let due = self.due.iter().take_while(|key| key.run_at <= now).take(needs.due as usize);
         set.due = due.map(DueKey::at).collect();
         wanted.extend(&set.due);
@@ -173,6 +175,19 @@ impl Tables {
         let mut ids = self.waits.range(key(behind(after))..=key(u64::MAX)).map(|key| key.id);
         let first: Vec<JobId> = ids.by_ref().take(max).collect();
         (first, ids.next().is_none())
+    }
+
+    fn find_heard(&self, max: u32, set: &mut WorkingSet) {
+        let mut bytes = 0;
+        set.heard_all = true;
+        for (number, heard) in self.heard.iter().take_while(|_| max > 0) {
+            bytes += heard.weight();
+            if !set.heard.is_empty() && (set.heard.len() >= max as usize || bytes > limits::LISTENERS_BYTES_MAX) {
+                set.heard_all = false;
+                return;
+            }
+            set.heard.push((*number, heard.clone()));
+        }
     }
 
     fn find_settling(&self, max: usize, set: &mut WorkingSet) {
@@ -365,12 +380,17 @@ impl Snapshot for View {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
             }
             Query::AllSettings => Answer::AllSettings(tables.settings.values().cloned().collect()),
+            Query::Subscriptions => {
+                let all = tables.subscriptions.iter().map(|(tenant, all)| (*tenant, all.clone()));
+                Answer::Subscriptions(all.collect())
+            }
             Query::Stored => Answer::Stored(Stored {
                 epoch: 1,
                 paused: tables.paused,
                 log_bytes: tables.log_bytes,
                 settling: tables.spreads.len() as u64,
                 schedules_from: tables.schedules_from,
+                unheard: tables.heard.len() as u64,
                 kv_keys: tables.kv.len() as u64,
                 run_logs: tables.run_logs.len() as u64,
             }),

@@ -3,7 +3,7 @@
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::check::{each, number};
-use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, listening, meta, read::View, tables};
 use crate::codec;
 use crate::command::{RunRef, Settings};
 use crate::engine::Dump;
@@ -95,6 +95,12 @@ impl Redb {
             dump.spreads.push((tables::job_of(key), codec::decode(value).map_err(|e| damaged("spreads", key, e))?));
             Ok(())
         })?;
+        each(db.open_table(tables::HEARD), |key, value| {
+            let heard = codec::decode(value).map_err(|e| damaged("heard", key, e))?;
+            dump.heard.push((u64::from_be_bytes(*key), heard));
+            Ok(())
+        })?;
+        dump.subscriptions = listening::subscriptions(&db.open_table(tables::SUBSCRIPTIONS).map_err(engine_error)?)?;
         each(db.open_table(tables::SETTINGS), |key, value| {
             let settings: Settings = codec::decode(value).map_err(|e| damaged("settings", key, e))?;
             dump.settings.push((settings.scope(), settings));

@@ -25,7 +25,8 @@ pub(super) fn schema_3(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
 
-/// Makes the tables that schema 4 added. What came with them, no earlier store has anything of.
+/// Makes the tables that schema 4 added: schedules, what kinds listen to, and what was heard. No earlier store has anything
+/// of them.
 pub(super) fn schema_4(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }

@@ -48,6 +48,10 @@ pub(super) const UNIQUES: Table<36, &[u8]> = TableDefinition::new("uniques");
 pub(super) const UNIQUES_UNTIL: Table<44, ()> = TableDefinition::new("uniques_until");
 /// tenant, id of a job whose dependents are being told → how it ended.
 pub(super) const SPREADS: Table<12, &[u8]> = TableDefinition::new("spreads");
+/// number → what was heard and has yet to be told.
+pub(super) const HEARD: Table<8, &[u8]> = TableDefinition::new("heard");
+/// tenant → what its kinds listen to.
+pub(super) const SUBSCRIPTIONS: Table<4, &[u8]> = TableDefinition::new("subscriptions");
 /// tenant, class, SHA-256 of the name → scope and settings.
 pub(super) const SETTINGS: Table<37, &[u8]> = TableDefinition::new("settings");
 /// tenant, plugin, then the key's own bytes → value. The one key of variable length: it stands at the end, behind what
@@ -74,6 +78,8 @@ pub(super) const NEXT_SEQ: &str = "next_seq";
 pub(super) const NEXT_NAME: &str = "next_name";
 /// In [`META`]: slots of schedules before this time are not made up for.
 pub(super) const SCHEDULES_FROM: &str = "schedules_from";
+/// In [`META`]: how often what kinds listen to has changed; none: never.
+pub(super) const SUBSCRIBED: &str = "subscribed";
 /// In [`META`]: bytes of the log.
 pub(super) const LOG_BYTES: &str = "log_bytes";
 /// Calls a macro with every table. What makes, copies or measures a store goes by this list: no table can be forgotten in
@@ -82,7 +88,7 @@ macro_rules! for_each_table {
     ($each:ident) => {
         $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META
+            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META
         )
     };
 }

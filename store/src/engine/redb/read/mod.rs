@@ -13,7 +13,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
 pub(super) use self::view::View;
-use super::{damaged, engine_error, meta, tables};
+use super::{damaged, engine_error, listening, meta, tables};
 use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
@@ -68,6 +68,7 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
         let lists = from.open_table(tables::LISTS).map_err(engine_error)?;
         dead(&lists, &rows, living, max, &mut set)?;
     }
+    listening::heard(from, needs.heard, &mut set)?;
     keys(from, needs, &mut set)?;
     uniques(from, needs, &rows, &mut set)?;
     rows.settling(needs.settling as usize, &mut set)?;

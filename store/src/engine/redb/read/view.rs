@@ -6,7 +6,7 @@ use super::list::Lists;
 use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
-use crate::engine::redb::{damaged, engine_error, guarded, meta, tables};
+use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -87,6 +87,10 @@ impl View {
                 Answer::Schedules(self.schedules(*tenant, after.as_ref(), *limit)?)
             }
             Query::ScheduleCount(tenant) => Answer::ScheduleCount(self.schedule_count(*tenant)?),
+            Query::Subscriptions => {
+                let table = self.0.open_table(tables::SUBSCRIPTIONS).map_err(engine_error)?;
+                Answer::Subscriptions(listening::subscriptions(&table)?)
+            }
             Query::Stored => Answer::Stored(self.stored()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
@@ -130,12 +134,14 @@ impl View {
 
     fn stored(&self) -> Result<Stored, StoreError> {
         let spreads = self.0.open_table(tables::SPREADS).map_err(engine_error)?;
+        let heard = self.0.open_table(tables::HEARD).map_err(engine_error)?;
         let (kv_keys, run_logs) = self.kept()?;
         Ok(Stored {
             epoch: self.number(meta::EPOCH)?.unwrap_or(1),
             paused: self.number(meta::PAUSED)?.unwrap_or_default() != 0,
             log_bytes: self.number(tables::LOG_BYTES)?.unwrap_or_default(),
             settling: spreads.len().map_err(engine_error)?,
+            unheard: heard.len().map_err(engine_error)?,
             kv_keys,
             run_logs,
             schedules_from: Time(self.number(tables::SCHEDULES_FROM)?.unwrap_or_default()),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value, WriteTransaction};
 
-use super::{engine_error, meta, tables};
+use super::{engine_error, listening, meta, tables};
 use crate::codec::{self, Row};
 use crate::command::{Part, Total, TotalKey};
 use crate::engine::{Change, EVENT_BYTES_BESIDE, Persisted, count_differences, total_differences};
@@ -42,6 +42,7 @@ struct Writes<'a> {
     uniques: Ops<36, Vec<u8>>,
     uniques_until: Ops<44, ()>,
     spreads: Ops<12, Vec<u8>>,
+    listening: listening::Writes<'a>,
     settings: Ops<37, Vec<u8>>,
     log: Vec<&'a LogEntry>,
     trim_log: Option<Seq>,
@@ -87,6 +88,7 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     write(into, tables::UNIQUES, writes.uniques, Vec::as_slice)?;
     write(into, tables::UNIQUES_UNTIL, writes.uniques_until, |()| ())?;
     write(into, tables::SPREADS, writes.spreads, Vec::as_slice)?;
+    listening::write(into, &writes.listening)?;
     write(into, tables::SETTINGS, writes.settings, Vec::as_slice)?;
     add(into, tables::COUNTS, counts.iter().map(|(key, n)| (tables::count(key), *n)))?;
     let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv).chain(schedules);
@@ -136,6 +138,9 @@ fn gather(changes: &[Change]) -> Writes<'_> {
             }
             Change::UniqueUntil(at, until) => writes.uniques_until.push((tables::key_until(*at, *until), None)),
             Change::Spread(at, spread) => writes.spreads.push((tables::job(*at), spread.as_ref().map(codec::encode))),
+            Change::Hear(heard) => writes.listening.new.push(heard),
+            Change::Heard(number, heard) => writes.listening.rest.push((*number, heard.as_deref())),
+            Change::Subscriptions(tenant, all) => writes.listening.subscriptions.push((*tenant, all)),
             Change::Settings(settings) => {
                 writes.settings.push((tables::setting(&settings.scope()), Some(codec::encode(settings))));
             }
