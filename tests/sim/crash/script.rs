@@ -152,7 +152,7 @@ pub(crate) fn random(n: usize, now: Time, workload: &mut Workload) -> Vec<Comman
     }
     let mut commands = workload.batch(now, BATCH_COMMANDS_MAX);
     // As the writer says it to itself: what was heard is told in a batch of its own, or beside others.
-    commands.extend((n % LISTEN_EVERY == 0).then_some(Command::Listen));
+    commands.extend(n.is_multiple_of(LISTEN_EVERY).then_some(Command::Listen));
     commands
 }
 
