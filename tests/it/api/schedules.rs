@@ -32,7 +32,7 @@ impl Api {
     }
 
     /// Says something in the name of a plugin's manifest.
-    async fn from_manifest(&self, name: &str) {
+    async fn manifest_says(&self, name: &str) {
         let when = When::Every { interval: Millis::secs(3_600), start: Time(0) };
         let job = JobSpec::new("report", "{}");
         let plan = Plan { when, overlap: Overlap::Skip, catch_up: CatchUp::None, deadline: None, job };
@@ -186,7 +186,7 @@ async fn a_schedule_is_changed_paused_fired_and_deleted() {
 #[tokio::test]
 async fn a_manifests_schedule_is_paused_and_fired_but_not_edited() {
     let api = Api::new();
-    api.from_manifest("hourly").await;
+    api.manifest_says("hourly").await;
     let shown = api.schedule("hourly").await;
     assert_eq!((&shown["source"], &shown["plugin"]), (&json!("manifest"), &json!("reports")));
     let edit = api.patch("/v1/schedules/hourly", &json!({"every": "2h"})).await;
