@@ -2,7 +2,7 @@
 //!
 //! It ends when no job runs, none is available that this node could start, none becomes so within the horizon, and whoever
 //! is to be told of what happened has been. What nobody here can start does not keep it: jobs on hold, jobs whose kind no
-//! plugin provides, jobs that are too large for the node.
+//! plugin provides, jobs that are too large for the node, jobs of queues and kinds that are paused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ use crate::wasm::Catalog;
 const LOOKS_APART: Duration = Duration::from_millis(100);
 /// What is not told by an event, such as a plugin that is loaded, is seen after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Reasons for which an available job does not start here by itself, however long one waits: the configuration says so.
-const FOR_EVER: [&str; 1] = ["too_large"];
+/// Reasons for which an available job does not start here by itself, however long one waits: the configuration
+/// or an operator says so.
+const FOR_EVER: [&str; 3] = ["too_large", "queue_paused", "kind_paused"];
 
 /// What decides whether anything is left to do.
 pub(super) struct Once {

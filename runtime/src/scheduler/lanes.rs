@@ -184,7 +184,6 @@ fn plain(held: &Held) -> Reason {
         Held::Slots { slots, ready } => {
             ("slots", format!("all {slots} slots are taken, and {ready} jobs are claimed and wait for one"))
         }
-        Held::Draining => ("draining", "the node drains and starts nothing more".to_owned()),
         Held::Gate(..) => unreachable!("told with its name"),
         Held::Suspect => ("suspect_runs", "another job runs under which the process died before".to_owned()),
     };

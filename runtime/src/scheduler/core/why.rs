@@ -32,8 +32,6 @@ pub enum Held {
     },
     /// Its queue or its kind lets nothing through.
     Gate(GateOf, Shut),
-    /// The node starts nothing more.
-    Draining,
     /// It waits for memory.
     Memory {
         /// What it needs.
@@ -73,7 +71,6 @@ impl Core {
     #[must_use]
     pub fn why(&self, lane: Lane, now: Moment) -> Vec<Held> {
         let mut held: Vec<Held> = self.held_for_long(lane, now).into_iter().collect();
-        held.extend(self.draining.then_some(Held::Draining));
         held.extend(self.shut(lane, now).into_iter().map(|(of, shut)| Held::Gate(of, shut)));
         let Some(tenant) = self.tenants.get(&lane.tenant) else { return held };
         if let Some(most) = tenant.budget.concurrency.filter(|most| tenant.running >= *most) {
