@@ -129,6 +129,7 @@ impl Auditor {
             queue_capacities: HashMap::new(),
             completed: self.completed.clone(),
         };
+        self.slots.next_batch();
         for (command, reply) in commands.iter().zip(replies) {
             self.slots.follow(now, command, reply);
             match (command, reply) {
