@@ -104,7 +104,7 @@ pub struct Needs {
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
     pub settling: u32,
-    /// What was heard and has yet to be told, first first, up to so many; and up to [`limits::LISTENERS_BYTES_MAX`] bytes of
+    /// What was heard and has yet to be told, first first, up to so many; and up to [`LISTENERS_BYTES_MAX`](crate::command::limits::LISTENERS_BYTES_MAX) bytes of
     /// it, but for one at least.
     pub heard: u32,
     /// Jobs that were cancelled because of this one, behind that one, up to so many, and their rows and dependencies.
