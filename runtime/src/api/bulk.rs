@@ -50,6 +50,8 @@ struct Kept {
 
 #[derive(Debug)]
 struct Operation {
+    /// Whose jobs; nobody else hears of it.
+    tenant: TenantId,
     number: u64,
     verb: &'static str,
     matched: u64,
@@ -144,11 +146,12 @@ pub async fn delete(
 /// `GET /v1/operations/{n}`.
 pub async fn show(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     Named(number): Named,
     params: Params,
 ) -> Result<Json<OperationShown>, Problem> {
     params.finish()?;
-    let found = app.operations.find(&number).ok_or_else(|| {
+    let found = app.operations.find(tenant, &number).ok_or_else(|| {
         let detail =
             format!("there is no operation with this number; the last {REMEMBERED_MAX} are kept until a restart");
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -173,7 +176,7 @@ async fn post(
     }
     let started_at = rfc3339(app.clock.now());
     let bulk = (!wish.nothing).then_some(Bulk { filter: wish.filter, verb: wish.verb });
-    let operation = app.operations.start(app.store.clone(), verb, matched, started_at, bulk)?;
+    let operation = app.operations.start(app.store.clone(), (tenant, verb), matched, started_at, bulk)?;
     Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
 }
 
@@ -264,15 +267,16 @@ impl Operations {
         tasks.shutdown().await;
     }
 
-    fn find(&self, number: &str) -> Option<Arc<Operation>> {
+    fn find(&self, tenant: TenantId, number: &str) -> Option<Arc<Operation>> {
         let number: u64 = number.parse().ok()?;
-        lock(&self.0).operations.iter().find(|operation| operation.number == number).cloned()
+        let is_it = |operation: &&Arc<Operation>| operation.number == number && operation.tenant == tenant;
+        lock(&self.0).operations.iter().find(is_it).cloned()
     }
 
     fn start(
         &self,
         store: Handle,
-        verb: &'static str,
+        (tenant, verb): (TenantId, &'static str),
         matched: u64,
         started_at: String,
         bulk: Option<Bulk>,
@@ -286,6 +290,7 @@ impl Operations {
         }
         kept.last += 1;
         let operation = Arc::new(Operation {
+            tenant,
             number: kept.last,
             verb,
             matched,
