@@ -113,12 +113,13 @@ pub fn fuel_per(text: &str) -> Result<Fuel, String> {
 /// The same, the other way.
 #[must_use]
 pub fn fuel_per_text(Fuel { fuel, per }: Fuel) -> String {
-    let units = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
-    let amount = match units.into_iter().find(|(size, _)| fuel >= *size && fuel.is_multiple_of(*size)) {
-        Some((size, unit)) => format!("{}{unit}", fuel / size),
-        None => format!("{}.{:03}k", fuel / 1_000, fuel % 1_000),
+    let whole = |scale: &Scale, n: u64| {
+        let fits = scale.factors.iter().rfind(|(_, size)| n >= *size && n.is_multiple_of(*size));
+        fits.map(|(unit, size)| format!("{}{unit}", n / size))
     };
-    format!("{amount}/{}", per.to_string().replace(' ', ""))
+    let amount = whole(&FUEL, fuel).unwrap_or_else(|| format!("{}.{:03}k", fuel / 1_000, fuel % 1_000));
+    let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string());
+    format!("{amount}/{per}")
 }
 
 /// A rate: `100/1m`, or `100/1m burst 10`; without a burst as many as in a period may come at once.

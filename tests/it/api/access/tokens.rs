@@ -68,7 +68,6 @@ async fn what_is_no_token_is_refused_by_its_field() {
         ("expires_in", json!("5"), 422, "has no unit"),
         ("expires_in", json!("0s"), 422, "has passed"),
         ("expires_at", json!("1999-01-01T00:00:00Z"), 422, "has passed"),
-        ("expires_in", json!("9000000d"), 422, "after the year 9999"),
         ("scope", json!(["read"]), 422, "did you mean `scopes`?"),
     ] {
         let mut body = right.clone();
