@@ -56,6 +56,12 @@ pub struct Core {
     /// has had least is first.
     open: BTreeSet<(u64, TenantId)>,
     waiting: BTreeSet<(u64, TenantId)>,
+    /// Of the former, those that have nothing ready.
+    bare: BTreeSet<TenantId>,
+    /// Lanes of suspects that could be claimed from.
+    open_suspects: BTreeSet<Lane>,
+    /// Tenants of which runs have ended since the last claim was answered, and in the round before.
+    lately: [BTreeSet<TenantId>; 2],
     /// What the tenant whose run started last had had by then.
     clock: u64,
     /// How fast runs of all end.
@@ -173,6 +179,9 @@ impl Core {
             tenants: BTreeMap::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            bare: BTreeSet::new(),
+            open_suspects: BTreeSet::new(),
+            lately: Default::default(),
             clock: 0,
             pace: tenant::Pace::default(),
             gates: HashMap::new(),

@@ -155,7 +155,7 @@ fn plain(held: &Held) -> Reason {
         Held::TooLarge { needs_bytes, most_bytes, whose } => {
             let (needs, most) = (size(needs_bytes), size(most_bytes));
             let (all, mend) = match whose {
-                Whose::Tenant => ("its tenant's runs", "raise `memory` of the tenant in the configuration"),
+                Whose::Tenant => ("its tenant's runs", "raise its tenant's: `runner tenant set TENANT --memory SIZE`"),
                 Whose::Node => ("all runs of the node", "raise `memory` of [node] in the configuration"),
             };
             let detail = format!(

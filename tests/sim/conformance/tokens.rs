@@ -3,7 +3,7 @@
 use runner_store::command::{Answer, Command, NewToken, Query, Reply, TenantSettings, TokenCall, TokenVerb};
 use runner_store::command::{Scope, Settings};
 use runner_store::job::{Invalid, Rejection, TenantId, Time};
-use runner_store::token::{TOKEN_NAME_BYTES_MAX, Token, TokenHash, TokenScope};
+use runner_store::token::{TOKEN_NAME_BYTES_MAX, TOKENS_MAX, Token, TokenHash, TokenScope};
 
 use crate::world::*;
 
@@ -80,6 +80,23 @@ fn the_last_use_is_the_latest_that_was_said() {
         }
         assert!(!token(w.call(call("rnr_a", TokenVerb::Confirm(false)))).confirmed);
         assert!(token(w.call(call("rnr_a", TokenVerb::Confirm(true)))).confirmed);
+    });
+}
+
+#[test]
+fn there_are_so_many_tokens_and_one_that_is_revoked_makes_room() {
+    case(|w| {
+        let name = |n: u64| format!("rnr_{n}");
+        for step in 0..10 {
+            let some: Vec<Command> = (0..1_000).map(|n| create(&name(step * 1_000 + n))).collect();
+            w.batch(&some);
+        }
+        let full = Reply::Rejected(Rejection::TooManyTokens { max: TOKENS_MAX });
+        assert_eq!((all(w).len() as u64, w.call(create("rnr_more"))), (TOKENS_MAX, full.clone()));
+        let revoke = call(&name(7), TokenVerb::Revoke);
+        let replies = w.batch(&[revoke, create("rnr_more"), create("rnr_one_more")]);
+        assert!(matches!(replies[1], Reply::Token(_)));
+        assert_eq!(replies[2], full);
     });
 }
 

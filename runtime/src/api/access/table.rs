@@ -1,6 +1,9 @@
 //! Every route, and who may ask there: the one place that says so. A route that is missing here answers nobody, and a row
 //! without a route fails a test.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use axum::http::Method;
 use runner_store::token::TokenScope::{self, Admin, Deploy, Enqueue, Operate, Read};
 
@@ -129,12 +132,16 @@ pub const ROWS: &[Row] = &[
 #[must_use]
 pub fn find(method: &Method, path: &str) -> Found {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    let mut of_path = ROWS.iter().filter(|row| row.path == path).peekable();
-    if of_path.peek().is_none() {
-        return Found::Nothing;
-    }
-    of_path.find(|row| row.method == method).map_or(Found::OtherMethod, Found::Row)
+    let Some(of_path) = BY_PATH.get(path) else { return Found::Nothing };
+    of_path.iter().find(|row| row.method == method).map_or(Found::OtherMethod, |row| Found::Row(row))
 }
+
+/// Asked for with every request.
+static BY_PATH: LazyLock<HashMap<&'static str, Vec<&'static Row>>> = LazyLock::new(|| {
+    let mut by_path: HashMap<_, Vec<_>> = HashMap::new();
+    ROWS.iter().for_each(|row| by_path.entry(row.path).or_default().push(row));
+    by_path
+});
 
 /// The table as text: what each scope may do.
 #[must_use]

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_store::Handle;
 use runner_store::command::{Answer, Command, NewToken, Query, Reply, TokenCall, TokenVerb};
+use runner_store::disk::Room;
 use runner_store::error::StoreError;
 use runner_store::job::Time;
 use runner_store::token::{Token, TokenHash, TokenScope};
@@ -28,6 +30,8 @@ const TEXT_BYTES_MAX: usize = 256;
 pub const CHOSEN_BYTES_MIN: usize = 32;
 /// A token's last use is written at most so often: it is for people, and a write for each request would be one fsync more.
 const USED_EVERY_MS: u64 = 60_000;
+/// How long the request that notes it waits for that: a store that is busy has more to do.
+const NOTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub struct Tokens {
@@ -220,10 +224,11 @@ impl Held {
         }
         // Of several at once, one writes.
         let first = self.used_ms.compare_exchange(known, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if first && !self.of_process {
+        if first && !self.of_process && store.room() == Room::Plenty {
             let call = TokenCall { hash: self.hash, verb: TokenVerb::Used(now) };
-            if let Err(error) = store.call(Command::Token(Box::new(call))).await {
-                tracing::debug!(%error, token = %self.id(), "that a token was used is not noted");
+            let noted = tokio::time::timeout(NOTED_WITHIN, store.call(Command::Token(Box::new(call)))).await;
+            if !matches!(noted, Ok(Ok(_))) {
+                tracing::debug!(token = %self.id(), "that a token was used is not noted");
             }
         }
     }

@@ -25,6 +25,7 @@ impl Core {
         tenant.reserved_bytes -= call.memory_bytes;
         tenant.pace.ended(round);
         self.pace.ended(round);
+        self.lately[0].insert(call.lane.tenant);
         self.gate_ended(call.lane);
         self.cost_ends(call.lane, call.about, Cost::of(fuel, took));
         self.spend(call.lane.tenant, fuel, now, actions);
