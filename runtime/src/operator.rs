@@ -154,7 +154,7 @@ impl Operator {
 }
 
 /// A regular file's text, of at most so many bytes.
-fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read as _};
     // Looked at before it is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path)?.is_file() {

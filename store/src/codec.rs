@@ -209,6 +209,7 @@ mod tests {
     use crate::listening::{Heard, HeardOutput};
     use crate::log::LogEntry;
     use crate::schedule::*;
+    use crate::token::{Token, TokenScope};
 
     fn job_with_everything() -> Job {
         Job {
@@ -274,6 +275,18 @@ mod tests {
                 last_skipped: Some((Time(1_700_000_000_500), Skip::QueueFull)),
                 ..Tally::default()
             },
+        }
+    }
+
+    fn a_token() -> Token {
+        Token {
+            name: "shop".into(),
+            tenant: Some(TenantId(1)),
+            scopes: vec![TokenScope::Enqueue, TokenScope::Read],
+            created_at: Time(1_700_000_000_000),
+            expires_at: Some(Time(1_800_000_000_000)),
+            used_at: None,
+            confirmed: true,
         }
     }
 
@@ -416,7 +429,15 @@ mod tests {
         let (event, of, by) = (EventName::Discarded, vec!["image.*".into()], "alerts".into());
         check_golden("subscriptions", &encode(&vec![Subscription { event, of, to, by }]));
         check_golden("settings store", &encode(&Scope::Store.defaults()));
-        check_golden("settings tenant", &encode(&Scope::Tenant(TenantId(1)).defaults()));
+        let tenant = Scope::Tenant(TenantId(1)).defaults();
+        check_golden("settings tenant", &encode(&tenant));
+        // As they were before tenants had more than three, at the end.
+        let mut of_schema_4 = encode(&tenant);
+        of_schema_4.truncate(of_schema_4.len() - 4);
+        of_schema_4[11] = 0x93;
+        assert_eq!(decode::<Settings>(&of_schema_4).expect("it is still read"), tenant);
+        check_golden("token", &encode(&a_token()));
+        assert_eq!(decode::<Token>(&encode(&a_token())).unwrap(), a_token());
         let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt, ..QueueSettings::default() };
         let settings = Settings::Queue(TenantId(1), "mail".into(), queue);
         check_golden("settings queue", &encode(&settings));

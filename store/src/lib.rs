@@ -28,6 +28,7 @@ mod readers;
 pub mod schedule;
 pub mod slots;
 pub mod steps;
+pub mod token;
 pub mod writer;
 
 pub use handle::Handle;

@@ -257,6 +257,7 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Subscribe(_)
         | Command::Resume
         | Command::Schedule(_)
+        | Command::Token(_)
         | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }

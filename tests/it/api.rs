@@ -1,5 +1,6 @@
 //! The HTTP API, asked in this process: what it accepts, what it shows, and how it says no.
 
+mod access;
 mod bulk;
 mod changes;
 mod enqueue;

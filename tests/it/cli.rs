@@ -1,5 +1,6 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
+mod access;
 mod bombs;
 mod config;
 mod copies;
@@ -58,7 +59,18 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
-        for name in ["RUNNER_CONFIG", "RUNNER_DATA", "RUNNER_URL", "RUNNER_LISTEN", "RUNNER_LOG", "RUST_LOG"] {
+        for name in [
+            "RUNNER_CONFIG",
+            "RUNNER_DATA",
+            "RUNNER_URL",
+            "RUNNER_LISTEN",
+            "RUNNER_LOG",
+            "RUST_LOG",
+            "RUNNER_TOKEN",
+            "RUNNER_TOKEN_FILE",
+            "RUNNER_ADMIN_TOKEN",
+            "RUNNER_ADMIN_TOKEN_FILE",
+        ] {
             command.env_remove(name);
         }
         command
@@ -161,6 +173,15 @@ fn every_verb_has_help_with_an_example() {
         "schedule resume",
         "schedule fire",
         "schedule delete",
+        "tenant list",
+        "tenant show",
+        "tenant create",
+        "tenant set",
+        "tenant delete",
+        "token create",
+        "token list",
+        "token revoke",
+        "token scopes",
         "node show",
         "node drain",
         "node resume",

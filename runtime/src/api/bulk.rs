@@ -51,6 +51,8 @@ struct Kept {
 
 #[derive(Debug)]
 struct Operation {
+    /// Whose jobs; nobody else hears of it.
+    tenant: TenantId,
     number: u64,
     verb: &'static str,
     matched: u64,
@@ -145,11 +147,12 @@ pub async fn delete(
 /// `GET /v1/operations/{n}`.
 pub async fn show(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     Named(number): Named,
     params: Params,
 ) -> Result<Json<OperationShown>, Problem> {
     params.finish()?;
-    let found = app.operations.find(&number).ok_or_else(|| {
+    let found = app.operations.find(tenant, &number).ok_or_else(|| {
         let detail =
             format!("there is no operation with this number; the last {REMEMBERED_MAX} are kept until a restart");
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -169,13 +172,13 @@ async fn post(
     let text = body::json(&app.bodies, headers, body).await?;
     let wish = read(app, tenant, verb, Object::read(&text, body::parse(&text)?)?)?;
     let filters = if wish.nothing { Vec::new() } else { vec![wish.filter] };
-    begin(app, verb, (filters, &wish.verb), wish.dry_run).await
+    begin(app, (tenant, verb), (filters, &wish.verb), wish.dry_run).await
 }
 
 /// Counts what matches the filters, one behind another, and, if that is not all that is wanted, begins with it.
 async fn begin(
     app: &Arc<App>,
-    verb: &'static str,
+    whose: (TenantId, &'static str),
     (filters, what): (Vec<JobsQuery>, &BulkVerb),
     dry_run: bool,
 ) -> Result<Response, Problem> {
@@ -188,7 +191,7 @@ async fn begin(
     }
     let started_at = rfc3339(app.clock.now());
     let bulks = filters.into_iter().map(|filter| Bulk { filter, verb: what.clone() }).collect();
-    let operation = app.operations.start(app.store.clone(), verb, matched, started_at, bulks)?;
+    let operation = app.operations.start(app.store.clone(), whose, matched, started_at, bulks)?;
     Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
 }
 
@@ -223,13 +226,14 @@ pub(super) async fn of_queue(
             return Err(Problem::invalid("states", detail));
         }
         let filters = states.into_iter().map(|state| filter(state, None)).collect();
-        return begin(app, "clear", (filters, &BulkVerb::Delete { force: false, cascade: false }), dry_run).await;
+        return begin(app, (tenant, "clear"), (filters, &BulkVerb::Delete { force: false, cascade: false }), dry_run)
+            .await;
     }
     let kind = object.take("kind").map(|value| value.str()).transpose()?;
     object.finish()?;
     let kind = kind.map(|name| app.store.kind_id(tenant, &name));
     let filters = if kind == Some(None) { Vec::new() } else { vec![filter(StateName::Discarded, kind.flatten())] };
-    begin(app, "retry", (filters, &BulkVerb::Retry), dry_run).await
+    begin(app, (tenant, "retry"), (filters, &BulkVerb::Retry), dry_run).await
 }
 
 /// States, each once.
@@ -332,15 +336,16 @@ impl Operations {
         tasks.shutdown().await;
     }
 
-    fn find(&self, number: &str) -> Option<Arc<Operation>> {
+    fn find(&self, tenant: TenantId, number: &str) -> Option<Arc<Operation>> {
         let number: u64 = number.parse().ok()?;
-        lock(&self.0).operations.iter().find(|operation| operation.number == number).cloned()
+        let is_it = |operation: &&Arc<Operation>| operation.number == number && operation.tenant == tenant;
+        lock(&self.0).operations.iter().find(is_it).cloned()
     }
 
     fn start(
         &self,
         store: Handle,
-        verb: &'static str,
+        (tenant, verb): (TenantId, &'static str),
         matched: u64,
         started_at: String,
         bulks: Vec<Bulk>,
@@ -354,6 +359,7 @@ impl Operations {
         }
         kept.last += 1;
         let operation = Arc::new(Operation {
+            tenant,
             number: kept.last,
             verb,
             matched,

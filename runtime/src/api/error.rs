@@ -113,7 +113,11 @@ impl From<Rejection> for Problem {
             Rejection::ScheduleChanged => "changed",
             Rejection::FromManifest { .. } => "from_manifest",
             Rejection::Overlapping(_) => "overlapping",
-            Rejection::TooManySchedules { .. } => {
+            Rejection::NoToken => return Self::new(StatusCode::NOT_FOUND, "not_found", rejection.to_string()),
+            Rejection::NoTenant => return Self::new(StatusCode::NOT_FOUND, "no_tenant", rejection.to_string()),
+            Rejection::TokenExists => "exists",
+            Rejection::TenantNotEmpty { .. } => "tenant_not_empty",
+            Rejection::TooManySchedules { .. } | Rejection::TooManyTokens { .. } => {
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
             }
             Rejection::DiskReserve => {
@@ -219,6 +223,12 @@ impl IntoResponse for Problem {
         };
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let shown = self.code != "no_token";
+            let how =
+                if shown { r#"Bearer realm="runner", error="invalid_token""# } else { r#"Bearer realm="runner""# };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
         response
     }

@@ -11,8 +11,8 @@ use runner_store::job::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::access::Caller;
 use super::error::Problem;
-use super::guard::Guard;
 use super::new_job::KindDefaults;
 use super::params::Params;
 use super::tenant::{RUNNER_TENANT, Whose};
@@ -147,6 +147,12 @@ impl Plugins {
     pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
         let merger = self.catalog.as_ref().map(|catalog| Merger { host, plugins: Arc::clone(catalog) });
         Self { operator, merger, ..self }
+    }
+
+    /// By whose configuration they run.
+    #[must_use]
+    pub fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     /// Merges args, where a node runs here.
@@ -303,7 +309,7 @@ impl FromRequestParts<Arc<App>> for Asked {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let Whose(tenant) = Whose::from_request_parts(parts, app).await?;
         let named = parts.headers.contains_key(RUNNER_TENANT);
-        let one = named || parts.extensions.get::<Guard>() == Some(&Guard::Loopback);
+        let one = named || parts.extensions.get::<Caller>().is_some_and(|caller| caller.tenant.is_some());
         Ok(Self(one.then(|| (app.store.tenant_name(tenant), app.store.tenant_names()))))
     }
 }

@@ -1,16 +1,16 @@
 //! The store as a file: `GET /v1/store/stats` measures it, `POST /v1/store/backup` copies it while it is in use.
 //!
 //! Both read the whole file, so there is one of each at a time. A backup goes to a path on the server's own disk, and so is
-//! only for who could write there anyway: over the unix socket or a loopback address.
+//! only for an admin, and never for whom `--insecure-no-auth` lets in.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use runner_store::Handle;
 use runner_store::command::Command;
 use runner_store::dir::{BackedUp, LiveStore, Stats};
@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::App;
+use super::access::{By, Caller};
 use super::body;
 use super::error::Problem;
-use super::guard::Guard;
 use super::params::Params;
 use super::read::Object;
 
@@ -195,15 +195,14 @@ pub async fn accept_clock(State(app): State<Arc<App>>, params: Params) -> Result
 /// leaves nothing, when whoever asked goes away or the store fails.
 pub async fn backup(
     State(app): State<Arc<App>>,
-    guard: Option<Extension<Guard>>,
+    caller: Caller,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<BackupShown>), Problem> {
     params.finish()?;
-    if guard.is_some_and(|Extension(guard)| guard == Guard::Open) {
-        let detail =
-            "a backup writes to the server's disk: ask for it on that machine, over its unix socket or loopback";
+    if matches!(caller.by, By::Anyone) {
+        let detail = "a backup writes to the server's disk: ask for it on that machine, over its unix socket, or with an admin's token";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_allowed", detail));
     }
     let path = path(&app, &headers, body).await?;

@@ -6,6 +6,7 @@
 pub mod client;
 mod config;
 mod doctor;
+mod doors;
 mod enqueue;
 mod events;
 pub mod exit;
@@ -24,6 +25,9 @@ mod serve;
 mod signals;
 mod store;
 mod telemetry;
+mod tenant;
+mod tls;
+mod token;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,6 +82,12 @@ enum Noun {
     #[command(subcommand)]
     Store(store::Verb),
     Doctor(doctor::Args),
+    /// Look at tenants, make them and say what they may have
+    #[command(subcommand)]
+    Tenant(tenant::Verb),
+    /// Make tokens, list and revoke them
+    #[command(subcommand)]
+    Token(token::Verb),
     /// Compile what comes on stdin; the runner calls itself so
     #[command(name = child::VERB, hide = true)]
     CompilePlugin(child::Order),
@@ -119,6 +129,8 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
         Noun::Doctor(args) => doctor::main(args),
+        Noun::Tenant(verb) => tenant::main(verb),
+        Noun::Token(verb) => token::main(verb),
         Noun::CompilePlugin(_) => unreachable!("it was seen to above"),
     }
 }

@@ -1,7 +1,6 @@
 //! `runner serve`: a node with its API, until a signal ends it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,14 +10,14 @@ use runner_store::clock::Clock;
 use runner_store::dir::Create;
 
 use super::config::Config;
-use super::exit::{Code, Failure};
+use super::doors::{self, Doors};
+use super::exit::Failure;
 use super::once::{self, Once};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
 use super::signals::{Hangups, Signals};
-use crate::api::guard::Guard;
 use crate::api::plugins::Plugins;
-use crate::api::serve::{Server, bind_socket, is_loopback};
+use crate::api::tls::Tls;
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
 use crate::schedules::Schedules;
@@ -60,6 +59,8 @@ pub(super) struct Args {
     /// Let anyone who reaches the address do anything; needed for any address but a loopback one
     #[arg(long)]
     insecure_no_auth: bool,
+    #[command(flatten)]
+    doors: Doors,
     /// Runs at once; 8 for each core if absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
     slots: Option<u32>,
@@ -84,7 +85,7 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     raise_open_files();
     let operator = args.config.load(&[&args.data])?;
-    let (listener, guard) = listen(args)?;
+    let doors = doors::ready(&args.doors, &args.listen, args.insecure_no_auth, &args.data)?;
     // Before the store: whoever mistypes a folder should not find one more.
     folder::check(&args.plugins).map_err(unusable)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
@@ -99,6 +100,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let limits = CompileLimits { time: args.compile_time, ..CompileLimits::default() };
     let host = Arc::new(open::host(args.slots, Arc::clone(&operator), dir.as_ref().and_then(open::cache), limits)?);
     let served = runtime.block_on(async {
+        doors.look_for_tokens(&handle)?;
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
         let defaults = NodeSettings::default();
@@ -109,7 +111,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             ..defaults
         };
         let tenants = Arc::clone(&operator);
-        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());
+        let named = handle.clone();
+        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some() || named.tenant_id(name).is_some());
         let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
@@ -136,7 +139,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             horizon: args.once_horizon,
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
-        let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
+        let (server, tls) = doors.serve(&api::router(Arc::clone(&app)), app.access(), &args.data)?;
         announce(&node);
         let ended = loop {
             tokio::select! {
@@ -144,7 +147,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
                 spent = once::spent(once.as_ref()) => break spent.map(Some),
                 () = hangups.next() => tokio::select! {
-                    () = reload(&loader) => {}
+                    () = reload(&loader, tls.as_ref()) => {}
                     () = signals.next() => break Ok(None),
                 },
             }
@@ -201,7 +204,12 @@ async fn wait_for_plugins(loader: &Loader, signals: &mut Signals) -> Waited {
 }
 
 /// What SIGHUP asks for.
-async fn reload(loader: &Loader) {
+async fn reload(loader: &Loader, tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(%error, "the certificate from before serves on"),
+    }
     match loader.reload().now().await {
         Ok(()) => tracing::info!("the plugins were looked at"),
         Err(error) => tracing::warn!(%error, "the plugins were not looked at"),
@@ -218,60 +226,6 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Where the system refuses, connections beyond its limit wait; nothing else depends on it.
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-}
-
-fn listen(args: &Args) -> Result<(TcpListener, Guard), Failure> {
-    let wrong =
-        |why: String| Failure::usage(format!("--listen {}: {why}; write for example 127.0.0.1:7070", args.listen));
-    let mut addresses = args.listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    let address = addresses.next().ok_or_else(|| wrong("names no address".to_owned()))?;
-    let guard = match (is_loopback(&address), args.insecure_no_auth) {
-        (true, _) => Guard::Loopback,
-        (false, true) => Guard::Open,
-        (false, false) => {
-            let message = format!(
-                "{address} can be reached from other machines, and there are no tokens yet: listen on 127.0.0.1, or \
-                 say --insecure-no-auth if everyone who reaches it may do anything"
-            );
-            return Err(Failure::new(Code::NotAllowed, message));
-        }
-    };
-    let listener = TcpListener::bind(address).map_err(|error| not_bound(&address, &error))?;
-    listener.set_nonblocking(true).map_err(|error| not_bound(&address, &error))?;
-    Ok((listener, guard))
-}
-
-fn not_bound(address: &SocketAddr, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::new(
-            Code::AddressInUse,
-            format!("{address} is in use by another process; stop it, or choose another address with --listen"),
-        ),
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Code::NotAllowed, format!("{address}: permission denied; choose a port above 1023"))
-        }
-        _ => Failure::usage(format!("{address} cannot be listened on: {error}; choose another with --listen")),
-    }
-}
-
-fn start_server(args: &Args, router: &axum::Router, listener: TcpListener, guard: Guard) -> Result<Server, Failure> {
-    let failed = |error: io::Error| Failure::new(Code::Failed, format!("{}: {error}", args.listen));
-    let address = listener.local_addr().map_err(failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let socket = match bind_socket(&args.data) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            tracing::warn!(%error, data = %args.data.display(), "no unix socket: the command line needs --url");
-            None
-        }
-    };
-    let server = Server::start(router, (listener, guard), socket);
-    let who = match guard {
-        Guard::Open => "anyone who reaches it",
-        Guard::Loopback | Guard::Socket => "anyone on this machine",
-    };
-    tracing::info!(url = %format!("http://{address}"), "listening; {who} may enqueue, look and change jobs");
-    Ok(server)
 }
 
 fn announce(node: &Node) {

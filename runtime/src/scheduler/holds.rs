@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use runner_store::command::{KindSettings, Lane, QueueSettings, Scope, Settings};
+use runner_store::command::{KindSettings, Lane, QueueSettings, Scope, Settings, TenantSettings};
 use runner_store::job::TenantId;
 
 use super::Shell;
@@ -20,7 +20,15 @@ impl Shell {
     /// An operator has set something.
     pub(super) fn take_settings(&mut self, settings: Settings, events: &mut Vec<Event>) {
         let (tenant, gate) = match &settings {
-            Settings::Store(_) | Settings::Tenant(..) => return,
+            Settings::Store(_) => return,
+            Settings::Tenant(tenant, _) => {
+                let tenant = *tenant;
+                self.holds.set.insert(settings.scope(), settings);
+                if self.tenants.contains(&tenant) {
+                    events.push(Event::Budget { tenant, budget: self.budget(tenant) });
+                }
+                return;
+            }
             Settings::Queue(tenant, name, _) => {
                 (*tenant, self.parts.store.queue_id(*tenant, name).map(|queue| GateOf::Queue(*tenant, queue)))
             }
@@ -80,6 +88,13 @@ impl Shell {
                 let plugin = self.parts.plugin(tenant, &name);
                 (holds::of_kind(&set, plugin.as_deref(), &name).limits(&set), WEIGHT_DEFAULT)
             }
+        }
+    }
+
+    pub(super) fn tenant_settings(&self, tenant: TenantId) -> TenantSettings {
+        match self.holds.set.get(&Scope::Tenant(tenant)) {
+            Some(Settings::Tenant(_, set)) => *set,
+            _ => TenantSettings::default(),
         }
     }
 

@@ -1,13 +1,13 @@
 //! What the core is told of lanes and tenants: which plugin serves them and what its runs are like, and what they may use;
 //! and the core's reasons, as sentences.
 
-use runner_store::command::Lane;
-use runner_store::job::Millis;
+use runner_store::command::{Fuel, Lane};
+use runner_store::job::{Millis, TenantId};
 
 use super::Shell;
 use super::core::{Budget, Event, GateOf, Held, Serves, Shut, Whose};
 use super::starter::{Reason, Why};
-use crate::operator::Operator;
+use crate::operator::FuelBudget;
 use crate::wasm::limits::{KIB, MIB};
 use crate::wasm::units::rate_text;
 
@@ -21,8 +21,7 @@ impl Shell {
             return;
         }
         if self.tenants.insert(lane.tenant) {
-            let budget = budget(&self.parts.operator, &self.parts.store.tenant_name(lane.tenant));
-            events.push(Event::Budget { tenant: lane.tenant, budget });
+            events.push(Event::Budget { tenant: lane.tenant, budget: self.budget(lane.tenant) });
         }
         self.know_gates(lane, events);
         let by = self.serves(lane);
@@ -54,18 +53,34 @@ impl Shell {
     /// Tells what each tenant of the configuration may use: fuel is also spent for those that have no job themselves.
     pub(super) fn tell_budgets(&mut self) {
         let parts = std::sync::Arc::clone(&self.parts);
-        let named = parts.operator.tenants().filter_map(|(name, _)| Some((name, parts.store.tenant_id(name)?)));
-        let events: Vec<Event> = named
-            .filter(|(_, tenant)| self.tenants.insert(*tenant))
-            .map(|(name, tenant)| Event::Budget { tenant, budget: budget(&parts.operator, name) })
-            .collect();
+        let named = parts.operator.tenants().filter_map(|(name, _)| parts.store.tenant_id(name));
+        let new: Vec<TenantId> = named.filter(|tenant| self.tenants.insert(*tenant)).collect();
+        let events: Vec<Event> =
+            new.into_iter().map(|tenant| Event::Budget { tenant, budget: self.budget(tenant) }).collect();
         self.tell(events);
+    }
+
+    /// What a tenant may use: as was set, or else as the configuration says. One of which neither says anything has no budget
+    /// of its own.
+    pub(super) fn budget(&self, tenant: TenantId) -> Budget {
+        let set = self.tenant_settings(tenant);
+        let name = self.parts.store.tenant_name(tenant);
+        let file = self.parts.operator.tenant(&name).map_or_else(Budget::default, |tenant| Budget {
+            concurrency: tenant.concurrency,
+            memory_bytes: tenant.memory_bytes,
+            fuel: tenant.fuel,
+        });
+        Budget {
+            concurrency: set.concurrency.or(file.concurrency),
+            memory_bytes: set.memory_bytes.or(file.memory_bytes),
+            fuel: set.fuel.map(|Fuel { fuel, per }| FuelBudget { fuel, per }).or(file.fuel),
+        }
     }
 
     /// The core leaves such jobs where they are; whoever looks at the log should not have to ask why.
     fn say_if_too_large(&self, lane: Lane, kind: &str, needs_bytes: u64) {
         let tenant = self.parts.store.tenant_name(lane.tenant);
-        let own = budget(&self.parts.operator, &tenant).memory_bytes.map(|most| (most, Whose::Tenant));
+        let own = self.budget(lane.tenant).memory_bytes.map(|most| (most, Whose::Tenant));
         let budgets = own.into_iter().chain([(self.parts.memory_bytes, Whose::Node)]);
         for (most_bytes, whose) in budgets.filter(|(most, _)| *most < needs_bytes) {
             let held = Held::TooLarge { needs_bytes, most_bytes, whose };
@@ -134,22 +149,13 @@ impl Shell {
     }
 }
 
-/// What a tenant may use. One that the configuration does not know has no budget of its own.
-fn budget(operator: &Operator, tenant: &str) -> Budget {
-    operator.tenant(tenant).map_or_else(Budget::default, |tenant| Budget {
-        concurrency: tenant.concurrency,
-        memory_bytes: tenant.memory_bytes,
-        fuel: tenant.fuel,
-    })
-}
-
 /// A reason that is about no name.
 fn plain(held: &Held) -> Reason {
     let (code, detail) = match *held {
         Held::TooLarge { needs_bytes, most_bytes, whose } => {
             let (needs, most) = (size(needs_bytes), size(most_bytes));
             let (all, mend) = match whose {
-                Whose::Tenant => ("its tenant's runs", "raise `memory` of the tenant in the configuration"),
+                Whose::Tenant => ("its tenant's runs", "raise its tenant's: `runner tenant set TENANT --memory SIZE`"),
                 Whose::Node => ("all runs of the node", "raise `memory` of [node] in the configuration"),
             };
             let detail = format!(

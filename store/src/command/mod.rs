@@ -9,6 +9,7 @@ mod reply;
 mod schedules;
 mod settings;
 mod subscriptions;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +23,11 @@ pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, 
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
 pub use self::settings::{
-    Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
+    Fuel, Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
     WEIGHT_MAX,
 };
 pub use self::subscriptions::{Listener, PATTERNS_MAX, SUBSCRIPTIONS_MAX, Subscribe, Subscription, matches};
+pub use self::tokens::{NewToken, TokenCall, TokenVerb};
 
 /// Bounds of commands and answers.
 pub mod limits {
@@ -147,6 +149,8 @@ pub enum Command {
     Schedule(Box<ScheduleCall>),
     /// Make jobs of a schedule: of slots that have come, each once and for ever, or of none.
     Fire(Box<Fire>),
+    /// Make, confirm or revoke a token, or note that it was used.
+    Token(Box<TokenCall>),
     /// Give a name its number, for ever, or answer the one that it has. The names of queues and kinds get theirs with
     /// their first job; `default` is [`TenantId::DEFAULT`] from the first.
     Name(Name),

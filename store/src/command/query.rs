@@ -4,6 +4,7 @@ use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope,
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// A question about a consistent view. Every answer is a bounded page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum Query {
     },
     /// How many schedules a tenant has.
     ScheduleCount(TenantId),
+    /// All tokens, up to [`TOKENS_MAX`](crate::token::TOKENS_MAX), by their hashes.
+    Tokens,
 }
 
 /// See [`Query::KvKeys`].
@@ -125,6 +128,7 @@ pub enum Answer {
     Schedule(Option<Schedule>),
     Schedules(Vec<Schedule>),
     ScheduleCount(u64),
+    Tokens(Vec<(TokenHash, Token)>),
 }
 
 /// A page of jobs.

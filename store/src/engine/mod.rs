@@ -24,6 +24,7 @@ use crate::job::{
 use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// Something that keeps jobs durably, used by one writer.
 pub trait Engine: Send {
@@ -118,6 +119,8 @@ pub struct Needs {
     /// Schedules, and how many their tenants have; where that is true, also their first unfinished jobs, up to
     /// [`OVERLAPS_READ`](crate::schedule::OVERLAPS_READ), and their rows.
     pub schedules: BTreeMap<ScheduleRef, bool>,
+    /// Tokens.
+    pub tokens: BTreeSet<TokenHash>,
 }
 
 impl Needs {
@@ -213,6 +216,10 @@ pub struct WorkingSet {
     pub scheduled: HashMap<ScheduleRef, (Vec<JobId>, bool)>,
     /// Slots of schedules before this are not made up for.
     pub schedules_from: Time,
+    /// The tokens that are there, of those that were asked for; and, where any was, how many there are in all.
+    pub tokens: HashMap<TokenHash, Token>,
+    /// See `tokens`.
+    pub tokens_stored: u64,
 }
 
 impl WorkingSet {
@@ -361,6 +368,8 @@ pub enum Change {
     Schedule(ScheduleRef, Option<Box<Schedule>>),
     /// Slots of schedules before this are not made up for.
     SchedulesFrom(Time),
+    /// A token; none: it is gone.
+    Token(TokenHash, Option<Box<Token>>),
     /// The events before this one.
     TrimLog(Seq),
     /// The next id of a job.
@@ -427,6 +436,8 @@ pub struct Dump {
     pub scheduled: Vec<crate::index::ScheduledKey>,
     /// Slots of schedules before this are not made up for.
     pub schedules_from: Time,
+    /// Tokens.
+    pub tokens: Vec<(TokenHash, Token)>,
     /// Rows.
     pub jobs: Vec<Job>,
     /// Payloads.

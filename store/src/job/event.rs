@@ -427,4 +427,25 @@ pub enum Rejection {
         /// How many there may be.
         max: u64,
     },
+    /// The tenant was deleted.
+    #[error("there is no such tenant any more")]
+    NoTenant,
+    /// A tenant that has jobs which have not ended is not deleted.
+    #[error("the tenant has {unfinished} jobs that have not ended; cancel and delete them first")]
+    TenantNotEmpty {
+        /// How many.
+        unfinished: u64,
+    },
+    /// No such token.
+    #[error("there is no token of this id")]
+    NoToken,
+    /// Tokens are random, so nobody makes one twice.
+    #[error("this token exists already; make another one")]
+    TokenExists,
+    /// The store has as many tokens as it may have.
+    #[error("the store has {max} tokens, which is the limit; revoke some")]
+    TooManyTokens {
+        /// How many there may be.
+        max: u64,
+    },
 }

@@ -58,6 +58,26 @@ async fn a_queue_that_is_full_says_by_whom_and_a_limit_that_rises_holds_at_once(
     node.stopped().await;
 }
 
+/// What a tenant may use is set while the node runs, holds at once, and taken back, what the configuration says holds again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_limit_holds_at_once() {
+    let (api, node) = api().await;
+    let spin = api.enqueue(&json!({"kind": "spin", "timeout": "1h"})).await;
+    until_running(&api, &spin).await;
+    let set = api.patch("/v1/tenants/default", &json!({"concurrency": 1})).await.json();
+    assert_eq!((&set["concurrency"], &set["sources"]["concurrency"]), (&json!(1), &json!("set")));
+    let waits = api.enqueue(&json!({"kind": "ok"})).await;
+    let detail = why(&api, &waits, "concurrency").await;
+    assert!(detail.contains("1 jobs of its tenant run"), "{detail}");
+    api.patch("/v1/tenants/default", &json!({"concurrency": null})).await;
+    assert_eq!(ended(&api, &waits).await, "completed");
+    api.patch("/v1/tenants/default", &json!({"memory_bytes": "1KiB"})).await;
+    let never = api.enqueue(&json!({"kind": "ok"})).await;
+    assert!(why(&api, &never, "too_large").await.contains("its tenant's runs"));
+    node.interrupt();
+    node.stopped().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pauses_and_drains_hold_and_end() {
     let (api, node) = api().await;

@@ -40,7 +40,7 @@ impl Server {
             assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
             let entry: Value = serde_json::from_str(&line).unwrap_or_default();
             let url = entry["url"].as_str().unwrap_or_default();
-            server.address = url.strip_prefix("http://").unwrap_or_default().to_owned();
+            server.address = url.split_once("://").unwrap_or_default().1.to_owned();
         }
         server
     }

@@ -25,5 +25,6 @@ mod runs;
 mod schedules;
 mod settling;
 mod staged;
+mod tokens;
 mod unique;
 mod verbs;

@@ -138,6 +138,7 @@ impl Workload {
                         discarded: Millis(d.below(30) * HOUR),
                         completed_max: d.below(80),
                     },
+                    ..TenantSettings::default()
                 },
             ),
         }

@@ -18,6 +18,7 @@ use crate::job::{Job, JobId, JobRef, RunNumber, Seq, TenantId, Time};
 use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// See the module.
 pub struct Memory {
@@ -53,6 +54,7 @@ struct Tables {
     schedules: BTreeMap<ScheduleRef, Schedule>,
     scheduled: BTreeSet<ScheduledKey>,
     schedules_from: Time,
+    tokens: BTreeMap<TokenHash, Token>,
     log: BTreeMap<Seq, LogEntry>,
     log_bytes: u64,
     paused: bool,
@@ -179,6 +181,8 @@ impl Tables {
             Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
             Change::Schedule(at, schedule) => self.put_schedule(at, schedule.as_deref().cloned()),
             Change::SchedulesFrom(from) => self.schedules_from = *from,
+            Change::Token(hash, Some(token)) => _ = self.tokens.insert(*hash, (**token).clone()),
+            Change::Token(hash, None) => _ = self.tokens.remove(hash),
             Change::Paused(paused) => self.paused = *paused,
             Change::TrimLog(before) => {
                 let kept = self.log.split_off(before);
@@ -314,6 +318,7 @@ impl Tables {
             schedules: self.schedules.values().cloned().collect(),
             scheduled: self.scheduled.iter().copied().collect(),
             schedules_from: self.schedules_from,
+            tokens: self.tokens.iter().map(|(hash, token)| (*hash, token.clone())).collect(),
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
             payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
             runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),

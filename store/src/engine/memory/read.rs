@@ -78,6 +78,11 @@ impl Tables {
         if needs.orders {
             self.find_orders(&mut set);
         }
+        if !needs.tokens.is_empty() {
+            set.tokens_stored = self.tokens.len() as u64;
+            let found = needs.tokens.iter().filter_map(|hash| Some((*hash, self.tokens.get(hash)?.clone())));
+            set.tokens = found.collect();
+        }
         set
     }
 
@@ -413,6 +418,7 @@ impl Snapshot for View {
                 let key = TotalKey { tenant: *tenant, of: Total::Schedules };
                 Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
+            Query::Tokens => Answer::Tokens(tables.tokens.iter().map(|(hash, token)| (*hash, token.clone())).collect()),
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

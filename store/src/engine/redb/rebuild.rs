@@ -31,6 +31,12 @@ pub(super) fn schema_4(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
 
+/// Makes the table that schema 5 added: tokens. A program that knows none would let everybody in, so it is not to open such
+/// a store.
+pub(super) fn schema_5(into: &WriteTransaction) -> Result<(), StoreError> {
+    super::write::create_tables(into)
+}
+
 /// The index entries of every row. Answers the bytes of payloads, which are totalled next.
 fn entries(into: &WriteTransaction) -> Result<BTreeMap<TotalKey, i64>, StoreError> {
     let jobs = into.open_table(tables::JOBS).map_err(engine_error)?;

@@ -3,6 +3,7 @@
 
 use redb::TableDefinition;
 
+pub(super) use super::tokens::TOKENS;
 use crate::command::{CountKey, Lane, Namespace, Part, Scope, Total, TotalKey};
 use crate::engine::{KeyRef, KvKey, Wait};
 use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, ScheduledKey, TagKey, WaitKey};
@@ -88,7 +89,7 @@ macro_rules! for_each_table {
     ($each:ident) => {
         $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META
+            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META TOKENS
         )
     };
 }

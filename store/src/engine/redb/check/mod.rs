@@ -17,6 +17,7 @@ use crate::index::{self, Keys};
 use crate::job::{Job, JobId, JobRef, Seq};
 use crate::listening::Heard;
 use crate::log::LogEntry;
+use crate::token::Token;
 
 /// Where the log has left a job.
 struct Trail {
@@ -384,6 +385,13 @@ fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
                 });
             }
             Err(error) => report.find(|| damaged("subscriptions", key, error).to_string()),
+        }
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::TOKENS), |key, value| {
+        match codec::decode::<Token>(value) {
+            Ok(token) => report.ensure(token.check().is_ok(), || format!("token `{}` is wrong", token.name)),
+            Err(error) => report.find(|| damaged("tokens", key, error).to_string()),
         }
         Ok(())
     })?;

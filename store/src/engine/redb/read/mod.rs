@@ -13,7 +13,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
 pub(super) use self::view::View;
-use super::{damaged, engine_error, listening, meta, tables};
+use super::{damaged, engine_error, listening, meta, tables, tokens};
 use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
@@ -74,6 +74,7 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     rows.settling(needs.settling as usize, &mut set)?;
     rows.ended_by(needs, &mut set)?;
     schedules::read(from, needs, &rows, &mut set)?;
+    tokens::read(from, needs, &mut set)?;
     drop(rows);
     pages(from, needs, &mut set)?;
     scopes(from, needs, &mut set)?;

@@ -6,7 +6,7 @@ use super::list::Lists;
 use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
-use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables};
+use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables, tokens};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -92,6 +92,7 @@ impl View {
                 Answer::Subscriptions(listening::subscriptions(&table)?)
             }
             Query::Stored => Answer::Stored(self.stored()?),
+            Query::Tokens => Answer::Tokens(tokens::all(&self.0.open_table(tables::TOKENS).map_err(engine_error)?)?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
                 let first = due.first().map_err(engine_error)?;

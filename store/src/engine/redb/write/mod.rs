@@ -39,6 +39,7 @@ struct Writes<'a> {
     scheduled: Ops<20, ()>,
     schedules: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     schedules_from: Option<u64>,
+    tokens: Ops<32, Vec<u8>>,
     uniques: Ops<36, Vec<u8>>,
     uniques_until: Ops<44, ()>,
     spreads: Ops<12, Vec<u8>>,
@@ -90,6 +91,7 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     write(into, tables::SPREADS, writes.spreads, Vec::as_slice)?;
     listening::write(into, &writes.listening)?;
     write(into, tables::SETTINGS, writes.settings, Vec::as_slice)?;
+    write(into, tables::TOKENS, writes.tokens, Vec::as_slice)?;
     add(into, tables::COUNTS, counts.iter().map(|(key, n)| (tables::count(key), *n)))?;
     let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv).chain(schedules);
     add(into, tables::TOTALS, totals.map(|(key, n)| (tables::total(key), n)))?;
@@ -148,6 +150,7 @@ fn gather(changes: &[Change]) -> Writes<'_> {
                 writes.schedules.push((tables::schedule(at), schedule.as_deref().map(codec::encode)));
             }
             Change::SchedulesFrom(from) => writes.schedules_from = Some(from.0),
+            Change::Token(hash, token) => writes.tokens.push((hash.0, token.as_deref().map(codec::encode))),
             Change::Paused(paused) => writes.paused = Some(*paused),
             Change::TrimLog(before) => writes.trim_log = Some(*before),
             Change::NextJob(id) => writes.next_job = Some(id.0),
