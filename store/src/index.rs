@@ -248,6 +248,19 @@ pub fn order(job: &Job) -> Order {
     Order::new(job.order, job.priority, job.run_at, job.id)
 }
 
+/// Where in `job`'s lane those begin that come behind its priority, of which the first has waited longest among its own;
+/// none: nothing behind `job` has waited longer than it.
+#[must_use]
+pub fn behind_priority(job: &Job) -> Option<Order> {
+    match job.order {
+        QueueOrder::RunAt => None,
+        QueueOrder::Priority => {
+            let next = Priority(job.priority.0.checked_add(1)?);
+            Some(Order::new(QueueOrder::Priority, next, Time(0), JobId(0)))
+        }
+    }
+}
+
 /// What `job` counts as.
 #[must_use]
 pub fn count(job: &Job) -> CountKey {

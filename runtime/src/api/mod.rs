@@ -15,15 +15,19 @@ pub mod guard;
 pub mod jobs;
 pub mod kinds;
 pub mod logs;
+pub mod metrics;
 pub mod new_job;
 pub mod node;
+pub mod openapi;
 pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+mod refused;
 pub mod schedules;
 pub mod serve;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod tenant;
 pub mod time;
@@ -65,6 +69,7 @@ pub struct App {
     writes: Semaphore,
     bodies: body::Room,
     files: store::Files,
+    metrics: metrics::Metrics,
     /// Starts jobs on the node that runs here, if one does.
     starter: Option<Starter>,
     buffered: Buffered,
@@ -104,6 +109,7 @@ impl App {
             writes: Semaphore::new(WRITES_MAX),
             bodies: body::Room::default(),
             files: store::Files::new(live),
+            metrics: metrics::Metrics::default(),
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
@@ -183,6 +189,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
+        .route("/v1/stats", get(stats::get))
+        .route("/v1/openapi.json", get(openapi::get))
+        .route("/metrics", get(metrics::get))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })

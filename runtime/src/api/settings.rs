@@ -10,6 +10,7 @@ use axum::http::HeaderMap;
 use runner_store::command::{Answer, Command, Keep, Query, Reply, Scope, Settings, StoreSettings, TenantSettings};
 use runner_store::error::StoreError;
 use runner_store::job::{Millis, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -21,7 +22,7 @@ use super::tenant::Whose;
 use super::time::long_duration;
 
 /// What holds, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingsShown {
     /// How long completed jobs are kept.
     pub keep_completed: String,

@@ -12,16 +12,20 @@ use runner_store::dir::Create;
 
 use super::config::Config;
 use super::exit::{Code, Failure};
+use super::metrics;
 use super::once::{self, Once};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
+use super::settings::Reloading;
 use super::signals::{Hangups, Signals};
 use crate::api::guard::Guard;
 use crate::api::plugins::Plugins;
 use crate::api::serve::{Server, bind_socket, is_loopback};
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::notify::Manager;
 use crate::schedules::Schedules;
+use crate::traces::{Endpoint, Traces};
 use crate::wasm::CompileLimits;
 use crate::wasm::folder::{self, FolderError};
 use crate::wasm::loader::Loader;
@@ -44,8 +48,8 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
     /// The folder of plugins
-    #[arg(long, value_name = "DIR")]
-    plugins: PathBuf,
+    #[arg(long, value_name = "DIR", required = true, env = "RUNNER_PLUGINS")]
+    plugins: Option<PathBuf>,
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
@@ -57,8 +61,11 @@ pub(super) struct Args {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", env = "RUNNER_LISTEN")]
     listen: String,
+    /// Where only /metrics is served, to anyone who reaches it; it is also at the address of the API
+    #[arg(long, value_name = "ADDRESS", env = "RUNNER_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
     /// Let anyone who reaches the address do anything; needed for any address but a loopback one
-    #[arg(long)]
+    #[arg(long, env = "RUNNER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     /// Runs at once; 8 for each core if absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
@@ -81,12 +88,15 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let folder_of_plugins = args.plugins.as_deref().expect("clap requires it");
     let operator = args.config.load(&[&args.data])?;
     let (listener, guard) = listen(args)?;
+    let endpoint = Endpoint::of_environment().map_err(|error| Failure::usage(error.to_string()))?;
+    let for_metrics = args.metrics_listen.as_deref().map(metrics::bind).transpose()?;
     // Before the store: whoever mistypes a folder should not find one more.
-    folder::check(&args.plugins).map_err(unusable)?;
+    folder::check(folder_of_plugins).map_err(unusable)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     if args.data.join("ballast").exists() {
         // Before anything is written, which on a full disk would fail.
@@ -101,23 +111,25 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let served = runtime.block_on(async {
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
+        let (traces, exporter) = endpoint.map(Traces::start).unzip();
         let defaults = NodeSettings::default();
         let settings = NodeSettings {
             slots: args.slots.unwrap_or(defaults.slots),
             grace: args.grace,
             operator: Arc::clone(&operator),
+            traces,
             ..defaults
         };
         let tenants = Arc::clone(&operator);
         let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());
-        let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
+        let loader = Loader::start(Arc::clone(&host), folder_of_plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
             return Ok(None);
         }
         let plugins =
             Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
-        let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
+        let mut node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
         let ready = {
@@ -137,24 +149,32 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
         let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
+        let for_metrics = for_metrics.map(|listener| metrics::serve(listener, &app)).transpose()?;
         announce(&node);
+        let manager = Manager::find();
+        manager.ready("running");
+        let mut heartbeat = Heartbeat::of(&manager);
         let ended = loop {
             tokio::select! {
+                () = heartbeat.next() => manager.alive(),
                 () = signals.next() => break Ok(None),
                 failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
                 spent = once::spent(once.as_ref()) => break spent.map(Some),
                 () = hangups.next() => tokio::select! {
-                    () = reload(&loader) => {}
+                    () = reload(&loader) => if let Some(grace) = reloading.look() {
+                        node.set_grace(grace);
+                    },
                     () = signals.next() => break Ok(None),
                 },
             }
         };
+        manager.stopping();
         // Before the node: what it would make now waits for the next start anyway.
         schedules.stop().await;
         match &ended {
             Ok(_) => {
                 node.drain();
-                tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
+                tracing::info!(grace_ms = u64::try_from(node.grace().as_millis()).unwrap_or(u64::MAX), "draining");
                 super::stop(node, life, &mut signals).await;
             }
             // Nothing that still runs can be recorded any more.
@@ -163,8 +183,14 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 _ = tokio::time::timeout(FAILED_STOP_WITHIN, node.stopped()).await;
             }
         }
+        if let Some(exporter) = exporter {
+            exporter.end().await;
+        }
         app.end_streams();
         server.stop().await;
+        if let Some(server) = for_metrics {
+            server.stop().await;
+        }
         app.stop().await;
         loader.stop().await;
         ended
@@ -272,6 +298,22 @@ fn start_server(args: &Args, router: &axum::Router, listener: TcpListener, guard
     };
     tracing::info!(url = %format!("http://{address}"), "listening; {who} may enqueue, look and change jobs");
     Ok(server)
+}
+
+/// When the service manager is to hear that this process lives.
+struct Heartbeat(Option<tokio::time::Interval>);
+
+impl Heartbeat {
+    fn of(manager: &Manager) -> Self {
+        Self(manager.alive_every().map(tokio::time::interval))
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(interval) => _ = interval.tick().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn announce(node: &Node) {

@@ -13,6 +13,7 @@ pub mod live;
 pub mod rest;
 mod run;
 pub mod starter;
+pub mod tally;
 pub(crate) mod thread;
 
 use std::collections::{HashMap, HashSet};
@@ -38,9 +39,11 @@ use self::live::Live;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
+use self::tally::Tally;
 use crate::middleware;
 use crate::node::NodeState;
 use crate::operator::Operator;
+use crate::traces::Traces;
 use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
 
@@ -72,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) memory_bytes: u64,
     pub(crate) operator: Arc<Operator>,
     pub(crate) live: Arc<Live>,
+    pub(crate) traces: Option<Traces>,
     /// Where the node is in its life: running or draining is the scheduler's to say.
     pub(crate) state: watch::Sender<NodeState>,
     /// Threads for what is not a guest's.
@@ -132,6 +136,7 @@ struct Shell {
     next_sweep: Time,
     /// Whether the node is to end, and not only to rest.
     stopping: bool,
+    tally: Tally,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
@@ -154,6 +159,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         holds: Holds::default(),
         next_sweep: Time(0),
         stopping: false,
+        tally: Tally::default(),
         quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
@@ -182,6 +188,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
                 Wanted::Rest(resting) => shell.rest(resting),
+                // Whoever went away needs no answer.
+                Wanted::Tally(answer) => _ = answer.send(shell.tally.clone()),
             },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
@@ -233,6 +241,7 @@ impl Shell {
                     self.quick = (self.quick.0 + 1, self.quick.1 + took);
                 }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
+                ended.tell(&mut self.tally);
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
                 events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
@@ -428,6 +437,7 @@ impl Shell {
             members.push(Member { job, signal });
         }
         assert!(!members.is_empty(), "what starts was claimed");
+        self.tally.started(index::lane(&members[0].job).into(), members.len() as u64);
         let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
         // Not among the tasks: it is in the core's hands until its message is here.

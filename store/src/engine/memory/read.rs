@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Query, RunRecord, RunRef, Scope, Settings,
-    Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Oldest, Query, RunRecord, RunRef, Scope,
+    Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
+use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey, behind_priority};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
 use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
@@ -329,6 +329,27 @@ impl Tables {
         wanted.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
     }
 
+    fn oldest(&self) -> Vec<Oldest> {
+        let mut oldest: Vec<Oldest> = Vec::new();
+        for (lane, orders) in &self.lanes {
+            let mut from = None;
+            for _ in 0..limits::PRIORITIES_READ {
+                let first = match from {
+                    None => orders.first(),
+                    Some(behind) => orders.range(behind..).next(),
+                };
+                let at = first.map(|order| JobRef { tenant: lane.tenant, job: order.id });
+                let Some(job) = at.and_then(|at| self.jobs.get(&at)) else { break };
+                Oldest { tenant: lane.tenant, queue: lane.queue, since: job.run_at }.join(&mut oldest);
+                from = behind_priority(job);
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        oldest
+    }
+
     fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
         let own = self.run_logs.get(&(run.at, run.run));
         let shared = || self.runs.get(&(run.at, run.run))?.call;
@@ -413,6 +434,7 @@ impl Snapshot for View {
                 let key = TotalKey { tenant: *tenant, of: Total::Schedules };
                 Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
+            Query::Oldest => Answer::Oldest(tables.oldest()),
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

@@ -92,6 +92,7 @@ impl View {
                 Answer::Subscriptions(listening::subscriptions(&table)?)
             }
             Query::Stored => Answer::Stored(self.stored()?),
+            Query::Oldest => Answer::Oldest(self.oldest()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
                 let first = due.first().map_err(engine_error)?;
