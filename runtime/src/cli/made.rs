@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Command;
 use clap_complete::Shell;
 
 use super::exit::Failure;
@@ -37,9 +38,20 @@ pub(super) struct Openapi {}
 /// Runs the verb.
 pub(super) fn completions(args: &Completions) -> ExitCode {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut settings::command(), "runner", &mut text);
+    clap_complete::generate(args.shell, &mut visible(&settings::command()), "runner", &mut text);
     print_bytes(&text);
     ExitCode::SUCCESS
+}
+
+/// The command without the verbs that nobody is to call, which some shells would be told of.
+fn visible(command: &Command) -> Command {
+    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let about = command.get_about().cloned().unwrap_or_default();
+    Command::new("runner")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .disable_help_subcommand(true)
+        .subcommands(verbs)
 }
 
 /// Runs the verb.

@@ -46,7 +46,7 @@ fn each_thing_that_is_wrong_is_found_with_how_to_mend_it() {
     check(&["--plugins", "gone"], &["gone", "--plugins"]);
     place.write("bad.toml", b"[serve]\nslotz = 1");
     check(&["--config", "bad.toml"], &["line 2", "did you mean `slots`?", "runner config check"]);
-    place.write("r.toml", b"[serve]\nplugins = \"gone\"\n[node]\nmemory = \"100TiB\"");
+    place.write("r.toml", b"[serve]\nplugins = \"gone\"\n[node]\nmemory = \"102400GiB\"");
     check(&["--config", "r.toml"], &["100 TiB for all runs together", "lower `memory`", "gone"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -64,11 +64,10 @@ fn what_ran_is_in_the_metrics() {
 #[test]
 fn the_metrics_may_have_a_listener_of_their_own() {
     let place = Place::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
     let args = ["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0", "--metrics-listen"];
     let with = |address| [&args[..], &[address]].concat();
-    let _held = std::net::TcpListener::bind(&taken).unwrap();
     place.check(&with(&taken), 13, &["in use by another process", "--metrics-listen"]);
     place.check(&with("nonsense"), 2, &["--metrics-listen nonsense"]);
     assert!(!place.path("runner-data").exists());

@@ -67,7 +67,7 @@ fn a_file_that_is_wrong_says_where_and_what_would_be_right() {
     check(b"[serve]\nslotz = 1", &["`r.toml`, line 2", "`serve.slotz` is no known key; did you mean `slots`?"]);
     check(b"[serve]\nx = 1", &["line 2", "known are", "compile_time", "metrics_listen"]);
     check(b"\n[serve]\nslots = 0", &["line 3", "`serve.slots` is refused", "1..=256"]);
-    check(b"[serve]\ngrace = 30", &["line 2", "`serve.grace`", "30s"]);
+    check(b"[serve]\ngrace = 30", &["line 2", "`serve.grace`", "has no unit"]);
     check(b"[serve]\ngrace = \"30 parsecs\"", &["line 2", "`serve.grace`", "parsecs"]);
     check(b"[serve]\ninsecure_no_auth = 1", &["line 2", "must be true or false"]);
     check(b"[serve]\nslots = [1]", &["line 2", "must be a text, a number, true or false"]);

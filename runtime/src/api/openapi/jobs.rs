@@ -25,7 +25,7 @@ enum Accepted {
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "it is only a schema")]
-enum Bulk {
+enum BulkAnswer {
     Counted(Matched),
     Begun(OperationShown),
 }
@@ -145,7 +145,7 @@ fn bulk() -> Vec<Route> {
     let verb = |path, id, summary| {
         Route::new("post", path, id, summary)
             .writes()
-            .json::<Bulk>(200, "With `dry_run`: how many there are")
+            .json::<BulkAnswer>(200, "With `dry_run`: how many there are")
             .json::<OperationShown>(202, "It has begun")
             .no(&["bug"])
     };

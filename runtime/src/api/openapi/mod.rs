@@ -64,7 +64,11 @@ pub fn document() -> Value {
         path[route.method] = operation;
     }
     let mut schemas = asked.take_definitions(true);
-    schemas.extend(shown.take_definitions(true));
+    for (name, schema) in shown.take_definitions(true) {
+        if let Some(other) = schemas.insert(name.clone(), schema.clone()) {
+            assert_eq!(other, schema, "{name} is the name of two types");
+        }
+    }
     schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",

@@ -332,19 +332,14 @@ impl Tables {
     fn oldest(&self) -> Vec<Oldest> {
         let mut oldest: Vec<Oldest> = Vec::new();
         for (lane, orders) in &self.lanes {
-            let mut from = None;
+            let Some(first) = orders.first() else { continue };
+            let job = self.jobs.get(&JobRef { tenant: lane.tenant, job: first.id });
+            let by = job.map(|job| job.order).unwrap_or_default();
+            let mut place = Some(*first);
             for _ in 0..limits::PRIORITIES_READ {
-                let first = match from {
-                    None => orders.first(),
-                    Some(behind) => orders.range(behind..).next(),
-                };
-                let at = first.map(|order| JobRef { tenant: lane.tenant, job: order.id });
-                let Some(job) = at.and_then(|at| self.jobs.get(&at)) else { break };
-                Oldest { tenant: lane.tenant, queue: lane.queue, since: job.run_at }.join(&mut oldest);
-                from = behind_priority(job);
-                if from.is_none() {
-                    break;
-                }
+                let Some(head) = place else { break };
+                Oldest { tenant: lane.tenant, queue: lane.queue, since: head.parts(by).1 }.join(&mut oldest);
+                place = behind_priority(by, head).and_then(|behind| orders.range(behind..).next()).copied();
             }
         }
         oldest

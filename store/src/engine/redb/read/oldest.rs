@@ -21,12 +21,15 @@ impl View {
         while let Some(first) = first_behind(&lanes, behind)? {
             let lane = first.lane;
             let last = tables::lane_bounds(lane).1;
+            // Its row says by what the lane is ordered; the others' keys say the rest.
+            let head_of_all = job(&jobs, JobRef { tenant: lane.tenant, job: first.order.id })?;
+            let by = head_of_all.map(|job| job.order).unwrap_or_default();
             let mut head = Some(first);
             for _ in 0..limits::PRIORITIES_READ {
-                let Some(at) = head.map(|head| JobRef { tenant: lane.tenant, job: head.order.id }) else { break };
-                let Some(job) = job(&jobs, at)? else { break };
-                Oldest { tenant: lane.tenant, queue: lane.queue, since: job.run_at }.join(&mut oldest);
-                let Some(order) = behind_priority(&job) else { break };
+                let Some(place) = head.map(|head| head.order) else { break };
+                let since = place.parts(by).1;
+                Oldest { tenant: lane.tenant, queue: lane.queue, since }.join(&mut oldest);
+                let Some(order) = behind_priority(by, place) else { break };
                 let from = tables::lane(&LaneKey { lane, order });
                 let mut range = lanes.range::<&[u8; 31]>(&from..=&last).map_err(engine_error)?;
                 let next = range.next().transpose().map_err(engine_error)?;
