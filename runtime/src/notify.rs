@@ -4,7 +4,7 @@
 //! A datagram each, without waiting: a manager that does not listen holds up nobody.
 
 use std::env;
-use std::os::linux::net::SocketAddrExt;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Manager {
     pub fn find() -> Self {
         let Some(name) = env::var_os(SOCKET).filter(|name| !name.is_empty()) else { return Self::default() };
         let address = match name.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            [b'@', name @ ..] => of_no_file(name),
             _ => SocketAddr::from_pathname(&name),
         };
         let opened = address.and_then(|address| {
@@ -74,4 +74,17 @@ impl Manager {
             tracing::debug!(%error, "the service manager was not told");
         }
     }
+}
+
+/// An address that is no file's.
+#[cfg(target_os = "linux")]
+fn of_no_file(name: &[u8]) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt as _;
+    SocketAddr::from_abstract_name(name)
+}
+
+/// There are none on this system.
+#[cfg(not(target_os = "linux"))]
+fn of_no_file(_: &[u8]) -> io::Result<SocketAddr> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -63,6 +63,7 @@ struct Operation {
 
 /// An operation as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Operation")]
 pub struct OperationShown {
     /// Its number.
     pub operation: String,

@@ -52,6 +52,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// One event as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub struct EventShown {
     /// Its place in the log.
     pub seq: u64,

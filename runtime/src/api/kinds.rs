@@ -27,6 +27,7 @@ use crate::wasm::units::rate_text;
 
 /// All kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kinds")]
 pub struct KindsShown {
     /// By name: those that have had jobs, that plugins provide or that something is set for.
     pub kinds: Vec<KindShown>,
@@ -34,6 +35,7 @@ pub struct KindsShown {
 
 /// A kind as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kind")]
 pub struct KindShown {
     /// Its name.
     pub name: String,

@@ -19,6 +19,7 @@ use crate::scheduler::rest::{Figures, Rest};
 
 /// A node as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Node")]
 pub struct NodeShown {
     /// `running`, or `draining`: it starts nothing more.
     pub state: String,

@@ -60,6 +60,7 @@ pub struct Settings {
 
 /// A plugin as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Plugin")]
 #[expect(missing_docs, reason = "as `Description` documents")]
 pub struct PluginShown {
     pub tenant: String,
@@ -86,6 +87,7 @@ pub struct PluginShown {
 
 /// A kind that listens to an event of others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "On")]
 pub struct OnShown {
     /// The event.
     pub event: String,
@@ -97,6 +99,7 @@ pub struct OnShown {
 
 /// Something that is wrong with one file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Report")]
 pub struct ReportShown {
     /// The file.
     pub path: String,
@@ -106,6 +109,7 @@ pub struct ReportShown {
 
 /// A file that is not loaded yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Loading")]
 pub struct LoadingShown {
     /// Whose it is.
     pub tenant: String,
@@ -121,6 +125,7 @@ pub struct LoadingShown {
 
 /// All plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Plugins")]
 pub struct PluginsShown {
     /// Those that are loaded, by tenant and file name.
     pub plugins: Vec<PluginShown>,

@@ -31,6 +31,7 @@ use crate::wasm::units::rate_text;
 
 /// All queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queues")]
 pub struct QueuesShown {
     /// By name.
     pub queues: Vec<QueueShown>,
@@ -40,6 +41,7 @@ pub struct QueuesShown {
 
 /// A queue as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 pub struct QueueShown {
     /// Its name.
     pub name: String,

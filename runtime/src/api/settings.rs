@@ -23,6 +23,7 @@ use super::time::long_duration;
 
 /// What holds, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreSettings")]
 pub struct SettingsShown {
     /// How long completed jobs are kept.
     pub keep_completed: String,

@@ -37,6 +37,7 @@ pub struct StatsShown {
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Wrong")]
 pub struct WrongShown {
     /// Stable; for programs.
     pub code: String,

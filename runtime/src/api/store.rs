@@ -59,6 +59,7 @@ impl Files {
 
 /// What is in a store, and how much room there is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreStats")]
 pub struct StatsShown {
     /// The store's id, in hexadecimal; the same for its backups.
     pub id: String,
@@ -100,6 +101,7 @@ pub struct StatsShown {
 
 /// The disk under a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreDisk")]
 pub struct DiskShown {
     /// Bytes that may still be written.
     pub free_bytes: u64,
@@ -113,6 +115,7 @@ pub struct DiskShown {
 
 /// One table of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreTable")]
 pub struct TableShown {
     /// Its name.
     pub table: String,
@@ -124,6 +127,7 @@ pub struct TableShown {
 
 /// A backup that is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "BackupMade")]
 pub struct BackupShown {
     /// Where it is, on the server's disk.
     pub path: String,

@@ -17,6 +17,7 @@ use crate::buffered::Counts;
 
 /// A job as it is shown and listed. Lists leave out args, output and runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Job")]
 #[expect(missing_docs, reason = "the fields are the vocabulary of the design; `Job` of the store documents each")]
 pub struct JobShown {
     pub id: String,
@@ -71,6 +72,7 @@ pub struct JobShown {
 
 /// How far a run is, or was when it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Progress")]
 pub struct ProgressShown {
     /// 0 to 100.
     pub percent: u8,
@@ -80,6 +82,7 @@ pub struct ProgressShown {
 
 /// A run as it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Run")]
 #[expect(missing_docs, reason = "as `RunRecord` of the store documents")]
 pub struct RunShown {
     pub run: u32,
@@ -112,6 +115,7 @@ pub struct JobsPage {
 
 /// One accepted job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Enqueued")]
 #[expect(missing_docs, reason = "as `Enqueued` of the store documents")]
 pub struct EnqueuedShown {
     pub id: String,
@@ -122,6 +126,7 @@ pub struct EnqueuedShown {
 
 /// The answer to buffered jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Buffered")]
 pub struct BufferedShown {
     /// How many were received.
     pub buffered: u64,
@@ -129,6 +134,7 @@ pub struct BufferedShown {
 
 /// What became of buffered jobs since the server started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Flushed")]
 pub struct FlushedShown {
     /// Jobs that were accepted.
     pub accepted: u64,

@@ -221,6 +221,11 @@ fn random_key() -> String {
     format!("cli:{number:016x}")
 }
 
+/// A number of bytes with its unit, for clap.
+fn size(text: &str) -> Result<u64, String> {
+    crate::wasm::units::size(text).map_err(|error| error.to_string())
+}
+
 /// A duration with its unit, for clap.
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map(Duration::from)

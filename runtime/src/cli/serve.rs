@@ -70,6 +70,9 @@ pub(super) struct Args {
     /// Runs at once; 8 for each core if absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
     slots: Option<u32>,
+    /// Memory of all runs together, reserved before they start; half of what there is if absent
+    #[arg(long, value_name = "SIZE", value_parser = super::size, env = "RUNNER_MEMORY")]
+    memory: Option<u64>,
     /// How long runs may go on after the first signal
     #[arg(long, value_parser = super::duration, default_value = "30s", env = "RUNNER_GRACE")]
     grace: Duration,
@@ -116,9 +119,9 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
         let settings = NodeSettings {
             slots: args.slots.unwrap_or(defaults.slots),
             grace: args.grace,
+            memory_bytes: args.memory,
             operator: Arc::clone(&operator),
             traces,
-            ..defaults
         };
         let tenants = Arc::clone(&operator);
         let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());

@@ -12,7 +12,7 @@ use runner_runtime::wasm::Catalog;
 use runner_store::command::{Enqueue, Name};
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::Commit;
-use runner_store::job::JobSpec;
+use runner_store::job::{JobSpec, Priority};
 
 use super::*;
 
@@ -141,47 +141,30 @@ async fn one_tenant_does_not_see_the_others() {
     assert_eq!([status("/metrics").await, status("/v1/jobs").await, status("/healthz").await], [200, 404, 404]);
 }
 
-/// A page of a thousand queues that have jobs takes 20 ms at most, optimised and alone on its machine. Here it is neither; what
-/// must hold here, too, is that it does not grow with the jobs.
+/// What takes long is measured beside the page, and is there one of the next times. How long a page takes is a bench's to say.
 #[tokio::test]
-async fn a_page_of_a_thousand_queues_is_made_quickly() {
-    const WITHIN: Duration = Duration::from_millis(500);
-    const TIMES: usize = 9;
+async fn a_store_in_a_file_is_measured_beside_the_page() {
     let dir = tempfile::tempdir().unwrap();
     let data = StoreDir::new(dir.path().join("data"));
     let engine = data.open(Create::NewFolder, Clock::System, Commit::default()).unwrap();
     let live = Some(data.live(&engine));
     let (store, _writer) = Handle::start(Box::new(engine)).unwrap();
-    let plugins = Plugins::of_node(Arc::<Catalog>::default());
-    let app = App::on(store.clone(), plugins, Box::new(|| None), live, None);
+    let app = App::on(store.clone(), Plugins::of_node(Arc::<Catalog>::default()), Box::new(|| None), live, None);
     let api = Api { router: api::router(Arc::clone(&app)), app, store };
-    let fill = async |jobs: usize| {
-        let spec = |i: usize| JobSpec { queue: format!("q{}", i % 1_000), ..JobSpec::new("k", "{}") };
-        let call = Enqueue::new(TenantId::DEFAULT, (0..jobs).map(spec).collect());
+    // Two priorities in each queue: the one that has waited longest may be behind the other.
+    for priority in [3, -3] {
+        let spec = |queue: usize| JobSpec {
+            queue: format!("q{queue}"),
+            priority: Priority(priority),
+            ..JobSpec::new("k", "{}")
+        };
+        let call = Enqueue::new(TenantId::DEFAULT, (0..1_000).map(spec).collect());
         assert!(matches!(api.store.call(Command::Enqueue(call)).await.unwrap(), Reply::Enqueued(_)));
-    };
-    // The quickest of some: what else the machine does is not the page's time.
-    let quickest = async || {
-        let mut took = Duration::MAX;
-        for _ in 0..TIMES {
-            let began = Instant::now();
-            let answer = api.get("/metrics").await;
-            took = took.min(began.elapsed());
-            assert_eq!(find(&parse(&answer.text()), "runner_queue_oldest_available_seconds", &[]).len(), 1_000);
-        }
-        took
-    };
-    fill(1_000).await;
-    let few = quickest().await;
-    fill(10_000).await;
-    let many = quickest().await;
-    println!("a page of 1,000 queues, quickest of {TIMES}: {few:?} with 1,000 jobs, {many:?} with 11,000");
-    assert!(many <= WITHIN, "{many:?}");
-    assert!(many <= few * 3, "it grows with the jobs: {few:?}, {many:?}");
-    // What takes long is measured beside the page, and is there one of the next times.
+    }
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let now = scrape(&api).await;
+        assert_eq!(find(&now, "runner_queue_oldest_available_seconds", &[]).len(), 1_000);
         assert!(value(&now, "runner_store_bytes", &[]) > 0.0);
         if !find(&now, "runner_store_live_bytes", &[]).is_empty() {
             break;

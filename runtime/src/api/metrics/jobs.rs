@@ -99,7 +99,7 @@ pub(super) fn ran(page: &mut Page, names: &Names<'_>, tally: &Tally) {
 }
 
 fn of_kinds(page: &mut Page, kinds: &BTreeMap<(Arc<str>, Arc<str>), Ran>) {
-    fn labels<'a>((tenant, kind): &'a (Arc<str>, Arc<str>)) -> [(&'a str, &'a str); 2] {
+    fn labels((tenant, kind): &(Arc<str>, Arc<str>)) -> [(&str, &str); 2] {
         [("tenant", tenant), ("kind", kind)]
     }
     let mut family = page.histogram(

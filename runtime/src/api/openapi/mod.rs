@@ -57,9 +57,9 @@ pub fn document() -> Value {
     };
     let mut shown: SchemaGenerator = settings().for_serialize().into_generator();
     let mut asked: SchemaGenerator = settings().for_deserialize().into_generator();
-    let mut paths = Map::new();
+    let (mut paths, mut refusals) = (Map::new(), Map::new());
     for route in routes() {
-        let operation = route.operation(&mut shown, &mut asked);
+        let operation = route.operation((&mut shown, &mut asked), &mut refusals);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method] = operation;
     }
@@ -80,7 +80,7 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "paths": paths,
-        "components": { "schemas": schemas },
+        "components": { "schemas": schemas, "responses": refusals },
     })
 }
 

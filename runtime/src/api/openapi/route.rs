@@ -137,8 +137,12 @@ impl Route {
         &self.codes
     }
 
-    /// The operation; `shown` collects what answers refer to, `asked` what bodies do.
-    pub(super) fn operation(&self, shown: &mut SchemaGenerator, asked: &mut SchemaGenerator) -> Value {
+    /// The operation; `shown` collects what answers refer to, `asked` what bodies do, `refusals` how routes say no.
+    pub(super) fn operation(
+        &self,
+        (shown, asked): (&mut SchemaGenerator, &mut SchemaGenerator),
+        refusals: &mut Map<String, Value>,
+    ) -> Value {
         let mut operation = Map::new();
         operation.insert("operationId".to_owned(), self.id.into());
         operation.insert("summary".to_owned(), self.summary.into());
@@ -151,7 +155,7 @@ impl Route {
             let content = json!({ "application/json": { "schema": schema(asked) } });
             operation.insert("requestBody".to_owned(), json!({ "required": required, "content": content }));
         }
-        operation.insert("responses".to_owned(), self.responses(shown));
+        operation.insert("responses".to_owned(), self.responses(shown, refusals));
         operation.into()
     }
 
@@ -169,7 +173,7 @@ impl Route {
         names.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
     }
 
-    fn responses(&self, shown: &mut SchemaGenerator) -> Value {
+    fn responses(&self, shown: &mut SchemaGenerator, refusals: &mut Map<String, Value>) -> Value {
         let mut responses = Map::new();
         for Answer { status, about, media, schema } in &self.answers {
             let mut response = json!({ "description": about });
@@ -194,8 +198,11 @@ impl Route {
                 ],
             });
             let content = json!({ "application/problem+json": { "schema": schema } });
-            responses
-                .insert(group[0].status.to_string(), json!({ "description": meanings.join("; "), "content": content }));
+            // Many routes say no in the same words.
+            let name = names.join("-");
+            let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+            refusals.insert(name, json!({ "description": meanings.join("; "), "content": content }));
+            responses.insert(group[0].status.to_string(), reference);
         }
         responses.into()
     }

@@ -28,6 +28,7 @@ pub struct SchedulesPage {
 
 /// A schedule as it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Schedule")]
 #[expect(missing_docs, reason = "the fields are those of `Schedule` of the store, where each is documented")]
 pub struct ScheduleShown {
     pub name: String,
@@ -79,6 +80,7 @@ pub struct ScheduleShown {
 
 /// The last slot that became no job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Skipped")]
 pub struct SkippedShown {
     /// Which.
     pub slot: String,
@@ -88,6 +90,7 @@ pub struct SkippedShown {
 
 /// The answer to firing a schedule by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Fired")]
 pub struct FiredShown {
     /// Its name.
     pub schedule: String,

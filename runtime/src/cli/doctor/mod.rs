@@ -8,6 +8,7 @@ mod plugins;
 mod process;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,7 +96,12 @@ impl Finding {
 /// Runs `runner doctor`.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let mut found = vec![version()];
-    let (operator, plugins, listen) = configuration(args, &mut found);
+    let (mut operator, said) = configuration(args, &mut found);
+    let of = |key: &str| said.get(key).map(|said| said.text.clone());
+    let plugins = args.plugins.clone().or_else(|| of("plugins").map(PathBuf::from));
+    let listen = args.listen.clone().or_else(|| of("listen")).unwrap_or_else(|| "127.0.0.1:7070".to_owned());
+    let memory = of("memory").and_then(|text| super::size(&text).ok());
+    operator.memory_bytes = memory.or(operator.memory_bytes);
     let local = args.target.url.is_none();
     let mut served = !local;
     if local {
@@ -122,10 +128,10 @@ fn version() -> Finding {
     Finding::good("version", format!("runner {version} on {system}, {machine}"))
 }
 
-/// What the configuration allows, and what of it is looked at besides: the folder of plugins and the address.
-fn configuration(args: &Args, found: &mut Vec<Finding>) -> (Operator, Option<PathBuf>, String) {
+/// What the configuration allows, and what it says of the server.
+fn configuration(args: &Args, found: &mut Vec<Finding>) -> (Operator, BTreeMap<String, settings::Said>) {
     let path = args.config.find(&[&args.target.data]);
-    let (mut plugins, mut listen) = (args.plugins.clone(), args.listen.clone());
+    let mut of_serve = BTreeMap::new();
     let operator = match &path {
         None => {
             found.push(Finding::good("configuration", "none: plugins get what their manifests ask for"));
@@ -135,11 +141,7 @@ fn configuration(args: &Args, found: &mut Vec<Finding>) -> (Operator, Option<Pat
             let mend = "mend that line; `runner config check` reads it again";
             let said = settings::read(path, &settings::serve_args(&settings::command()));
             match said {
-                Ok(said) => {
-                    let of = |key: &str| said.get(key).map(|said| said.text.clone());
-                    plugins = plugins.or_else(|| of("plugins").map(PathBuf::from));
-                    listen = listen.or_else(|| of("listen"));
-                }
+                Ok(said) => of_serve = said,
                 Err(Failure { message, .. }) => found.push(Finding::wrong("configuration", message, mend)),
             }
             match Operator::load(path) {
@@ -154,7 +156,7 @@ fn configuration(args: &Args, found: &mut Vec<Finding>) -> (Operator, Option<Pat
             }
         }
     };
-    (operator, plugins, listen.unwrap_or_else(|| "127.0.0.1:7070".to_owned()))
+    (operator, of_serve)
 }
 
 fn show(found: &[Finding], format: Format) {

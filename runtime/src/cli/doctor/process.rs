@@ -40,12 +40,11 @@ pub(super) fn memory(operator: &Operator) -> Finding {
 fn judge(budget: u64, there: u64) -> Finding {
     let what = format!("{} for all runs together, of {} that this process may use", bytes(budget), bytes(there));
     if budget / RUNS_PERCENT_MAX > there / 100 {
-        let mend =
-            "lower `memory` of [node] in the configuration, or raise the limit of the control group (memory.max)";
+        let mend = "lower `memory` of [node] or [serve] in the configuration, or raise the limit of the control group (memory.max)";
         return Finding::wrong("memory", what, mend);
     }
     if budget < MEMORY_MIN {
-        let mend = "raise `memory` of [node] in the configuration, or the limit of the control group";
+        let mend = "raise `memory` of [node] or [serve] in the configuration, or the limit of the control group";
         return Finding::look("memory", format!("{what}: few runs fit"), mend);
     }
     Finding::good("memory", what)

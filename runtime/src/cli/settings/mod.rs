@@ -129,9 +129,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<(Cli, Settings), Unparsed> {
             verb.mut_arg(key.clone(), |arg| arg.required(false).default_value(text))
         })
     };
-    let command = command
-        .mut_subcommand("serve", &with_file)
-        .mut_subcommand("config", |config| config.mut_subcommands(&with_file));
+    let command =
+        command.mut_subcommand("serve", with_file).mut_subcommand("config", |config| config.mut_subcommands(with_file));
     let matches = command.clone().try_get_matches_from(args)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let settings = match of_serve(&matches) {
