@@ -1,5 +1,5 @@
 //! Queues: what stands in each, and what holds for it. `GET /v1/queues[/{q}]`, `PATCH /v1/queues/{q}`,
-//! `POST /v1/queues/{q}/pause|resume|drain`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
+//! `POST /v1/queues/{q}/pause|resume|drain|clear|retry`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
 //! restored.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use serde_json::json;
 
 use super::App;
 use super::body;
+use super::bulk;
 use super::error::Problem;
 use super::params::{Named, NamedVerb, Params};
 use super::read::{Bad, Object, Value};
@@ -145,17 +146,21 @@ pub async fn verb_of(
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<QueueShown>, Problem> {
+) -> Result<Response, Problem> {
     params.finish()?;
     right_name(&name)?;
+    if let verb @ ("clear" | "retry") = verb.as_str() {
+        let queue = app.store.queue_id(tenant, &name).ok_or_else(unknown)?;
+        return bulk::of_queue(&app, (tenant, queue), verb == "clear", &headers, body).await;
+    }
     let until = pause_until(&app, &headers, body, &verb).await?;
     let change: fn(QueueSettings, Pause) -> QueueSettings = match verb.as_str() {
         "pause" => |now, until| QueueSettings { pause: Some(until), ..now },
         "drain" => |now, _| QueueSettings { drain: true, ..now },
         "resume" => |now, _| QueueSettings { pause: None, drain: false, ..now },
-        _ => return Err(no_verb(&verb, "pause, resume and drain")),
+        _ => return Err(no_verb(&verb, "pause, resume, drain, clear and retry")),
     };
-    Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?))
+    Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?).into_response())
 }
 
 /// Until when, as the body of a pause says, if it has one.
@@ -210,8 +215,8 @@ async fn changed(
 pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     if verb != "resume" {
-        let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume and drain; a queue's \
-                      settings are changed with PATCH";
+        let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume, drain, clear and retry; a \
+                      queue's settings are changed with PATCH";
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail));
     }
     match app.call(Command::Resume).await? {
@@ -220,12 +225,16 @@ pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Param
     }
 }
 
+fn unknown() -> Problem {
+    let detail = "there is no queue of this name: none has had a job or a setting";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
 fn one(app: &App, tenant: TenantId, name: &str) -> Result<QueueShown, Problem> {
     let view = app.store.snapshot()?;
     let settings = settings(view.as_ref(), tenant, name)?;
     if app.store.queue_id(tenant, name).is_none() && settings == QueueSettings::default() {
-        let detail = "there is no queue of this name: none has had a job or a setting";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+        return Err(unknown());
     }
     Ok(counted(app, view.as_ref(), tenant, (name, settings))?)
 }

@@ -1,6 +1,6 @@
 //! `runner job`: look at jobs and change them.
 
-mod change;
+pub(super) mod change;
 mod logs;
 
 use std::fmt::Write;

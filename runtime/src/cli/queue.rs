@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::ask;
 use super::client::{Client, Target};
 use super::exit::Failure;
+use super::job::change::bulk;
 use super::job::percent;
 use super::output::{Format, Table, note, print, print_json};
 use crate::api::queues::{QueueShown, QueuesShown};
@@ -32,6 +33,12 @@ pub(super) enum Verb {
     /// End a pause and a drain of a queue; with --all, let jobs run again after the store was restored
     #[command(after_help = "Example: runner queue resume media")]
     Resume(Resume),
+    /// Run all discarded jobs of a queue again
+    #[command(alias = "reload", after_help = "Example: runner queue retry media --kind image.resize --yes")]
+    Retry(Retry),
+    /// Delete the jobs of a queue that are in these states
+    #[command(after_help = "Example: runner queue clear media --state available --state discarded --yes")]
+    Clear(Clear),
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +118,34 @@ pub(super) struct Resume {
     common: Common,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Retry {
+    /// The queue
+    queue: String,
+    /// Only those of this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Do it to all that match; without it, only their number is printed
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Clear {
+    /// The queue
+    queue: String,
+    /// Jobs in this state; may be given several times
+    #[arg(long = "state", value_name = "STATE", required = true)]
+    states: Vec<String>,
+    /// Do it to all that match; without it, only their number is printed
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
@@ -140,7 +175,26 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }),
+        Verb::Retry(args) => {
+            let body = args.kind.iter().map(|kind| ("kind".to_owned(), json!(kind))).collect();
+            of_all(&args.common, &args.queue, ("retry", body), args.yes)
+        }
+        Verb::Clear(args) => {
+            let body = Map::from_iter([("states".to_owned(), json!(args.states))]);
+            of_all(&args.common, &args.queue, ("clear", body), args.yes)
+        }
     }
+}
+
+/// A verb on the jobs of a queue.
+fn of_all(
+    common: &Common,
+    queue: &str,
+    (verb, body): (&str, Map<String, Value>),
+    yes: bool,
+) -> Result<ExitCode, Failure> {
+    let to = format!("{}/{verb}", path(queue));
+    ask(&common.target, async |client| bulk(client, (verb, &to), body, yes, common.output).await)
 }
 
 fn act(common: &Common, queue: &str, verb: &str, body: Option<String>) -> Result<ExitCode, Failure> {

@@ -10,6 +10,7 @@ mod holds;
 mod ids;
 mod lanes;
 pub mod live;
+mod parts;
 pub mod rest;
 mod run;
 pub mod starter;
@@ -26,8 +27,7 @@ use runner_store::Handle;
 use runner_store::command::{Answer, Claim, Command, Lane, Part, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
-use runner_store::slots::Slots;
+use runner_store::job::{Job, JobRef, Millis, Rejection, TenantId, Time};
 use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -35,17 +35,13 @@ use tokio::task::JoinSet;
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::holds::Holds;
 use self::ids::Ids;
-use self::live::Live;
+pub(crate) use self::parts::Parts;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
 use self::tally::Tally;
-use crate::middleware;
 use crate::node::NodeState;
-use crate::operator::Operator;
-use crate::traces::Traces;
-use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
-use runner_store::clock::Clock;
+use crate::wasm::CancelSignal;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
 const MESSAGES_MAX: usize = 1_024;
@@ -62,38 +58,6 @@ const LULL_MAX: Duration = Duration::from_micros(200);
 const SWEEP_EVERY: Millis = Millis::secs(10);
 /// Jobs that were started by hand and wait for a slot, at most.
 const BY_HAND_MAX: usize = 64;
-
-/// What a node's parts have in common.
-pub(crate) struct Parts {
-    pub(crate) store: Handle,
-    pub(crate) host: Arc<Host>,
-    pub(crate) plugins: Arc<Catalog>,
-    pub(crate) read_job: ReadJob,
-    pub(crate) slots_file: Option<Arc<Slots>>,
-    pub(crate) boot: BootId,
-    pub(crate) slots: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) operator: Arc<Operator>,
-    pub(crate) live: Arc<Live>,
-    pub(crate) traces: Option<Traces>,
-    /// Where the node is in its life: running or draining is the scheduler's to say.
-    pub(crate) state: watch::Sender<NodeState>,
-    /// Threads for what is not a guest's.
-    pub(crate) threads: tokio::runtime::Handle,
-    pub(crate) clock: Clock,
-}
-
-impl Parts {
-    /// The plugin that serves a tenant's kind.
-    pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
-        self.plugins.get(&self.store.tenant_name(tenant), kind)
-    }
-
-    /// The middleware around the handler of a tenant's kind, outermost first.
-    pub(crate) fn around(&self, tenant: TenantId, kind: &str) -> Result<Vec<Arc<Plugin>>, middleware::Missing> {
-        middleware::around(&self.operator, &self.plugins, &self.store.tenant_name(tenant), kind)
-    }
-}
 
 /// What the node wants of its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +113,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
     let mut shell = Shell {
-        core: Core::new(parts.slots, parts.memory_bytes),
+        core: Core::new(parts.slots, parts.memory_bytes).overcommit(parts.operator.overcommit_permille),
         runs: Runs::new(Arc::clone(&parts), ids),
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
@@ -195,6 +159,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
+            () = parts.host.memory().over() => shell.tell([Event::ShortOfMemory]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
                     shell.drain(grace);
@@ -244,6 +209,8 @@ impl Shell {
                 ended.tell(&mut self.tally);
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
                 events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
+                // What was interrupted may not have been enough.
+                events.extend(self.parts.host.memory().is_over().then_some(Event::ShortOfMemory));
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
                 self.tasks.spawn(ended.record());
             }
@@ -311,6 +278,10 @@ impl Shell {
                 if let Some(signal) = self.signals.get(&run) {
                     signal.cancel();
                 }
+            }
+            Action::Interrupt(runs) => {
+                tracing::warn!(?runs, "the node is short of memory: its youngest run is interrupted");
+                runs.iter().filter_map(|run| self.signals.get(run)).for_each(|signal| signal.drain(Duration::ZERO));
             }
             Action::HandBack(run) => {
                 self.ready.remove(&run);

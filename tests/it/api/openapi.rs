@@ -145,7 +145,7 @@ async fn every_parameter_that_is_known_is_in_the_document() {
 #[tokio::test]
 async fn every_field_that_is_known_is_in_the_document() {
     let (api, document) = (Api::new(), openapi::document());
-    api.enqueue(&json!({"kind": "a"})).await;
+    api.enqueue(&json!({"kind": "a", "queue": "q"})).await;
     let mut checked = 0;
     for route in openapi::routes() {
         let operation = &document["paths"][route.path][route.method];

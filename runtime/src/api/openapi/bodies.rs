@@ -235,6 +235,26 @@ pub struct KindBody {
     pub rate: Option<RateWord>,
 }
 
+/// Which discarded jobs of a queue run again.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "QueueRetry", deny_unknown_fields)]
+pub struct QueueRetryBody {
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only say how many there are.
+    pub dry_run: Option<bool>,
+}
+
+/// Which jobs of a queue are deleted.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "QueueClear", deny_unknown_fields)]
+pub struct QueueClearBody {
+    /// In these states; jobs that run are not cleared.
+    pub states: Option<Vec<StateWord>>,
+    /// Only say how many there are.
+    pub dry_run: Option<bool>,
+}
+
 /// When a pause ends by itself.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename = "Pause", deny_unknown_fields)]

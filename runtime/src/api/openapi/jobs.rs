@@ -25,7 +25,7 @@ enum Accepted {
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "it is only a schema")]
-enum BulkAnswer {
+pub(super) enum BulkAnswer {
     Counted(Matched),
     Begun(OperationShown),
 }

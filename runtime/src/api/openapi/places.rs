@@ -1,7 +1,9 @@
 //! The routes of queues, kinds and schedules: of what jobs stand in, and come from.
 
-use super::bodies::{KindBody, PauseBody, QueueBody, ScheduleBody, ScheduleEditBody};
+use super::bodies::{KindBody, PauseBody, QueueBody, QueueClearBody, QueueRetryBody, ScheduleBody, ScheduleEditBody};
+use super::jobs::BulkAnswer;
 use super::route::{Form, Route, query};
+use crate::api::bulk::OperationShown;
 use crate::api::kinds::{KindShown, KindsShown};
 use crate::api::queues::{QueueShown, QueuesShown};
 use crate::api::schedules::{FiredShown, ScheduleShown, SchedulesPage};
@@ -22,6 +24,13 @@ fn queues() -> Vec<Route> {
     let verb = |path, id, summary| {
         Route::new("post", path, id, summary).may_have::<PauseBody>().writes().json::<QueueShown>(200, "The queue")
     };
+    let jobs_of = |path, id, summary| {
+        Route::new("post", path, id, summary)
+            .writes()
+            .json::<BulkAnswer>(200, "With `dry_run`: how many there are")
+            .json::<OperationShown>(202, "It has begun")
+            .no(&["not_found", "bug"])
+    };
     vec![
         Route::new("get", "/v1/queues", "listQueues", "All queues: what stands in each, and what holds for it")
             .reads()
@@ -41,6 +50,9 @@ fn queues() -> Vec<Route> {
         verb("/v1/queues/{q}/pause", "pauseQueue", "Start nothing more of it").no(&["not_found"]),
         verb("/v1/queues/{q}/drain", "drainQueue", "Take no new jobs for it").no(&["not_found"]),
         verb("/v1/queues/{q}/resume", "resumeQueue", "End its pause and its drain").no(&["not_found"]),
+        jobs_of("/v1/queues/{q}/retry", "retryQueue", "Run its discarded jobs again").may_have::<QueueRetryBody>(),
+        jobs_of("/v1/queues/{q}/clear", "clearQueue", "Delete its jobs that are in these states")
+            .body::<QueueClearBody>(),
     ]
 }
 

@@ -6,6 +6,8 @@
 //! a tenant gets its queues share by their weights ([`queues`](super::queues)), and nothing is claimed that a gate would not
 //! let through ([`gate`](super::gate)).
 
+use std::ops::Bound::{Excluded, Unbounded};
+
 use runner_store::command::{Grant, Lane, limits};
 use runner_store::job::TenantId;
 
@@ -43,6 +45,8 @@ impl Core {
         let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.round += 1;
+        self.lately.swap(0, 1);
+        self.lately[0].clear();
         let cancelled = self.take_cancelled();
         let mut shared: Vec<Claimed> = Vec::new();
         if !self.gates.is_empty() {
@@ -107,7 +111,7 @@ impl Core {
         let slots = self.slots_for_all_and(&demands, now);
         share(&mut demands, slots);
         let (mut takes, mut left) = (Vec::new(), limits::CLAIM_RUNS_MAX);
-        let mut suspects = u32::from(!self.suspect_in_hand() && self.free.len() > self.ready_for_slots(now));
+        let mut suspects = u32::from(!self.suspect_in_hand() && self.slots_left(now) > 0);
         for demand in demands {
             self.take_for(demand, now, (&mut suspects, &mut left), &mut takes);
         }
@@ -119,29 +123,40 @@ impl Core {
         }
     }
 
-    /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then.
+    /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then, and
+    /// tenants only where runs of theirs have ended lately.
     fn may_want(&mut self) -> bool {
         if self.open.is_empty() {
             return false;
         }
-        let (round, free, crowd) = (self.round, self.free.len(), self.open.len() > 1);
-        let held = self.ready + self.by_hand.len();
-        let room_ahead = held + self.running.len() < (self.slots + AHEAD_MAX) as usize;
-        for (_, id) in &self.open {
-            let Some(tenant) = self.tenants.get_mut(id) else { continue };
-            let ready = tenant.ready.len();
+        let (round, free, by_hand) = (self.round, self.free.len(), self.by_hand.len());
+        if free > by_hand || (self.open.len() > 1 && !self.bare.is_empty()) {
+            return true;
+        }
+        let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
+        for id in self.lately.iter().flatten() {
+            let Some(tenant) = self.tenants.get_mut(id).filter(|tenant| self.open.contains(&(tenant.had, *id))) else {
+                continue;
+            };
             let of_pace = room_ahead && tenant.pace.lately(round) >= 2;
-            let wants = free + tenant.pace.ahead(round) as usize > ready + self.by_hand.len();
-            if wants || of_pace || (crowd && ready == 0) {
+            if of_pace || free + tenant.pace.ahead(round) as usize > tenant.ready.len() + by_hand {
                 return true;
             }
         }
         false
     }
 
-    /// Runs that are ready and wait for nothing but a slot and the node's memory.
-    fn ready_for_slots(&self, now: Moment) -> usize {
-        self.by_hand.len() + self.waiting.iter().map(|(_, id)| self.ready_of(*id, now) as usize).sum::<usize>()
+    /// Slots that are free and that nobody takes who is ready and waits for nothing but a slot and the node's memory.
+    fn slots_left(&self, now: Moment) -> usize {
+        let mut left = self.free.len().saturating_sub(self.by_hand.len());
+        // However many wait: no more are looked at than there are slots.
+        for (_, id) in &self.waiting {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.ready_of(*id, now) as usize);
+        }
+        left
     }
 
     /// The same of one tenant: what waits for its own budget, or for a token, takes no slot from others.
@@ -157,7 +172,7 @@ impl Core {
 
     /// Slots that are free and that nobody who is ready takes.
     fn slots_for_all(&self, now: Moment) -> u32 {
-        u32::try_from(self.free.len().saturating_sub(self.ready_for_slots(now))).unwrap_or(0)
+        u32::try_from(self.slots_left(now)).unwrap_or(0)
     }
 
     /// Slots that those who want them share, with what is ready of theirs: no more than the node has memory for.
@@ -169,7 +184,7 @@ impl Core {
             tenant.open.iter().copied().chain(ready).map(|lane| tenant.memory_of(lane))
         });
         let smallest = lanes.min().unwrap_or(0).max(1);
-        let fit = self.memory_bytes.saturating_sub(self.reserved_bytes) / smallest;
+        let fit = self.reservable_bytes().saturating_sub(self.reserved_bytes) / smallest;
         slots.min(u32::try_from(fit).unwrap_or(u32::MAX))
     }
 
@@ -180,8 +195,7 @@ impl Core {
     }
 
     fn suspects_wait(&self, now: Moment) -> bool {
-        let suspects = |id| self.tenants.get(id).map(|tenant| tenant.open.iter().filter(|lane| lane.suspect));
-        self.open.iter().filter_map(|(_, id)| suspects(id)).flatten().any(|lane| self.could_start(*lane, now))
+        self.open_suspects.iter().any(|lane| self.could_start(*lane, now))
     }
 
     /// Whether a lane has jobs that its tenant's budget has room for, and its gates.
@@ -196,15 +210,16 @@ impl Core {
 
     /// What each tenant could use, those first whose turn it is.
     fn demands(&mut self, now: Moment) -> Vec<Demand> {
-        let open: Vec<TenantId> = self.open.iter().map(|(_, id)| *id).collect();
-        let crowd = open.len() > 1;
+        let crowd = self.open.len() > 1;
         let mut demands = Vec::new();
-        for id in open {
+        let mut next = self.open.first().copied();
+        while let Some(ranked) = next {
             if demands.len() == TENANTS_MAX {
                 self.left_out = true;
                 break;
             }
-            demands.extend(self.demand(id, crowd, now));
+            demands.extend(self.demand(ranked.1, crowd, now));
+            next = self.open.range((Excluded(ranked), Unbounded)).next().copied();
         }
         demands
     }

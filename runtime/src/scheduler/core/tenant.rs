@@ -223,8 +223,14 @@ impl Core {
         let state = tenant.lanes.get(&lane).filter(|state| state.available > 0);
         if state.and_then(|state| state.serves).is_some_and(|serves| serves.memory_bytes <= most) {
             tenant.open.insert(lane);
+            if lane.suspect {
+                self.open_suspects.insert(lane);
+            }
         } else {
             tenant.open.remove(&lane);
+            if lane.suspect {
+                self.open_suspects.remove(&lane);
+            }
         }
         self.open_or_not(lane.tenant);
     }
@@ -235,6 +241,11 @@ impl Core {
         let Some(tenant) = self.tenants.get(&id) else { return };
         let open = !spent && !tenant.open.is_empty() && !tenant.is_full();
         let ranked = (tenant.had, id);
+        if open && tenant.ready.is_empty() {
+            self.bare.insert(id);
+        } else {
+            self.bare.remove(&id);
+        }
         if !open {
             self.open.remove(&ranked);
         } else if self.open.insert(ranked) {
