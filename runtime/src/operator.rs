@@ -108,8 +108,7 @@ impl Operator {
     /// # Errors
     /// It cannot be read, or the first thing that is wrong, with its line.
     pub fn load(path: &Path) -> Result<Self, OperatorError> {
-        let unreadable = |source| OperatorError::Unreadable { path: path.to_owned(), source };
-        let text = read_text(path, FILE_BYTES_MAX).map_err(unreadable)?;
+        let text = read_file(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::read(&text, folder).map_err(|error| OperatorError::Wrong { path: path.to_owned(), error })
     }
@@ -119,7 +118,7 @@ impl Operator {
     /// # Errors
     /// The first thing that is wrong, with its line.
     pub fn read(text: &str, folder: &Path) -> Result<Self, TableError> {
-        keys::operator(text.strip_prefix('\u{feff}').unwrap_or(text), folder)
+        keys::operator(without_mark(text), folder)
     }
 
     /// A tenant, if there is one of this name.
@@ -151,6 +150,30 @@ impl Operator {
             |tenant| Arc::clone(&tenant.rules),
         )
     }
+}
+
+/// The text of a configuration file, without the mark that some editors put at its front.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_file(path: &Path) -> Result<String, OperatorError> {
+    let unreadable = |source| OperatorError::Unreadable { path: path.to_owned(), source };
+    let text = read_text(path, FILE_BYTES_MAX).map_err(unreadable)?;
+    Ok(without_mark(&text).to_owned())
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// A secret that stands in a file of its own.
+///
+/// # Errors
+/// The file cannot be read; the error never says what is in it.
+pub fn read_secret(path: &Path) -> std::io::Result<String> {
+    let text = read_text(path, keys::SECRET_BYTES_MAX)?;
+    // Editors end a file with a newline, which belongs to no key.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A regular file's text, of at most so many bytes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -11,6 +11,7 @@ use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
 use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
+use crate::figures::Figures;
 use crate::job::{KindId, Millis, PluginId, QueueId, Rejection, Seq, TenantId};
 use crate::notice::Board;
 use crate::readers::Readers;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockState,
     pub(crate) commits: AtomicU64,
     pub(crate) too_deep: AtomicU64,
+    figures: Mutex<Figures>,
     readers: Arc<Readers>,
     room: Mutex<Room>,
     failure: Mutex<Option<String>>,
@@ -192,6 +194,18 @@ impl Handle {
         Activity { commits: self.shared.commits.load(Ordering::Relaxed), readers, oldest_reader }
     }
 
+    /// What the writer has done since the store was opened.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.shared.figures().clone()
+    }
+
+    /// Commands that wait for the writer now; at most [`QUEUED_COMMANDS_MAX`].
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
+    }
+
     /// Jobs that listen to an event and were not enqueued for it since the store was opened, as too many in a row would
     /// have followed from each other.
     #[must_use]
@@ -340,6 +354,11 @@ impl Handle {
 impl Shared {
     pub(crate) fn room(&self) -> Room {
         *self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held for a few additions or a copy: once a batch, and where somebody asks.
+    pub(crate) fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns the names, and posts the counts and the due time as the first notices: whoever adds up all notices from

@@ -125,6 +125,18 @@ impl Order {
         }
         Self { place, id }
     }
+
+    /// The priority and `run_at` of a place in a queue of that order.
+    #[must_use]
+    pub fn parts(&self, order: QueueOrder) -> (Priority, Time) {
+        let [a, b, c, d, e, f, g, h, i, j] = self.place;
+        let (priority, run_at) = match order {
+            QueueOrder::Priority => ([a, b], [c, d, e, f, g, h, i, j]),
+            QueueOrder::RunAt => ([i, j], [a, b, c, d, e, f, g, h]),
+        };
+        let priority = (u16::from_be_bytes(priority) ^ 0x8000).cast_signed();
+        (Priority(priority), Time(u64::from_be_bytes(run_at)))
+    }
 }
 
 /// A place among everything that waits for a time, of all tenants.
@@ -246,6 +258,19 @@ pub fn lane(job: &Job) -> Lane {
 #[must_use]
 pub fn order(job: &Job) -> Order {
     Order::new(job.order, job.priority, job.run_at, job.id)
+}
+
+/// Where in a lane those begin that come behind the priority of this place, of which the first has waited longest among its
+/// own; none: nothing behind this place has waited longer.
+#[must_use]
+pub fn behind_priority(by: QueueOrder, place: Order) -> Option<Order> {
+    match by {
+        QueueOrder::RunAt => None,
+        QueueOrder::Priority => {
+            let next = Priority(place.parts(by).0.0.checked_add(1)?);
+            Some(Order::new(by, next, Time(0), JobId(0)))
+        }
+    }
 }
 
 /// What `job` counts as.

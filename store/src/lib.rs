@@ -18,6 +18,7 @@ pub mod dir;
 pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod figures;
 pub mod handle;
 pub mod index;
 pub mod job;

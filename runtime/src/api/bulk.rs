@@ -19,6 +19,7 @@ use runner_store::command::{Answer, Bulk, BulkVerb, Command, JobsQuery, Query, R
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{QueueId, StateName, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -64,7 +65,8 @@ struct Operation {
 }
 
 /// An operation as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Operation")]
 pub struct OperationShown {
     /// Its number.
     pub operation: String,
@@ -85,7 +87,7 @@ pub struct OperationShown {
 }
 
 /// The answer to a dry run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     /// Jobs that match; at least so many, if there are very many with a tag.
     pub matched: u64,

@@ -1,6 +1,7 @@
 //! Errors as the API shows them: problem+json with a stable code. The only place where errors of the store and of the
 //! rules become HTTP.
 
+use super::refused;
 use crate::merging::EnqueueError;
 use crate::wasm::MergeError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -212,6 +213,7 @@ fn status(problem: &Problem) -> StatusCode {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = status(&self);
+        refused::count(status.as_u16(), &self.code);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();

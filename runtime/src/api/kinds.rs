@@ -12,6 +12,7 @@ use runner_store::command::{Answer, Command, KindSettings, NameClass, Query, Rep
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{StateName, TenantId, name_problem};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -25,14 +26,16 @@ use crate::holds;
 use crate::wasm::units::rate_text;
 
 /// All kinds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kinds")]
 pub struct KindsShown {
     /// By name: those that have had jobs, that plugins provide or that something is set for.
     pub kinds: Vec<KindShown>,
 }
 
 /// A kind as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kind")]
 pub struct KindShown {
     /// Its name.
     pub name: String,

@@ -16,16 +16,20 @@ pub mod guard;
 pub mod jobs;
 pub mod kinds;
 pub mod logs;
+pub mod metrics;
 pub mod new_job;
 pub mod node;
+pub mod openapi;
 pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+mod refused;
 pub mod schedules;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod tenant;
 pub mod tenants;
@@ -71,6 +75,7 @@ pub struct App {
     writes: Semaphore,
     bodies: body::Room,
     files: store::Files,
+    metrics: metrics::Metrics,
     /// Starts jobs on the node that runs here, if one does.
     starter: Option<Starter>,
     buffered: Buffered,
@@ -114,6 +119,7 @@ impl App {
             writes: Semaphore::new(WRITES_MAX),
             bodies: body::Room::default(),
             files: store::Files::new(live),
+            metrics: metrics::Metrics::default(),
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
@@ -206,6 +212,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
         .route("/v1/tenants/{t}", get(tenants::show).patch(tenants::set).delete(tenants::delete))
         .route("/v1/session", get(session::show).post(session::begin).delete(session::end))
+        .route("/v1/stats", get(stats::get))
+        .route("/v1/openapi.json", get(openapi::get))
+        .route("/metrics", get(metrics::get))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })

@@ -14,6 +14,7 @@ use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, Retry
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
+use crate::traces::{TRACEPARENT, traceparent_problem};
 use crate::wasm::{Catalog, ReadJob};
 
 /// What a handler gets where nobody gave args.
@@ -201,7 +202,7 @@ impl NewJob {
             max_attempts: object.take("max_attempts").map(|value| value.u32()).transpose()?,
             timeout: object.take("timeout").map(|value| value.duration()).transpose()?,
             retry: object.take("retry").map(|value| retry(&value)).transpose()?,
-            tags: object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default(),
+            tags: all_tags(object)?,
             hold: object.take("hold").map(|value| value.bool()).transpose()?.unwrap_or_default(),
             depends_on: object
                 .take("depends_on")
@@ -211,6 +212,22 @@ impl NewJob {
             unique: object.take("unique").map(|value| unique::unique(&value)).transpose()?,
         })
     }
+}
+
+/// The tags, and the context of the caller's trace, which is kept as one of them.
+fn all_tags(object: &mut Object<'_>) -> Result<Vec<(String, String)>, Bad> {
+    let mut all = object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default();
+    if let Some(value) = object.take(TRACEPARENT) {
+        let text = value.str()?;
+        if let Some(problem) = traceparent_problem(&text) {
+            return Err(value.bad(problem));
+        }
+        if all.iter().any(|(key, _)| key == TRACEPARENT) {
+            return Err(value.bad("and a tag of this name exclude each other: keep one"));
+        }
+        all.push((TRACEPARENT.to_owned(), text));
+    }
+    Ok(all)
 }
 
 fn args(object: &mut Object<'_>) -> Result<Vec<u8>, Bad> {

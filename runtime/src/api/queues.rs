@@ -14,6 +14,7 @@ use runner_store::command::{Answer, Command, NameClass, Pause, Query, QueueSetti
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{QueueOrder, StateName, TenantId, Time, name_problem};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -30,7 +31,8 @@ use crate::scheduler::core::WEIGHT_DEFAULT;
 use crate::wasm::units::rate_text;
 
 /// All queues.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queues")]
 pub struct QueuesShown {
     /// By name.
     pub queues: Vec<QueueShown>,
@@ -39,7 +41,8 @@ pub struct QueuesShown {
 }
 
 /// A queue as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 pub struct QueueShown {
     /// Its name.
     pub name: String,

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::Limited;
 use runner_store::token::TokenScope;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -26,11 +27,12 @@ use super::time::rfc3339;
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionShown {
     /// Whose jobs the calls are about; none: whichever tenant's they name.
     pub tenant: Option<String>,
     /// What the caller may do.
+    #[schemars(with = "Vec<String>")]
     pub scopes: Vec<TokenScope>,
     /// How that is known: `owner`, `loopback`, `anyone` or `token`.
     pub by: String,

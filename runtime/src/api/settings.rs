@@ -11,6 +11,7 @@ use runner_store::command::{Answer, Command, Keep, Query, Reply, Scope, Settings
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{Millis, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -22,7 +23,8 @@ use super::tenant::Whose;
 use super::time::long_duration;
 
 /// What holds, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreSettings")]
 pub struct SettingsShown {
     /// How long completed jobs are kept.
     pub keep_completed: String,

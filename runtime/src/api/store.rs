@@ -16,6 +16,7 @@ use runner_store::command::Command;
 use runner_store::dir::{BackedUp, LiveStore, Stats};
 use runner_store::disk::Room;
 use runner_store::error::StoreError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -38,6 +39,18 @@ impl Files {
         Self { live, backups: Semaphore::new(1), stats: Semaphore::new(1) }
     }
 
+    /// How large the store's file is, if it has one.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        self.live.as_ref()?.dir().file_bytes().ok()
+    }
+
+    /// Measures the store, if it has a file and that is not being done for somebody else.
+    pub(super) async fn measure(&self) -> Option<Stats> {
+        let live = self.live.clone()?;
+        let _turn = self.stats.try_acquire().ok()?;
+        in_background(move || live.stats()).await.ok()?.ok()
+    }
+
     fn live(&self) -> Result<LiveStore, Problem> {
         let no_file = || Problem::new(StatusCode::CONFLICT, "in_memory", "the store is in memory and has no file");
         self.live.clone().ok_or_else(no_file)
@@ -45,7 +58,8 @@ impl Files {
 }
 
 /// What is in a store, and how much room there is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreStats")]
 pub struct StatsShown {
     /// The store's id, in hexadecimal; the same for its backups.
     pub id: String,
@@ -85,8 +99,9 @@ pub struct StatsShown {
     pub tables: Vec<TableShown>,
 }
 
-/// See [`StatsShown::disk`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The disk under a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreDisk")]
 pub struct DiskShown {
     /// Bytes that may still be written.
     pub free_bytes: u64,
@@ -98,8 +113,9 @@ pub struct DiskShown {
     pub room: String,
 }
 
-/// See [`StatsShown::tables`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One table of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreTable")]
 pub struct TableShown {
     /// Its name.
     pub table: String,
@@ -110,7 +126,8 @@ pub struct TableShown {
 }
 
 /// A backup that is complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "BackupMade")]
 pub struct BackupShown {
     /// Where it is, on the server's disk.
     pub path: String,

@@ -16,6 +16,7 @@ use runner_store::command::{Answer, Command, Fuel, Name, Query, Reply, Settings,
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{TenantId, tenant_problem};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -38,14 +39,14 @@ const TENANTS_MAX: usize = 10_000;
 pub(super) struct Gone(RwLock<HashSet<TenantId>>);
 
 /// All tenants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantsShown {
     /// By name.
     pub tenants: Vec<TenantShown>,
 }
 
 /// A tenant as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantShown {
     /// Its name.
     pub name: String,

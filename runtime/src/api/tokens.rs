@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use runner_store::command::NewToken;
 use runner_store::job::TenantId;
 use runner_store::token::TokenScope;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -21,14 +22,14 @@ use super::tenant::{self, RUNNER_TENANT, Whose};
 use super::time::rfc3339;
 
 /// Tokens of a page: all of them, as a store has but so many.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokensShown {
     /// Oldest first.
     pub tokens: Vec<TokenShown>,
 }
 
 /// A token as it is shown: everything but itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenShown {
     /// What it is revoked by.
     pub id: String,
@@ -37,6 +38,7 @@ pub struct TokenShown {
     /// Whose; none: of all tenants.
     pub tenant: Option<String>,
     /// What it may be used for.
+    #[schemars(with = "Vec<String>")]
     pub scopes: Vec<TokenScope>,
     /// `active`, `expired`, or `unconfirmed` after a restore.
     pub state: String,
@@ -51,7 +53,7 @@ pub struct TokenShown {
 }
 
 /// A token that was made.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenMade {
     /// The token. It is shown this once.
     pub token: String,

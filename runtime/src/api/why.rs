@@ -10,11 +10,13 @@ use runner_store::command::{Answer, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{EdgePolicy, Job, JobId, JobRef, StateName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::error::Problem;
 use super::jobs;
+use super::openapi::words::StateWord;
 use super::params::{OfJob, Params};
 use super::time::rfc3339;
 use super::types::reason;
@@ -24,18 +26,19 @@ use crate::scheduler::starter::Reason;
 const NODES_MAX: usize = 200;
 
 /// The answer to why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// Which job.
     pub id: String,
     /// Its state.
+    #[schemars(with = "StateWord")]
     pub state: StateName,
     /// Every reason, the most telling first.
     pub why: Vec<Because>,
 }
 
 /// One reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Because {
     /// Stable; for programs.
     pub code: String,
@@ -47,7 +50,7 @@ pub struct Because {
 }
 
 /// The answer to a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Graph {
     /// The job that was asked for, those that it waits for, and those that wait for it, nearest first.
     pub jobs: Vec<GraphJob>,
@@ -56,18 +59,19 @@ pub struct Graph {
 }
 
 /// One job of a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "as `JobShown` has them")]
 pub struct GraphJob {
     pub id: String,
     pub kind: String,
     /// None: it is gone.
+    #[schemars(with = "Option<StateWord>")]
     pub state: Option<StateName>,
     pub depends_on: Vec<GraphEdge>,
 }
 
 /// One edge of a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GraphEdge {
     /// The job waited for.
     pub job: String,

@@ -12,15 +12,19 @@ use runner_store::dir::Create;
 use super::config::Config;
 use super::doors::{self, Doors};
 use super::exit::Failure;
+use super::metrics;
 use super::once::{self, Once};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
+use super::settings::Reloading;
 use super::signals::{Hangups, Signals};
 use crate::api::plugins::Plugins;
 use crate::api::tls::Tls;
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::notify::Manager;
 use crate::schedules::Schedules;
+use crate::traces::{Endpoint, Traces};
 use crate::wasm::CompileLimits;
 use crate::wasm::folder::{self, FolderError};
 use crate::wasm::loader::Loader;
@@ -43,8 +47,8 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
     /// The folder of plugins
-    #[arg(long, value_name = "DIR")]
-    plugins: PathBuf,
+    #[arg(long, value_name = "DIR", required = true, env = "RUNNER_PLUGINS")]
+    plugins: Option<PathBuf>,
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
@@ -56,14 +60,20 @@ pub(super) struct Args {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", env = "RUNNER_LISTEN")]
     listen: String,
+    /// Where only /metrics is served, to anyone who reaches it; it is also at the address of the API
+    #[arg(long, value_name = "ADDRESS", env = "RUNNER_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
     /// Let anyone who reaches the address do anything; needed for any address but a loopback one
-    #[arg(long)]
+    #[arg(long, env = "RUNNER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     #[command(flatten)]
     doors: Doors,
     /// Runs at once; 8 for each core if absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
     slots: Option<u32>,
+    /// Memory of all runs together, reserved before they start; half of what there is if absent
+    #[arg(long, value_name = "SIZE", value_parser = super::size, env = "RUNNER_MEMORY")]
+    memory: Option<u64>,
     /// How long runs may go on after the first signal
     #[arg(long, value_parser = super::duration, default_value = "30s", env = "RUNNER_GRACE")]
     grace: Duration,
@@ -82,12 +92,15 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let folder_of_plugins = args.plugins.as_deref().expect("clap requires it");
     let operator = args.config.load(&[&args.data])?;
     let doors = doors::ready(&args.doors, &args.listen, args.insecure_no_auth, &args.data)?;
+    let endpoint = Endpoint::of_environment().map_err(|error| Failure::usage(error.to_string()))?;
+    let for_metrics = args.metrics_listen.as_deref().map(metrics::bind).transpose()?;
     // Before the store: whoever mistypes a folder should not find one more.
-    folder::check(&args.plugins).map_err(unusable)?;
+    folder::check(folder_of_plugins).map_err(unusable)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     if args.data.join("ballast").exists() {
         // Before anything is written, which on a full disk would fail.
@@ -103,24 +116,26 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         doors.look_for_tokens(&handle)?;
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
+        let (traces, exporter) = endpoint.map(Traces::start).unzip();
         let defaults = NodeSettings::default();
         let settings = NodeSettings {
             slots: args.slots.unwrap_or(defaults.slots),
             grace: args.grace,
+            memory_bytes: args.memory,
             operator: Arc::clone(&operator),
-            ..defaults
+            traces,
         };
         let tenants = Arc::clone(&operator);
         let named = handle.clone();
         let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some() || named.tenant_id(name).is_some());
-        let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
+        let loader = Loader::start(Arc::clone(&host), folder_of_plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
             return Ok(None);
         }
         let plugins =
             Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
-        let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
+        let mut node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
         let ready = {
@@ -140,24 +155,32 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
         let (server, tls) = doors.serve(&api::router(Arc::clone(&app)), app.access(), &args.data)?;
+        let for_metrics = for_metrics.map(|listener| metrics::serve(listener, &app)).transpose()?;
         announce(&node);
+        let manager = Manager::find();
+        manager.ready("running");
+        let mut heartbeat = Heartbeat::of(&manager);
         let ended = loop {
             tokio::select! {
+                () = heartbeat.next() => manager.alive(),
                 () = signals.next() => break Ok(None),
                 failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
                 spent = once::spent(once.as_ref()) => break spent.map(Some),
                 () = hangups.next() => tokio::select! {
-                    () = reload(&loader, tls.as_ref()) => {}
+                    () = reload(&loader, tls.as_ref()) => if let Some(grace) = reloading.look() {
+                        node.set_grace(grace);
+                    },
                     () = signals.next() => break Ok(None),
                 },
             }
         };
+        manager.stopping();
         // Before the node: what it would make now waits for the next start anyway.
         schedules.stop().await;
         match &ended {
             Ok(_) => {
                 node.drain();
-                tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
+                tracing::info!(grace_ms = u64::try_from(node.grace().as_millis()).unwrap_or(u64::MAX), "draining");
                 super::stop(node, life, &mut signals).await;
             }
             // Nothing that still runs can be recorded any more.
@@ -166,8 +189,14 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 _ = tokio::time::timeout(FAILED_STOP_WITHIN, node.stopped()).await;
             }
         }
+        if let Some(exporter) = exporter {
+            exporter.end().await;
+        }
         app.end_streams();
         server.stop().await;
+        if let Some(server) = for_metrics {
+            server.stop().await;
+        }
         app.stop().await;
         loader.stop().await;
         ended
@@ -226,6 +255,22 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Where the system refuses, connections beyond its limit wait; nothing else depends on it.
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// When the service manager is to hear that this process lives.
+struct Heartbeat(Option<tokio::time::Interval>);
+
+impl Heartbeat {
+    fn of(manager: &Manager) -> Self {
+        Self(manager.alive_every().map(tokio::time::interval))
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(interval) => _ = interval.tick().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn announce(node: &Node) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use runner_store::job::name_problem;
 use runner_store::job::time::Millis;
 
-use super::{FuelBudget, Layer, Operator, Tenant, read_text};
+use super::{FuelBudget, Layer, Operator, Tenant, read_secret};
 use crate::table::{self, Table, TableError, Value};
 use crate::wasm::grants::{BlobAt, BlobPlace, Bucket, GrantBy, LimitsMax, Max, Secret, TenantRules};
 use crate::wasm::manifest::{KindSettings, allow};
@@ -23,7 +23,7 @@ const CONTAINERS_MAX: usize = 100;
 /// How often the node's memory may be promised, at most: beyond, most runs would be interrupted.
 const OVERCOMMIT_MAX: f64 = 10.0;
 /// A secret: a key or a token, or a certificate.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
+pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// The shortest period of a fuel budget: below it, a budget is a rate.
 const FUEL_PERIOD_MIN: Millis = Millis::secs(1);
 
@@ -57,6 +57,8 @@ pub(super) fn operator(text: &str, folder: &Path) -> Result<Operator, TableError
         }
         table.done()?;
     }
+    // How the process itself is to be is read where its flags are.
+    _ = root.take("serve");
     root.done()?;
     Ok(operator)
 }
@@ -158,11 +160,10 @@ fn secret(value: &Value<'_>, folder: &Path) -> Result<Secret, TableError> {
     match (file, env) {
         (Some(file), None) => {
             let path = folder.join(file.str()?);
-            let text = read_text(&path, SECRET_BYTES_MAX);
+            let text = read_secret(&path);
             let text = text
                 .map_err(|error| file.error(&format!("names `{}`, which cannot be read: {error}", path.display())))?;
-            // Editors end a file with a newline, which belongs to no key.
-            Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+            Ok(Secret::new(&text))
         }
         (None, Some(env)) => {
             let name = env.str()?;

@@ -10,9 +10,11 @@ mod holds;
 mod ids;
 mod lanes;
 pub mod live;
+mod parts;
 pub mod rest;
 mod run;
 pub mod starter;
+pub mod tally;
 pub(crate) mod thread;
 
 use std::collections::{HashMap, HashSet};
@@ -25,8 +27,7 @@ use runner_store::Handle;
 use runner_store::command::{Answer, Claim, Command, Lane, Part, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
-use runner_store::slots::Slots;
+use runner_store::job::{Job, JobRef, Millis, Rejection, TenantId, Time};
 use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,15 +35,13 @@ use tokio::task::JoinSet;
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::holds::Holds;
 use self::ids::Ids;
-use self::live::Live;
+pub(crate) use self::parts::Parts;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
-use crate::middleware;
+use self::tally::Tally;
 use crate::node::NodeState;
-use crate::operator::Operator;
-use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
-use runner_store::clock::Clock;
+use crate::wasm::CancelSignal;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
 const MESSAGES_MAX: usize = 1_024;
@@ -59,37 +58,6 @@ const LULL_MAX: Duration = Duration::from_micros(200);
 const SWEEP_EVERY: Millis = Millis::secs(10);
 /// Jobs that were started by hand and wait for a slot, at most.
 const BY_HAND_MAX: usize = 64;
-
-/// What a node's parts have in common.
-pub(crate) struct Parts {
-    pub(crate) store: Handle,
-    pub(crate) host: Arc<Host>,
-    pub(crate) plugins: Arc<Catalog>,
-    pub(crate) read_job: ReadJob,
-    pub(crate) slots_file: Option<Arc<Slots>>,
-    pub(crate) boot: BootId,
-    pub(crate) slots: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) operator: Arc<Operator>,
-    pub(crate) live: Arc<Live>,
-    /// Where the node is in its life: running or draining is the scheduler's to say.
-    pub(crate) state: watch::Sender<NodeState>,
-    /// Threads for what is not a guest's.
-    pub(crate) threads: tokio::runtime::Handle,
-    pub(crate) clock: Clock,
-}
-
-impl Parts {
-    /// The plugin that serves a tenant's kind.
-    pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
-        self.plugins.get(&self.store.tenant_name(tenant), kind)
-    }
-
-    /// The middleware around the handler of a tenant's kind, outermost first.
-    pub(crate) fn around(&self, tenant: TenantId, kind: &str) -> Result<Vec<Arc<Plugin>>, middleware::Missing> {
-        middleware::around(&self.operator, &self.plugins, &self.store.tenant_name(tenant), kind)
-    }
-}
 
 /// What the node wants of its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +100,7 @@ struct Shell {
     next_sweep: Time,
     /// Whether the node is to end, and not only to rest.
     stopping: bool,
+    tally: Tally,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
@@ -154,6 +123,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         holds: Holds::default(),
         next_sweep: Time(0),
         stopping: false,
+        tally: Tally::default(),
         quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
@@ -182,6 +152,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
                 Wanted::Rest(resting) => shell.rest(resting),
+                // Whoever went away needs no answer.
+                Wanted::Tally(answer) => _ = answer.send(shell.tally.clone()),
             },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
@@ -234,6 +206,7 @@ impl Shell {
                     self.quick = (self.quick.0 + 1, self.quick.1 + took);
                 }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
+                ended.tell(&mut self.tally);
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
                 events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
                 // What was interrupted may not have been enough.
@@ -435,6 +408,7 @@ impl Shell {
             members.push(Member { job, signal });
         }
         assert!(!members.is_empty(), "what starts was claimed");
+        self.tally.started(index::lane(&members[0].job).into(), members.len() as u64);
         let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
         // Not among the tasks: it is in the core's hands until its message is here.

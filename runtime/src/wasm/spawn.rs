@@ -18,6 +18,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use super::compile::cache::Cache;
+use super::compile::figures::{Counters, Figures};
 use super::compile::{Compiler, Stop};
 use super::egress::{Egress, EgressSettings};
 use super::engine::{self, Fingerprint, HostSettings};
@@ -62,6 +63,7 @@ pub struct Host {
     compiler: Compiler,
     cache: Option<Arc<Cache>>,
     fingerprint: Fingerprint,
+    compile_counters: Counters,
     /// Held while a child compiles: one at a time in a process.
     compiling: Mutex<()>,
     /// Who says what the plugins of a tenant may do.
@@ -117,6 +119,7 @@ impl Host {
             compiler,
             cache,
             fingerprint,
+            compile_counters: Counters::default(),
             compiling,
             operator,
             places,
@@ -286,6 +289,16 @@ impl Host {
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    pub(super) fn compile_counters(&self) -> &Counters {
+        &self.compile_counters
+    }
+
+    /// What was compiled since the process started.
+    #[must_use]
+    pub fn compile_figures(&self) -> Figures {
+        self.compile_counters.now()
     }
 
     /// The turn to compile.

@@ -18,7 +18,7 @@ use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KindId, QueueId, RunNumbe
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
-pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
+pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Oldest, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
@@ -55,6 +55,8 @@ pub mod limits {
     pub const RESERVED_IDS_MAX: u32 = 10_000;
     /// Rows of one page of any answer.
     pub const PAGE_ROWS_MAX: u32 = 1_000;
+    /// Priorities of one lane of which [`Query::Oldest`](super::Query::Oldest) reads the first job: each is a row.
+    pub const PRIORITIES_READ: u32 = 64;
     /// An idempotency key.
     pub const KEY_BYTES_MAX: usize = 128;
 }

@@ -30,6 +30,9 @@ pub enum Query {
     },
     /// When the next job becomes due.
     NextDue,
+    /// Since when the job has been available that has waited longest, of each queue that has one. Of a lane with jobs of more
+    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first.
+    Oldest,
     /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
     Key(TenantId, String),
     /// Which job a unique key belongs to.
@@ -114,6 +117,7 @@ pub enum Answer {
     Names(Vec<(Name, u32)>),
     Events(Events),
     NextDue(Option<Time>),
+    Oldest(Vec<Oldest>),
     Key(Option<(Time, Vec<Enqueued>)>),
     Unique(Option<(JobId, Option<Time>)>),
     Dependents(Vec<JobId>),
@@ -138,6 +142,29 @@ pub struct JobsPage {
     pub jobs: Vec<Job>,
     /// Before which job the next page begins; none: there are no more.
     pub next: Option<JobId>,
+}
+
+/// See [`Query::Oldest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oldest {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which queue.
+    pub queue: QueueId,
+    /// The job's `run_at`: of a job that has waited for others, or on hold, it may be before it became available.
+    pub since: Time,
+}
+
+impl Oldest {
+    /// Adds it to those of other lanes, which come in the order of their queues.
+    pub(crate) fn join(self, all: &mut Vec<Self>) {
+        match all.last_mut() {
+            Some(last) if (last.tenant, last.queue) == (self.tenant, self.queue) => {
+                last.since = last.since.min(self.since)
+            }
+            _ => all.push(self),
+        }
+    }
 }
 
 /// A page of the log.

@@ -53,6 +53,15 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Reads on in its log until it has said this.
+    pub(super) fn said(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "it ended, and never said {words:?}");
+        }
+    }
+
     /// Waits for its end; what it logged since it listened.
     pub(super) fn ended(&mut self) -> Said {
         let mut err = String::new();

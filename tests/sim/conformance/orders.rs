@@ -1,6 +1,6 @@
 //! The order of queues, starts by hand, checkpoints, and a store that was paused.
 
-use runner_store::command::{Claim, Command, Grant, Part, QueueSettings, Reply, Settings};
+use runner_store::command::{Answer, Claim, Command, Grant, Oldest, Part, Query, QueueSettings, Reply, Settings};
 use runner_store::job::{
     Edit, Invalid, JobId, JobSpec, Millis, Priority, QueueOrder, Rejection, StateName, Time, limits,
 };
@@ -26,6 +26,34 @@ fn a_queue_runs_by_priority_or_by_time_and_ties_never_float() {
             w.enqueue_all(jobs());
             w.advance(10);
             assert_eq!(w.claim(9), expected, "{order:?}");
+        });
+    }
+}
+
+/// How old the oldest available job is, by queue, is what operators are woken by: it must not be hidden behind jobs that
+/// come first.
+#[test]
+fn the_job_that_has_waited_longest_is_known_whatever_comes_first() {
+    let oldest = |w: &World| match w.ask(&Query::Oldest) {
+        Answer::Oldest(oldest) => oldest,
+        other => panic!("{other:?}"),
+    };
+    for order in [QueueOrder::Priority, QueueOrder::RunAt] {
+        case(|w| {
+            w.call(set_order("default", order));
+            assert_eq!(oldest(w), []);
+            w.enqueue(work_with(|s| s.hold = true));
+            w.advance(10);
+            let last = w.enqueue(work_with(|s| s.priority = Priority(i16::MAX)));
+            w.advance(10);
+            let other = JobSpec { queue: "other".to_owned(), ..JobSpec::new("another", "x") };
+            w.enqueue_all(vec![work(), work_with(|s| s.priority = Priority(-5)), other]);
+            let queue = |w: &World, name: &str, kind| w.lane(name, kind).queue;
+            let (own, others) = (queue(w, "default", "work"), queue(w, "other", "another"));
+            let at = |queue, ms| Oldest { tenant: TENANT, queue, since: Time(START.0 + ms) };
+            assert_eq!(oldest(w), [at(own, 10), at(others, 20)]);
+            w.call(cancel(last));
+            assert_eq!(oldest(w), [at(own, 20), at(others, 20)]);
         });
     }
 }

@@ -108,6 +108,10 @@ pub const ROWS: &[Row] = &[
     node("GET", "/v1/store/stats", OPERATE),
     node("POST", "/v1/store/accept-clock", ADMIN),
     node("POST", "/v1/store/backup", ADMIN),
+    tenant("GET", "/v1/stats", LOOK),
+    // What it says is in every copy of the program.
+    open("GET", "/v1/openapi.json"),
+    Row { all_tenants: true, ..node("GET", "/metrics", LOOK) },
     node("GET", "/v1/node", OPERATE),
     node("POST", "/v1/node/drain", ADMIN),
     node("POST", "/v1/node/resume", ADMIN),

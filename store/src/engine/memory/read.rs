@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Query, RunRecord, RunRef, Scope, Settings,
-    Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Oldest, Query, RunRecord, RunRef, Scope,
+    Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
+use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey, behind_priority};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
 use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
@@ -334,6 +334,22 @@ impl Tables {
         wanted.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
     }
 
+    fn oldest(&self) -> Vec<Oldest> {
+        let mut oldest: Vec<Oldest> = Vec::new();
+        for (lane, orders) in &self.lanes {
+            let Some(first) = orders.first() else { continue };
+            let job = self.jobs.get(&JobRef { tenant: lane.tenant, job: first.id });
+            let by = job.map(|job| job.order).unwrap_or_default();
+            let mut place = Some(*first);
+            for _ in 0..limits::PRIORITIES_READ {
+                let Some(head) = place else { break };
+                Oldest { tenant: lane.tenant, queue: lane.queue, since: head.parts(by).1 }.join(&mut oldest);
+                place = behind_priority(by, head).and_then(|behind| orders.range(behind..).next()).copied();
+            }
+        }
+        oldest
+    }
+
     fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
         let own = self.run_logs.get(&(run.at, run.run));
         let shared = || self.runs.get(&(run.at, run.run))?.call;
@@ -419,6 +435,7 @@ impl Snapshot for View {
                 Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
             Query::Tokens => Answer::Tokens(tables.tokens.iter().map(|(hash, token)| (*hash, token.clone())).collect()),
+            Query::Oldest => Answer::Oldest(tables.oldest()),
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

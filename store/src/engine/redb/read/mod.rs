@@ -2,6 +2,7 @@
 
 mod kept;
 mod list;
+mod oldest;
 mod schedules;
 mod sweep;
 mod view;

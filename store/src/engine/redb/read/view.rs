@@ -93,6 +93,7 @@ impl View {
             }
             Query::Stored => Answer::Stored(self.stored()?),
             Query::Tokens => Answer::Tokens(tokens::all(&self.0.open_table(tables::TOKENS).map_err(engine_error)?)?),
+            Query::Oldest => Answer::Oldest(self.oldest()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
                 let first = due.first().map_err(engine_error)?;
