@@ -67,7 +67,7 @@ pub struct TenantShown {
     pub concurrency: Option<u32>,
     /// Memory of its runs together; none: as much as the node has.
     pub memory_bytes: Option<u64>,
-    /// Fuel of its runs in a period, as `2000G/1h`; none: any.
+    /// Fuel of its runs in a period, as `2T/1h`; none: any.
     pub fuel: Option<String>,
     /// Where `concurrency`, `memory_bytes` and `fuel` come from: `set`, `configuration` or `default`.
     pub sources: BTreeMap<String, String>,

@@ -17,10 +17,7 @@ async fn a_tenant_is_made_limited_and_deleted() {
     let made = send(&api, "POST", "/v1/tenants", json!({"name": "acme", "concurrency": 4, "fuel": "2_000G/1h"})).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let made = made.json();
-    assert_eq!(
-        (&made["concurrency"], &made["fuel"], &made["configured"]),
-        (&json!(4), &json!("2000G/1h"), &json!(false))
-    );
+    assert_eq!((&made["concurrency"], &made["fuel"], &made["configured"]), (&json!(4), &json!("2T/1h"), &json!(false)));
     assert_eq!(made["sources"], json!({"concurrency": "set", "fuel": "set", "memory_bytes": "default"}));
     send(&api, "POST", "/v1/tenants", json!({"name": "acme"})).await.check(409, "exists");
     send(&api, "POST", "/v1/tenants", json!({"name": "default"})).await.check(409, "exists");
@@ -44,11 +41,7 @@ async fn a_tenant_is_made_limited_and_deleted() {
         (&set["capacity"], &set["concurrency"], &set["keep_completed"]),
         (&json!(1), &Value::Null, &json!("1d"))
     );
-    assert_eq!(
-        (&set["memory_bytes"], &set["fuel"]),
-        (&json!(1_u64 << 30), &json!("2000G/1h")),
-        "what is not said stays"
-    );
+    assert_eq!((&set["memory_bytes"], &set["fuel"]), (&json!(1_u64 << 30), &json!("2T/1h")), "what is not said stays");
     let names = |told: Told| -> Vec<String> {
         let tenants = told.json()["tenants"].clone();
         tenants.as_array().unwrap().iter().map(|tenant| tenant["name"].as_str().unwrap().to_owned()).collect()
