@@ -156,6 +156,10 @@ pub async fn create(
     if let Some(why) = tenant_problem(&name) {
         return Err(Problem::invalid("name", why));
     }
+    // Before it has a name: what is refused leaves no tenant behind.
+    if let Some((field, why)) = Settings::Tenant(TenantId::NONE, settings).problem() {
+        return Err(Problem::invalid(field, why));
+    }
     let _one = app.settings.lock().await;
     if find(&app, &name).is_some() {
         let detail = "there is a tenant of this name already; PATCH changes what it may have";

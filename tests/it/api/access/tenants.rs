@@ -11,6 +11,7 @@ async fn send(api: &Api, method: &str, path: &str, body: Value) -> Told {
     ask(method, path).body(if body.is_null() { String::new() } else { body.to_string() }).of(&api.router).await
 }
 
+/// The story of `b`: its limits were refused, and it was there all the same.
 #[tokio::test]
 async fn a_tenant_is_made_limited_and_deleted() {
     let api = Api::new();
@@ -35,6 +36,7 @@ async fn a_tenant_is_made_limited_and_deleted() {
         told.check(422, "invalid");
         assert!(told.text.contains(words), "{words}: {}", told.text);
     }
+    send(&api, "GET", "/v1/tenants/b", Value::Null).await.check(404, "no_tenant");
     let set = json!({"capacity": 1, "concurrency": null, "memory_bytes": "1GiB", "keep_completed": "1d"});
     let set = send(&api, "PATCH", "/v1/tenants/acme", set).await.json();
     assert_eq!(
