@@ -115,7 +115,7 @@ fn decide() {
                     started += 1;
                     events.push(Event::Ended { run, fuel: 100_000, took: Duration::from_micros(50) });
                 }
-                Action::HandBack(_) | Action::End(_) | Action::Due => {}
+                Action::HandBack(_) | Action::End(_) | Action::Interrupt(_) | Action::Due => {}
             }
         }
         // Whoever was served has another job.

@@ -122,6 +122,9 @@ impl Node {
         let read_job = new_job::reader(&plugins);
         let NodeSettings { operator, memory_bytes, .. } = settings;
         let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
+        if operator.overcommit_permille > 1_000 {
+            host.memory().watch(memory_bytes);
+        }
         let live = Arc::new(Live::new(slots));
         let (starter, wishes) = starter::channel(Arc::clone(&live), boot);
         let (tell, state) = watch::channel(NodeState::Running);

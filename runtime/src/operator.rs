@@ -26,6 +26,8 @@ pub struct Operator {
     pub middleware: Vec<Layer>,
     /// Memory of all runs together; none: half of what there is.
     pub memory_bytes: Option<u64>,
+    /// How much of it is promised to runs, in thousandths: 1,000 or more.
+    pub overcommit_permille: u32,
 }
 
 /// One tenant.
@@ -86,7 +88,8 @@ pub enum OperatorError {
 impl Default for Operator {
     fn default() -> Self {
         let default = Tenant::of("default");
-        Self { tenants: BTreeMap::from([("default".to_owned(), default)]), middleware: Vec::new(), memory_bytes: None }
+        let tenants = BTreeMap::from([("default".to_owned(), default)]);
+        Self { tenants, middleware: Vec::new(), memory_bytes: None, overcommit_permille: 1_000 }
     }
 }
 

@@ -20,6 +20,8 @@ const TENANT_BYTES_MAX: usize = 63;
 const LAYERS_MAX: usize = 8;
 /// Containers of one tenant: each is kept open once it was used.
 const CONTAINERS_MAX: usize = 100;
+/// How often the node's memory may be promised, at most: beyond, most runs would be interrupted.
+const OVERCOMMIT_MAX: f64 = 10.0;
 /// A secret: a key or a token, or a certificate.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// The shortest period of a fuel budget: below it, a budget is a rate.
@@ -47,6 +49,12 @@ pub(super) fn operator(text: &str, folder: &Path) -> Result<Operator, TableError
     if let Some(value) = root.take("node") {
         let mut table = value.table()?;
         operator.memory_bytes = table.take("memory").map(|value| value.size()).transpose()?;
+        if let Some(value) = table.take("overcommit") {
+            operator.overcommit_permille = value.permille(OVERCOMMIT_MAX)?;
+            if operator.overcommit_permille < 1_000 {
+                return Err(value.error("must be at least 1: less than all of it is a smaller `memory`"));
+            }
+        }
         table.done()?;
     }
     root.done()?;

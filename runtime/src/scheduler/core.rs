@@ -51,6 +51,11 @@ pub struct Core {
     /// Memory of all runs together, and what is reserved of it.
     memory_bytes: u64,
     reserved_bytes: u64,
+    /// What may be reserved, where not every run is thought to use its whole limit; and whether that has just gone wrong.
+    promised_bytes: u64,
+    short_of_memory: bool,
+    /// Runs that were started: the youngest has the highest number.
+    started: u64,
     tenants: BTreeMap<TenantId, Tenant>,
     /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot. Who
     /// has had least is first.
@@ -122,6 +127,9 @@ struct Running {
     slot: usize,
     lane: Lane,
     memory_bytes: u64,
+    number: u64,
+    /// Whether it is to end to make room for the others.
+    interrupted: bool,
     /// What it counts as until it is known.
     about: Cost,
     /// Those that share it.
@@ -176,6 +184,9 @@ impl Core {
             free: (0..slots as usize).rev().collect(),
             memory_bytes,
             reserved_bytes: 0,
+            promised_bytes: memory_bytes,
+            short_of_memory: false,
+            started: 0,
             tenants: BTreeMap::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -208,6 +219,14 @@ impl Core {
             due: DueState::Idle,
             draining: false,
         }
+    }
+
+    /// The same, with so many thousandths of the memory promised to runs, at least all of it. No run may have more than
+    /// there is.
+    #[must_use]
+    pub fn overcommit(self, permille: u32) -> Self {
+        let promised_bytes = u128::from(self.memory_bytes) * u128::from(permille.max(1_000)) / 1_000;
+        Self { promised_bytes: u64::try_from(promised_bytes).unwrap_or(u64::MAX), ..self }
     }
 
     /// What to do now that `event` has happened.
@@ -264,6 +283,7 @@ impl Core {
                 self.spend(tenant, fuel, now, actions);
             }
             Event::Cancelled(run) => self.cancelled(run, actions),
+            Event::ShortOfMemory => self.make_room(actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {
                     self.due = DueState::Idle;

@@ -144,7 +144,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
     let mut shell = Shell {
-        core: Core::new(parts.slots, parts.memory_bytes),
+        core: Core::new(parts.slots, parts.memory_bytes).overcommit(parts.operator.overcommit_permille),
         runs: Runs::new(Arc::clone(&parts), ids),
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
@@ -187,6 +187,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
+            () = parts.host.memory().over() => shell.tell([Event::ShortOfMemory]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
                     shell.drain(grace);
@@ -235,6 +236,8 @@ impl Shell {
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
                 events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
+                // What was interrupted may not have been enough.
+                events.extend(self.parts.host.memory().is_over().then_some(Event::ShortOfMemory));
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
                 self.tasks.spawn(ended.record());
             }
@@ -302,6 +305,10 @@ impl Shell {
                 if let Some(signal) = self.signals.get(&run) {
                     signal.cancel();
                 }
+            }
+            Action::Interrupt(runs) => {
+                tracing::warn!(?runs, "the node is short of memory: its youngest run is interrupted");
+                runs.iter().filter_map(|run| self.signals.get(run)).for_each(|signal| signal.drain(Duration::ZERO));
             }
             Action::HandBack(run) => {
                 self.ready.remove(&run);

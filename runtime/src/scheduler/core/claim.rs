@@ -184,7 +184,7 @@ impl Core {
             tenant.open.iter().copied().chain(ready).map(|lane| tenant.memory_of(lane))
         });
         let smallest = lanes.min().unwrap_or(0).max(1);
-        let fit = self.memory_bytes.saturating_sub(self.reserved_bytes) / smallest;
+        let fit = self.reservable_bytes().saturating_sub(self.reserved_bytes) / smallest;
         slots.min(u32::try_from(fit).unwrap_or(u32::MAX))
     }
 

@@ -92,6 +92,8 @@ pub enum Event {
     },
     /// Someone wants a run ended, or its job is gone.
     Cancelled(RunRef),
+    /// The runs have come to use more memory together than there is.
+    ShortOfMemory,
     /// When the next job becomes due, as the store says.
     NextDue(Option<Time>),
     /// The question for what is due is answered: so many jobs became available.
@@ -136,6 +138,8 @@ pub enum Action {
     },
     /// End a run that has started. A call that it shares goes on until all of its runs are to end.
     End(RunRef),
+    /// Interrupt a run that has started, with those that share its call: it runs again later, and has lost no attempt.
+    Interrupt(Vec<RunRef>),
     /// Give a run back that has not.
     HandBack(RunRef),
     /// Ask the store to make available what is due. There is never more than one such question open.

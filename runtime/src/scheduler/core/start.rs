@@ -66,7 +66,9 @@ impl Core {
         if !others.is_empty() {
             self.shares.extend(others.iter().chain([&first]).copied());
         }
-        let running = Running { slot, lane, memory_bytes, about, others: others.clone() };
+        self.started += 1;
+        let (number, interrupted) = (self.started, false);
+        let running = Running { slot, lane, memory_bytes, number, interrupted, about, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });
@@ -136,7 +138,7 @@ impl Core {
         if tenant.is_some_and(|tenant| !tenant.has_room(memory_bytes)) {
             return Some(May::Not);
         }
-        let fits = self.reserved_bytes.saturating_add(memory_bytes) <= self.memory_bytes;
+        let fits = self.reserved_bytes.saturating_add(memory_bytes) <= self.reservable_bytes();
         Some(if fits { May::Yes } else { May::Short })
     }
 

@@ -5,6 +5,7 @@ mod auditor;
 mod batches;
 mod budgets;
 mod limits;
+mod pairs;
 mod shares;
 mod simulation;
 mod world;

@@ -80,7 +80,7 @@ impl Core {
         let left = |most: u64, reserved: u64| most.saturating_sub(reserved);
         let budgets = [
             (tenant.budget.memory_bytes.map(|most| left(most, tenant.reserved_bytes)), Whose::Tenant),
-            (Some(left(self.memory_bytes, self.reserved_bytes)), Whose::Node),
+            (Some(left(self.reservable_bytes(), self.reserved_bytes)), Whose::Node),
         ];
         let never = matches!(held.first(), Some(Held::TooLarge { .. }));
         for (left, whose) in budgets {

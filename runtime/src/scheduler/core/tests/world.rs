@@ -227,7 +227,7 @@ impl World {
                     self.calls.push(call);
                     self.later(self.kinds[&lane].takes_ms, Later::End(run.at.job.0));
                 }
-                Action::End(_) | Action::Due => {}
+                Action::End(_) | Action::Interrupt(_) | Action::Due => {}
                 Action::HandBack(run) => {
                     self.handed_back += 1;
                     self.later(COMMIT, Later::HandedBack(run.at.job.0));
