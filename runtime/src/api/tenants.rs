@@ -68,7 +68,7 @@ pub struct TenantShown {
     pub concurrency: Option<u32>,
     /// Memory of its runs together; none: as much as the node has.
     pub memory_bytes: Option<u64>,
-    /// Fuel of its runs in a period, as `2000G/1h`; none: any.
+    /// Fuel of its runs in a period, as `2T/1h`; none: any.
     pub fuel: Option<String>,
     /// Where `concurrency`, `memory_bytes` and `fuel` come from: `set`, `configuration` or `default`.
     pub sources: BTreeMap<String, String>,
@@ -156,6 +156,10 @@ pub async fn create(
     let name = name.ok_or_else(|| Problem::invalid("name", "is missing: what the tenant is called"))?;
     if let Some(why) = tenant_problem(&name) {
         return Err(Problem::invalid("name", why));
+    }
+    // Before it has a name: what is refused leaves no tenant behind.
+    if let Some((field, why)) = Settings::Tenant(TenantId::NONE, settings).problem() {
+        return Err(Problem::invalid(field, why));
     }
     let _one = app.settings.lock().await;
     if find(&app, &name).is_some() {

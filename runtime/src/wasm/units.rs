@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn fuel_for_a_period_comes_back_as_it_was_written() {
-        for text in ["2000G/1h", "5M/1s", "7k/30m", "1.500k/1d", "0.001k/1s"] {
+        for text in ["2T/1h", "2001G/1h", "5M/1s", "7k/30m", "1.500k/1d", "0.001k/1s"] {
             assert_eq!(fuel_per(text).map(fuel_per_text).as_deref(), Ok(text));
         }
         assert!(fuel_per("2000G").is_err() && fuel_per("5s/1h").is_err() && fuel_per("5G/1").is_err());
