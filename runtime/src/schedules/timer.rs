@@ -96,6 +96,8 @@ impl Timer {
             let piece = std::iter::from_fn(|| look_at.pop_first()).take(PAGE as usize).collect();
             let fires = self.look(piece, &mut tried)?;
             look_at.extend(self.fire(fires).await?);
+            // There may be enough to fire for ever, and others were made, resumed or changed meanwhile.
+            look_at.extend(self.changed()?);
             // A hundred thousand that are looked at after a start are no reason to hold up others.
             tokio::task::yield_now().await;
         }
