@@ -33,7 +33,10 @@ async fn jobs_of_a_key_end_in_order_also_if_they_fail() {
     let plugins = vec![("fails", says("", "no", 1), FAILS)];
     let (api, node) = with_node(Setup { plugins, slots: 4, ..Setup::default() }).await;
     let jobs: Vec<Value> = (0..12)
-        .map(|n| json!({"kind": "fails", "args": {"customer": ["acme", "initech", "hooli"][n % 3], "n": n}}))
+        .map(|n| {
+            let customer = ["acme", "initech", "hooli"][n % 3];
+            json!({"kind": "fails", "args": {"customer": customer, "n": n}})
+        })
         .chain([json!({"kind": "fails"})])
         .collect();
     let answer = api.post("/v1/jobs", &json!(jobs)).await;

@@ -108,7 +108,7 @@ impl Workload {
     fn claim(&mut self) -> Command {
         let mut grants: Vec<Grant> =
             (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
-        let of_keys = self.lanes_of_keys(&grants);
+        let of_keys = Self::lanes_of_keys(&grants);
         grants.extend(of_keys);
         let holder = self.a_boot();
         Command::Claim(Claim { holder, max: self.dice.below(10) as u32, grants })

@@ -240,14 +240,15 @@ impl Workload {
         Lane { suspect, ..Lane::new(self.a_tenant(), queue, kind) }
     }
 
-    /// Lanes of keys beside these, so that what stands in them is claimed as well.
-    fn lanes_of_keys(&mut self, lanes: &[Grant]) -> Vec<Grant> {
-        let aside = &mut self.aside();
-        let of_key = |grant: &Grant| {
-            let key = JobKey::text(KEYS[aside.below(KEYS.len() as u64) as usize]).hash();
-            Grant { lane: Lane { key, again: aside.one_in(3), ..grant.lane }, ..*grant }
+    /// The lanes of all keys beside these, so that what stands in them is claimed as often.
+    fn lanes_of_keys(lanes: &[Grant]) -> Vec<Grant> {
+        let of_keys = |grant: &Grant| {
+            let grant = *grant;
+            let of_key = move |key: &str| [false, true].map(|again| (JobKey::text(key).hash(), again));
+            let lanes = KEYS.into_iter().flat_map(of_key);
+            lanes.map(move |(key, again)| Grant { lane: Lane { key, again, ..grant.lane }, ..grant })
         };
-        lanes.iter().map(of_key).collect()
+        lanes.iter().flat_map(of_keys).collect()
     }
 
     /// Dice beside the others, so that what came later changes nothing else that follows from a seed.

@@ -16,7 +16,7 @@ impl Workload {
         let (depends_on, unique) = (self.dependencies(tenant, position), self.unique());
         let now = self.now;
         let mut aside = self.aside();
-        let key = aside.maybe(2, |d| JobKey::text(KEYS[d.below(KEYS.len() as u64) as usize]));
+        let key = aside.maybe(4, |d| JobKey::text(KEYS[d.below(KEYS.len() as u64) as usize]));
         let d = &mut self.dice;
         let backoffs = [
             Backoff::Constant { base: Millis(300) },

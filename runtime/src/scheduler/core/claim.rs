@@ -312,10 +312,12 @@ impl Core {
             let max = gates.of_queue(&demand.queues[queue], max, |of| self.room_of(of, now));
             let lanes = &demand.queues[queue].lanes;
             let in_order = lanes.iter().any(|grant| self.runs_in_order(grant.lane));
-            // Nothing that runs in order is claimed ahead: beside it, only what starts now; the others' rest comes behind.
+            // Nothing that runs in order is claimed ahead: beside it, only what starts now; the others' rest comes behind,
+            // unless it would only get before it.
             let first = if in_order { max.min(starts) } else { max };
+            let rest = if in_order && self.comes_before_ready(lanes) { 0 } else { max - first };
             starts = starts.saturating_sub(first);
-            for (max, in_order) in [(first, true), (max - first, false)] {
+            for (max, in_order) in [(first, true), (rest, false)] {
                 let mut grants = Vec::new();
                 for Grant { lane, max: could } in lanes.iter().filter(|_| max > 0) {
                     let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };

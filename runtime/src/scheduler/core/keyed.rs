@@ -34,7 +34,8 @@ pub(super) struct Keyed {
 
 #[derive(Debug)]
 struct KeyedLane {
-    available: u64,
+    /// No tenant may have so many that they do not fit.
+    available: u32,
     head: Order,
     /// Runs, or calls, that may start of it.
     could: u32,
@@ -85,7 +86,7 @@ impl KeyedLane {
     /// Whether there are as many as a call takes, or the first has lingered.
     fn has_gathered(&self, batch: Batch, now: Moment) -> bool {
         let lingered = || self.arrivals.as_ref()?.lingered_at(batch.linger);
-        self.available >= u64::from(batch.max) || lingered().is_some_and(|at| at <= now.uptime)
+        self.available >= batch.max || lingered().is_some_and(|at| at <= now.uptime)
     }
 }
 
@@ -116,10 +117,10 @@ impl Core {
         let before = known.available;
         known.head = head;
         // What has a first job is not empty.
-        known.available = before.saturating_add_signed(difference).max(1);
+        known.available = u32::try_from((i64::from(before) + difference).max(1)).unwrap_or(u32::MAX);
         if shared {
             let arrivals = known.arrivals.get_or_insert_default();
-            arrivals.keep(true, before, now.uptime);
+            arrivals.keep(true, before.into(), now.uptime);
             arrivals.changed(difference, now.uptime);
         }
         let key = self.key(of);
@@ -143,7 +144,7 @@ impl Core {
             let available = of_key.available;
             let arrivals = shared.then(|| of_key.arrivals.take().unwrap_or_default());
             of_key.arrivals = arrivals.map(|mut arrivals| {
-                arrivals.keep(true, available, now.uptime);
+                arrivals.keep(true, available.into(), now.uptime);
                 arrivals
             });
             lanes.push(Lane { key: *key, again: *again, ..lane });
@@ -168,7 +169,7 @@ impl Core {
                 wake = wake.max(arrivals.lingered_at(batch.linger).filter(|at| !gathered && *at > now.uptime));
                 u32::from(gathered && calls > 0 && jobs > 0)
             }
-            _ => calls.min(jobs).min(u32::try_from(known.available).unwrap_or(u32::MAX)),
+            _ => calls.min(jobs).min(known.available),
         };
         let more = could > known.could;
         keyed.set_could((lane.key, lane.again), could);
@@ -202,6 +203,11 @@ impl Core {
         self.keys.in_order.contains(&lane)
     }
 
+    /// Whether the jobs of a lane run in order.
+    pub(super) fn is_ordered(&self, lane: Lane) -> bool {
+        key_of(lane).is_some_and(|of| self.key_limits(of).in_order)
+    }
+
     /// Lanes that have something to start that is not claimed ahead, as it runs in order.
     pub(super) fn lanes_in_order(&self) -> impl Iterator<Item = Lane> {
         self.keys.in_order.iter().copied()
@@ -227,6 +233,17 @@ impl Core {
     pub fn first_in_order(&self, lane: Lane) -> Option<Order> {
         let in_order = self.key_limits(key_of(lane)?).in_order;
         self.keyed_lane(lane).filter(|_| in_order).map(|known| known.head)
+    }
+
+    /// Whether something of these lanes that runs in order comes before what was claimed ahead of its queue, or was taken
+    /// last.
+    pub(super) fn comes_before_ready(&self, lanes: &[Grant]) -> bool {
+        let first = |grant: &Grant| {
+            let tenant = self.tenants.get(&grant.lane.tenant).filter(|_| self.runs_in_order(grant.lane))?;
+            let (first, ..) = tenant.lanes.get(&grant.lane)?.keyed.as_ref()?.open.first()?;
+            Some(*first < tenant.ready.last_of(grant.lane.queue)?)
+        };
+        lanes.iter().any(|grant| first(grant).unwrap_or_default())
     }
 
     /// Where runs of a lane are to be claimed, up to `max`: the lane itself, and lanes of its keys. Of these as many as there

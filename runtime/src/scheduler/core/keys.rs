@@ -38,7 +38,7 @@ pub(super) struct Key {
     /// Calls that have one.
     running: u32,
     /// Jobs that have begun and not ended, as the store says.
-    begun: i64,
+    begun: i32,
     bucket: Bucket,
     /// When its lanes are looked at again.
     pub(super) wake: Option<Millis>,
@@ -100,7 +100,8 @@ impl Key {
 impl Core {
     /// More, or fewer, jobs of a key have begun and not ended.
     pub(super) fn begun(&mut self, of: KeyOf, difference: i64) {
-        self.key(of).begun += difference;
+        let key = self.key(of);
+        key.begun = i32::try_from(i64::from(key.begun) + difference).unwrap_or(i32::MAX);
         self.look_at_key(of);
     }
 
@@ -212,7 +213,7 @@ impl Core {
         let Some(of) = key_of(call.lane) else { return true };
         let Some(key) = self.keys.keys.get(&of) else { return true };
         let limits = self.key_limits(of);
-        let before_others = call.lane.again || key.begun <= i64::from(call.jobs());
+        let before_others = call.lane.again || i64::from(key.begun) <= i64::from(call.jobs());
         let (calls, jobs, _) = key.room(&limits, true, self.now);
         calls > 0 && jobs >= call.jobs() && (!limits.in_order || before_others)
     }

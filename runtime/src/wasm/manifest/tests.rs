@@ -82,7 +82,7 @@ fn what_is_wrong_about_keys_is_named_with_its_line() {
     let check = |keys: &str, line: usize, expected: &str| {
         check_refused(&format!("[[kind]]\nname = \"a\"\n{keys}"), line + 2, expected);
     };
-    check("kye = \"args.c\"", 1, "unknown key `kye` in [kind]; did you mean `key`?");
+    check("keyy = \"args.c\"", 1, "unknown key `keyy` in [kind]; did you mean `key`?");
     check("key = \"args.c\"\nkey_concurency = 1", 2, "did you mean `key_concurrency`?");
     check("key = \"customer\"", 1, "`kind.key` must be the path of a field of the args, for example \"args.customer\"");
     check("key = 7", 1, "bare number 7");

@@ -45,6 +45,8 @@ pub(super) struct World {
     fails: BTreeMap<u64, Vec<u64>>,
     /// What has begun and not ended, by key, as the store has it, and since when.
     begun: BTreeMap<KeyOf, BTreeMap<u64, u64>>,
+    /// Jobs whose handler was ever entered: what was only claimed goes back as if nothing had been.
+    entered: BTreeSet<u64>,
 }
 
 /// A job with its place.
@@ -98,6 +100,7 @@ impl World {
             auditor: Auditor::default(),
             fails: BTreeMap::new(),
             begun: BTreeMap::new(),
+            entered: BTreeSet::new(),
         }
     }
 
@@ -162,7 +165,11 @@ impl World {
     fn begins(&mut self, lane: Lane, id: u64, begins: bool) -> Option<Event> {
         let (of, now) = (key_of(lane)?, self.now);
         let begun = self.begun.entry(of).or_default();
-        let was = if begins { begun.insert(id, now) } else { begun.remove(&id) };
+        // What is claimed again has begun long since.
+        let was = if begins { begun.get(&id).copied() } else { begun.remove(&id) };
+        if begins {
+            begun.entry(id).or_insert(now);
+        }
         (begins == was.is_none()).then_some(Event::Begun { of, difference: if begins { 1 } else { -1 } })
     }
 
@@ -302,6 +309,7 @@ impl World {
                     let call = Call { at: self.now, lane, jobs };
                     self.auditor.starts(lane, call.jobs.len() as u64, self.now);
                     self.check_order(&call);
+                    self.entered.extend(&call.jobs);
                     self.running.insert(run.at.job.0, call.clone());
                     self.calls.push(call);
                     self.later(self.kinds[&lane.of_all_keys()].takes_ms, Later::End(run.at.job.0));
@@ -361,8 +369,8 @@ impl World {
         assert_eq!(call.jobs.len(), 1, "what runs in order shares no call");
         // Several may have begun before order came to count.
         let since = self.auditor.in_order_since(of);
-        let others = self.begun[&of].iter().filter(|(job, began)| **job != call.jobs[0] && **began >= since);
-        let others: Vec<u64> = others.map(|(job, _)| *job).collect();
+        let others = self.begun[&of].iter().filter(|(job, began)| **job != call.jobs[0] && **began > since);
+        let others: Vec<u64> = others.map(|(job, _)| *job).filter(|job| self.entered.contains(job)).collect();
         let by_hand = self.auditor.has_started_by_hand();
         assert!(others.is_empty() || by_hand, "{:?} starts before {others:?} have ended", call.jobs);
         let before = self.queued.get(&Lane { again: true, ..call.lane }).is_some_and(|jobs| !jobs.is_empty());
