@@ -177,7 +177,7 @@ async fn what_is_no_key_is_refused_wherever_jobs_come_from() {
     let schedule = json!({"name": "s", "kind": "spin", "cron": "0 0 1 1 *", "args": {"customer": "fired"}});
     assert_eq!(api.post("/v1/schedules", &schedule).await.status, 201);
     let fired = api.post("/v1/schedules/s/fire", &json!({})).await.json();
-    let id = fired["job"]["id"].as_str().unwrap().to_owned();
+    let id = fired["id"].as_str().unwrap().to_owned();
     assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.json()["key"], "fired");
     stop(node).await;
 }

@@ -1,14 +1,16 @@
 //! The tables of the file, and how keys become bytes: fixed widths, most significant byte first, so that their order is
 //! the order of what they mean. Keys that answer a tenant's question begin with the tenant.
 
+mod keyed;
+
 use redb::TableDefinition;
+
+pub(super) use self::keyed::{begun, begun_of, keyed_lane, keyed_lane_bounds, keyed_lane_of};
 
 use crate::command::{CountKey, Lane, Namespace, Part, Scope, Total, TotalKey};
 use crate::engine::{KeyRef, KvKey, Wait};
-use crate::index::{
-    BegunKey, DueKey, EndKey, ExpiryKey, KeyOf, LaneKey, ListKey, Order, ScheduledKey, TagKey, WaitKey,
-};
-use crate::job::{JobId, JobRef, KeyHash, KindId, PluginId, QueueId, RunNumber, StateName, TenantId, Time};
+use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, ScheduledKey, TagKey, WaitKey};
+use crate::job::{JobId, JobRef, KindId, PluginId, QueueId, RunNumber, StateName, TenantId, Time};
 use crate::schedule::ScheduleRef;
 
 /// Tenant and plugin, before a key of a plugin.
@@ -168,12 +170,6 @@ impl Unpacker<'_> {
         self.take::<1>() != [0]
     }
 
-    /// A lane, as far as it stands at the beginning of a key.
-    fn lane(&mut self) -> Lane {
-        let (tenant, queue, kind) = (TenantId(self.u32()), QueueId(self.u32()), KindId(self.u32()));
-        Lane { suspect: self.flag(), ..Lane::new(tenant, queue, kind) }
-    }
-
     /// A state; a byte that is none reads as the last, which no row then agrees with: `check` says so.
     fn state(&mut self) -> StateName {
         let [n] = self.take();
@@ -233,42 +229,6 @@ pub(super) fn lane_bounds(lane: Lane) -> ([u8; 31], [u8; 31]) {
 pub(super) fn lane_of(key: &[u8; 31]) -> LaneKey {
     let mut key = Unpacker(key);
     LaneKey { lane: key.lane(), order: Order { place: key.take(), id: JobId(key.u64()) } }
-}
-
-fn keyed_lane_head(lane: Lane) -> [u8; 22] {
-    Packer::new().put(lane_head(lane)).put(lane.key.0.to_be_bytes()).put([u8::from(lane.again)]).done()
-}
-
-pub(super) fn keyed_lane(key: &LaneKey) -> [u8; 40] {
-    Packer::new().put(keyed_lane_head(key.lane)).put(key.order.place).put(key.order.id.0.to_be_bytes()).done()
-}
-
-/// The first and the last key that a lane of a key can have.
-pub(super) fn keyed_lane_bounds(lane: Lane) -> ([u8; 40], [u8; 40]) {
-    let head = keyed_lane_head(lane);
-    (Packer::new().put(head).put([0; 18]).done(), Packer::new().put(head).put([0xff; 18]).done())
-}
-
-pub(super) fn keyed_lane_of(key: &[u8; 40]) -> LaneKey {
-    let mut key = Unpacker(key);
-    let lane = key.lane();
-    let lane = Lane { key: KeyHash(key.u64()), again: key.flag(), ..lane };
-    LaneKey { lane, order: Order { place: key.take(), id: JobId(key.u64()) } }
-}
-
-pub(super) fn begun(key: &BegunKey) -> [u8; 24] {
-    Packer::new()
-        .put(key.of.tenant.0.to_be_bytes())
-        .put(key.of.kind.0.to_be_bytes())
-        .put(key.of.key.0.to_be_bytes())
-        .put(key.id.0.to_be_bytes())
-        .done()
-}
-
-pub(super) fn begun_of(key: &[u8; 24]) -> BegunKey {
-    let mut key = Unpacker(key);
-    let of = KeyOf { tenant: TenantId(key.u32()), kind: KindId(key.u32()), key: KeyHash(key.u64()) };
-    BegunKey { of, id: JobId(key.u64()) }
 }
 
 pub(super) fn due(key: &DueKey) -> [u8; 20] {
