@@ -255,3 +255,27 @@ fn a_key_that_is_none_is_refused() {
         assert!(matches!(refused, Reply::Rejected(_)));
     });
 }
+
+/// Whoever opens a store is told of its keys as if all had just come: what is available in the lanes of keys is not told
+/// twice.
+#[test]
+fn a_store_that_is_opened_tells_of_its_keys() {
+    let mut engine = runner_store::engine::memory::Memory::new(runner_store::clock::Clock::manual(START));
+    let jobs = vec![of("a"), of("a"), work(), of("b")];
+    runner_store::writer::step(&mut engine, &[enqueue(jobs)]).unwrap();
+    let kind = runner_store::job::KindId(2);
+    let family = Lane::new(TENANT, runner_store::job::QueueId(1), kind);
+    let of_a = Lane { key: hash("a"), ..family };
+    runner_store::writer::step(&mut engine, &[claim(BOOT, 1, &[of_a])]).unwrap();
+    let (handle, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
+    let notices = handle.board().take();
+    let available = |lane| notices.counts.get(&CountKey { lane, state: StateName::Available }).copied();
+    let of_b = Lane { key: hash("b"), ..family };
+    assert_eq!([family, of_a, of_b].map(available), [Some(1), Some(1), Some(1)]);
+    let head = |lane| notices.heads.get(&lane).and_then(|head| head.map(|order| order.id.0));
+    assert_eq!([of_a, of_b].map(head), [Some(2), Some(4)]);
+    let begun = notices.begun.get(&KeyOf { tenant: TENANT, kind, key: hash("a") });
+    assert_eq!((begun, notices.begun.len()), (Some(&1), 1));
+    drop(handle);
+    writer.join();
+}
