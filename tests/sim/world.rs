@@ -8,21 +8,19 @@
 //! nobody has until [`World::settle`].
 
 mod calls;
-
-use std::collections::BTreeMap;
+mod told;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Command, JobsQuery, KeyedLane, KvKeysQuery, Lane, Name, NameClass, Namespace, Part, Query, Reply,
-    RunRecord, RunRef, Stored, Sweep, limits,
+    Answer, Command, JobsQuery, KvKeysQuery, Lane, Name, NameClass, Namespace, Part, Query, Reply, RunRecord, RunRef,
+    Stored, Sweep, limits,
 };
 use runner_store::decide::Conduct;
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
 use runner_store::engine::{Change, Dump, Engine, Needs, Persisted};
 use runner_store::handle::Writer;
-use runner_store::index::{self, KeyOf, Order};
 use runner_store::job::{
     BootId, Job, JobId, JobSpec, KindId, Millis, Outcome, QueueId, Seq, StateName, TenantId, Time,
 };
@@ -31,6 +29,7 @@ use runner_store::writer::step_in;
 use tempfile::TempDir;
 
 pub(crate) use self::calls::*;
+use self::told::Told;
 
 /// When every world begins: some time in 2023.
 pub(crate) const START: Time = Time(1_700_000_000_000);
@@ -49,55 +48,6 @@ pub(crate) struct World {
     conduct: Conduct,
     too_deep: u64,
     told: Told,
-}
-
-/// What whoever follows the notices knows of what is available, and of keys.
-#[derive(Default)]
-struct Told {
-    available: BTreeMap<Lane, i64>,
-    heads: BTreeMap<Lane, Order>,
-    begun: BTreeMap<KeyOf, i64>,
-}
-
-impl Told {
-    fn add(&mut self, persisted: &Persisted) {
-        for (key, difference) in persisted.counts.iter().filter(|(key, _)| key.state == StateName::Available) {
-            *self.available.entry(key.lane).or_default() += difference;
-        }
-        for (lane, head) in &persisted.keys.heads {
-            match head {
-                Some(head) => _ = self.heads.insert(*lane, *head),
-                None => _ = self.heads.remove(lane),
-            }
-        }
-        for (of, difference) in &persisted.keys.begun {
-            *self.begun.entry(*of).or_default() += difference;
-        }
-        self.available.retain(|_, n| *n != 0);
-        self.begun.retain(|_, n| *n != 0);
-    }
-
-    /// Against what the rows say.
-    #[track_caller]
-    fn check(&self, dump: &Dump) {
-        let mut told = Told::default();
-        for job in &dump.jobs {
-            let lane = index::lane(job);
-            if job.state.name() == StateName::Available {
-                *told.available.entry(lane).or_default() += 1;
-                if job.key.is_some() {
-                    let first = told.heads.get(&lane).copied().unwrap_or_else(|| index::order(job));
-                    told.heads.insert(lane, first.min(index::order(job)));
-                }
-            }
-            if let Some(of) = index::key_of(job).filter(|_| job.has_begun()) {
-                *told.begun.entry(of).or_default() += 1;
-            }
-        }
-        assert_eq!(self.available, told.available, "what is available, as the notices say and as it is");
-        assert_eq!(self.heads, told.heads, "what is first of each key");
-        assert_eq!(self.begun, told.begun, "what has begun and not ended");
-    }
 }
 
 /// Runs one case, then compares and checks everything.
@@ -290,12 +240,7 @@ impl World {
         assert_dumps_equal(&dump, &redb.dump().unwrap());
         self.told.check(&dump);
         let Answer::Keys(keys) = self.ask(&Query::Keys) else { panic!("not keys") };
-        let heads: BTreeMap<Lane, Order> = keys.lanes.iter().map(|of_key| (of_key.lane, of_key.head)).collect();
-        assert_eq!(heads, self.told.heads);
-        let begun: BTreeMap<KeyOf, i64> = keys.begun.iter().map(|(of, n)| (*of, n.cast_signed())).collect();
-        assert_eq!(begun, self.told.begun);
-        let jobs = |of_key: &KeyedLane| self.told.available.get(&of_key.lane) == Some(&of_key.jobs.cast_signed());
-        assert!(keys.lanes.iter().all(jobs), "whoever opens the store knows as much");
+        self.told.check_keys(&keys);
         let redb = self.redb.as_ref().unwrap();
         let report = redb.check().unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);

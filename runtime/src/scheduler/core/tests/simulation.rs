@@ -50,7 +50,7 @@ fn simulate(seed: u64, steps: u64) {
     for lane in lanes.clone() {
         // Some kinds have keys, and beside them jobs that have none.
         if lane.kind.0 % 2 == 0 {
-            let keys = (0..1 + dice.below(40)).map(|key| JobKey::text(&key.to_string()).hash());
+            let keys = (0..1 + dice.below(12)).map(|key| JobKey::text(&key.to_string()).hash());
             lanes.extend(keys.map(|key| Lane { key, ..lane }));
         }
     }
