@@ -41,19 +41,7 @@ fn whatever_happens_no_limit_is_exceeded_and_nothing_waits_for_nothing() {
 fn simulate(seed: u64, steps: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = World::new(1 + dice.below(12) as u32, MEMORY);
-    let mut lanes: Vec<Lane> = (0..2 + dice.below(10))
-        .map(|_| {
-            let [tenant, queue, kind] = [3, 3, 4].map(|n| 1 + dice.below(n) as u32);
-            Lane::new(TenantId(tenant), QueueId(queue), KindId(kind))
-        })
-        .collect();
-    for lane in lanes.clone() {
-        // Some kinds have keys, and beside them jobs that have none.
-        if lane.kind.0 % 2 == 0 {
-            let keys = (0..1 + dice.below(12)).map(|key| JobKey::text(&key.to_string()).hash());
-            lanes.extend(keys.map(|key| Lane { key, ..lane }));
-        }
-    }
+    let lanes = some_lanes(&mut dice);
     for lane in lanes.iter().filter(|lane| lane.key.is_none()) {
         let takes_ms = [1, 1, 3, 20, 90][dice.below(5) as usize];
         world.lane(*lane, kind(takes_ms, 1));
@@ -116,6 +104,23 @@ fn simulate(seed: u64, steps: u64) {
     assert_eq!(jobs, (1..=enqueued).collect::<Vec<_>>(), "every job ran");
     assert_eq!(world.core.keys_kept(), 0, "of keys that nothing is left of, nothing is kept");
     assert_eq!((world.queued(), world.core.ready(), world.running.len()), (0, 0, 0));
+}
+
+/// Some kinds have keys, and beside them jobs that have none.
+fn some_lanes(dice: &mut Dice) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = (0..2 + dice.below(10))
+        .map(|_| {
+            let [tenant, queue, kind] = [3, 3, 4].map(|n| 1 + dice.below(n) as u32);
+            Lane::new(TenantId(tenant), QueueId(queue), KindId(kind))
+        })
+        .collect();
+    for lane in lanes.clone() {
+        if lane.kind.0 % 2 == 0 {
+            let keys = (0..1 + dice.below(12)).map(|key| JobKey::text(&key.to_string()).hash());
+            lanes.extend(keys.map(|key| Lane { key, ..lane }));
+        }
+    }
+    lanes
 }
 
 fn a_gate(dice: &mut Dice, lanes: &[Lane]) -> GateOf {
