@@ -88,7 +88,10 @@ impl Batch<'_> {
                 if jobs > 0 && !fits {
                     break;
                 }
+                // Nobody is there to be told that something else stands where the key should be: it has none.
+                let key = listener.key.as_ref().and_then(|path| path.read(args.as_ref()).ok().flatten());
                 let spec = JobSpec {
+                    key,
                     queue: listener.queue.clone(),
                     priority: listener.priority,
                     ..JobSpec::new(listener.kind.clone(), args.clone())

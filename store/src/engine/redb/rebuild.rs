@@ -31,8 +31,8 @@ pub(super) fn schema_4(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
 
-/// Makes the table that schema 5 added: tokens. A program that knows none would let everybody in, so it is not to open such
-/// a store.
+/// Makes the tables that schema 5 added: tokens, lanes of keys, and the jobs of keys that have begun. A program that knows no
+/// tokens would let everybody in, so it is not to open such a store; no earlier job has a key.
 pub(super) fn schema_5(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
