@@ -5,6 +5,7 @@ mod changes;
 mod enqueue;
 mod events;
 mod exports;
+mod keys;
 mod limits;
 mod node;
 mod queues;
@@ -84,7 +85,7 @@ impl Api {
         let tenant = TenantId::DEFAULT;
         let (queue, kind) =
             (self.store.queue_id(tenant, "default").unwrap(), self.store.kind_id(tenant, kind).unwrap());
-        let grant = Grant { lane: Lane { tenant, queue, kind, suspect: false }, max: 1 };
+        let grant = Grant { lane: Lane::new(tenant, queue, kind), max: 1 };
         let claim = Claim { holder: BootId(1), max: 1, grants: vec![grant] };
         match self.store.call(Command::Claim(claim)).await.unwrap() {
             Reply::Claimed(jobs) => Arc::clone(&jobs[0]),
