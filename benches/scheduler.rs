@@ -67,7 +67,7 @@ fn main() {
 
 fn lane(n: u32) -> Lane {
     let (tenant, kind) = (n / KINDS + 1, n % KINDS + 1);
-    Lane { tenant: TenantId(tenant), queue: QueueId(tenant), kind: KindId(tenant * KINDS + kind), suspect: false }
+    Lane::new(TenantId(tenant), QueueId(tenant), KindId(tenant * KINDS + kind))
 }
 
 fn at(ms: u64) -> Moment {
@@ -142,12 +142,7 @@ fn decide() {
 fn lanes() {
     let serves = Some(Serves { memory_bytes: 64 << 20, batch: None });
     // A hundred lanes a tenant.
-    let lane = |n: u32| Lane {
-        tenant: TenantId(n / 100 + 1),
-        queue: QueueId(n / 10 + 1),
-        kind: KindId(n + 1),
-        suspect: false,
-    };
+    let lane = |n: u32| Lane::new(TenantId(n / 100 + 1), QueueId(n / 10 + 1), KindId(n + 1));
     let before = resident_bytes();
     let mut core = Core::new(16, 1 << 40);
     for n in 0..IDLE_LANES {

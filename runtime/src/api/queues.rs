@@ -83,6 +83,16 @@ pub async fn list(
             queues.insert(name.name, BTreeMap::new());
         }
     }
+    // What has a setting is there before its first job.
+    if let Answer::AllSettings(all) = view.read(&Query::AllSettings)? {
+        for settings in all {
+            if let Settings::Queue(of, name, _) = settings
+                && of == tenant
+            {
+                queues.entry(name).or_default();
+            }
+        }
+    }
     add_counts(&app, view.as_ref(), tenant, &mut queues)?;
     let shown = |(name, states)| Ok(shown(&app, tenant, (name, settings(view.as_ref(), tenant, name)?), states));
     let queues = queues.iter().map(|(name, states)| shown((name, states))).collect::<Result<_, StoreError>>()?;

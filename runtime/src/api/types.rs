@@ -46,6 +46,7 @@ pub struct JobShown {
     pub snoozes: u32,
     pub schedule: Option<String>,
     /// Its key among the jobs of its kind.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub key: Option<Box<RawValue>>,
     /// The time of the schedule that it was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -87,7 +87,7 @@ pub struct Tally {
 }
 
 impl From<Lane> for Of {
-    fn from(Lane { tenant, queue, kind, suspect: _ }: Lane) -> Self {
+    fn from(Lane { tenant, queue, kind, suspect: _, key: _, again: _ }: Lane) -> Self {
         Self { tenant, queue, kind }
     }
 }

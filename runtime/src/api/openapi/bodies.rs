@@ -233,6 +233,10 @@ pub struct KindBody {
     pub concurrency: Option<u32>,
     /// Jobs that start in a time.
     pub rate: Option<RateWord>,
+    /// Calls at once of each key.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that start in a time.
+    pub key_rate: Option<RateWord>,
 }
 
 /// Which discarded jobs of a queue run again.

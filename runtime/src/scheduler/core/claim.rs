@@ -273,7 +273,13 @@ impl Core {
         let singles = sum.min(room);
         shut.into_iter().for_each(|lane| self.wait_for_gates(lane, now));
         calls.truncate(room as usize);
+        let tenant = self.tenant(id);
         if singles == 0 && calls.is_empty() {
+            tenant.held_up |= tenant.running == 0 && tenant.ready.is_empty();
+            return None;
+        }
+        // It comes anew: it is looked at again where it stands now.
+        if std::mem::take(&mut tenant.held_up) && self.comes_anew(id) {
             return None;
         }
         // A slot that another one's run leaves is for who has had least, too.

@@ -95,11 +95,13 @@ impl Core {
         }
     }
 
-    /// A tenant that has had nothing to do for a while begins where the others are.
-    pub(super) fn comes_anew(&mut self, id: TenantId) {
+    /// A tenant that has had nothing to do for a while, or nothing that it may, begins where the others are. Whether it was
+    /// before them.
+    pub(super) fn comes_anew(&mut self, id: TenantId) -> bool {
         let clock = self.clock;
-        let Some(tenant) = self.tenants.get_mut(&id) else { return };
-        if tenant.running == 0 && tenant.ready.is_empty() && tenant.had < clock {
+        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
+        let is_before = tenant.running == 0 && tenant.ready.is_empty() && tenant.had < clock;
+        if is_before {
             let was = std::mem::replace(&mut tenant.had, clock);
             for ranked in [&mut self.open, &mut self.waiting] {
                 if ranked.remove(&(was, id)) {
@@ -107,5 +109,6 @@ impl Core {
                 }
             }
         }
+        is_before
     }
 }

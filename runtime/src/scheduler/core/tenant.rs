@@ -45,6 +45,8 @@ pub(super) struct Tenant {
     /// What its runs have cost; see [`super::cost`].
     pub(super) had: u64,
     pub(super) running: u32,
+    /// Whether it had nothing in hand when it was last seen that nothing of it may start: a pause, a rate, a key.
+    pub(super) held_up: bool,
     pub(super) reserved_bytes: u64,
     pub(super) pace: Pace,
     /// Whether what runs by itself goes before what shares calls, the next time that both want the last slot.
@@ -262,7 +264,11 @@ impl Core {
         }
         if !open {
             self.open.remove(&ranked);
-        } else if self.open.insert(ranked) {
+        } else if !self.open.contains(&ranked) {
+            // Before, it had no plugin, no room or no fuel.
+            self.comes_anew(id);
+            let had = self.tenants.get(&id).map_or(ranked.0, |tenant| tenant.had);
+            self.open.insert((had, id));
             self.look_again();
         }
     }

@@ -368,7 +368,7 @@ fn suspects_start_one_at_a_time_also_by_hand() {
 
 /// The time for so many starts where so many tenants have a job each, and always another one.
 fn time_for_starts(tenants: u32, starts: usize) -> Duration {
-    let lane = |n: u32| Lane { tenant: TenantId(n), queue: QueueId(n), kind: KindId(n), suspect: false };
+    let lane = |n: u32| Lane::new(TenantId(n), QueueId(n), KindId(n));
     let mut core = core(8);
     let news = (1..=tenants)
         .flat_map(|n| [served(lane(n)), Event::Available { lane: lane(n), difference: i64::from(u32::MAX) }]);

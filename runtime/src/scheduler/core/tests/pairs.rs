@@ -66,7 +66,7 @@ impl Rule {
 }
 
 fn lane(tenant: u32, queue: u32, kind: u32, suspect: bool) -> Lane {
-    Lane { tenant: TenantId(tenant), queue: QueueId(queue), kind: KindId(kind), suspect }
+    Lane { suspect, ..Lane::new(TenantId(tenant), QueueId(queue), KindId(kind)) }
 }
 
 /// What all rules are about: two kinds in a queue, one of them in another one, too, and a neighbour.
