@@ -84,9 +84,9 @@ fn of_tenant(plugins: &Catalog, serving: &Serving, tenant: &str, before: &[Subsc
 /// Where a job goes that a plugin's kind gets for an event: as any job of that kind that says nothing of its own.
 fn of_plugin(plugins: &Catalog, tenant: &str, plugin: &Plugin) -> Vec<Subscription> {
     let one = |on: &crate::wasm::manifest::On| {
-        let KindDefaults { queue, priority, .. } = KindDefaults::of(plugins, tenant, &on.kind);
+        let KindDefaults { queue, priority, key, .. } = KindDefaults::of(plugins, tenant, &on.kind);
         let queue = queue.unwrap_or_else(|| QUEUE_DEFAULT.to_owned());
-        let to = Listener { kind: on.kind.clone(), queue, priority: Priority(priority.unwrap_or_default()) };
+        let to = Listener { kind: on.kind.clone(), queue, priority: Priority(priority.unwrap_or_default()), key };
         Subscription { event: on.event, of: on.of.clone(), to, by: plugin.name().to_owned() }
     };
     plugin.manifest().on.iter().map(one).collect()

@@ -63,16 +63,6 @@ impl<'a> Table<'a> {
         Some(Value { text: self.text, name, value })
     }
 
-    /// Refuses a key that is specified but not served by this version.
-    pub(crate) fn not_yet(&mut self, keys: &[&'static str]) -> Result<(), TableError> {
-        for key in keys {
-            if let Some(value) = self.take(key) {
-                return Err(value.error("is not served by this version of the runner yet; take it out"));
-            }
-        }
-        Ok(())
-    }
-
     /// Every key and its value, for a table whose keys are names.
     pub(crate) fn entries(self) -> Vec<(&'a str, Value<'a>)> {
         let one = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {

@@ -11,7 +11,7 @@ use crate::job::{Job, QueueOrder};
 pub const VERSION: u8 = 1;
 
 /// Fields of a row.
-pub const FIELDS: usize = 27;
+pub const FIELDS: usize = 28;
 /// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
 /// row from before them is what it would be today.
 const FIELDS_MIN: usize = 20;
@@ -76,9 +76,11 @@ impl Row {
             conflicts,
             alone,
             schedule,
+            key,
         } = job;
         let ordered = *order != QueueOrder::default();
-        let later = [unique.is_some(), ordered, *edits != 0, *depth != 0, *conflicts != 0, *alone, schedule.is_some()];
+        let (scheduled, keyed) = (schedule.is_some(), key.is_some());
+        let later = [unique.is_some(), ordered, *edits != 0, *depth != 0, *conflicts != 0, *alone, scheduled, keyed];
         let fields = later.iter().rposition(|says| *says).map_or(FIELDS_MIN, |last| FIELDS_MIN + last + 1);
         row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, fields as u8]);
         let mut field = 0;
@@ -93,7 +95,7 @@ impl Row {
         }
         put!(id, tenant, queue, kind, state, priority, enqueued_at, run_at, expires_at, run, started, attempts);
         put!(crashes, snoozes, max_attempts, timeout, retry, dependencies, tags, last);
-        put!(unique, order, edits, depth, conflicts, alone, schedule);
+        put!(unique, order, edits, depth, conflicts, alone, schedule, key);
         assert_eq!(field, FIELDS, "every field of a row is written");
         row
     }
@@ -248,6 +250,7 @@ mod tests {
             conflicts: 2,
             alone: true,
             schedule: Some(OfSchedule { name: "nightly".into(), slot: Some(Time(1_700_000_000_000)) }),
+            key: Some(JobKey::text("acme")),
         }
     }
 
@@ -287,6 +290,7 @@ mod tests {
             conflicts: 0,
             alone: false,
             schedule: None,
+            key: None,
             ..job_with_everything()
         }
     }
@@ -311,6 +315,7 @@ mod tests {
             (Job { conflicts: 1, ..early.clone() }, 25),
             (Job { alone: true, ..early.clone() }, 26),
             (Job { schedule: Some(OfSchedule { name: "n".into(), slot: None }), ..early.clone() }, 27),
+            (Job { key: Some(JobKey::text("acme")), ..early.clone() }, 28),
         ];
         let mut fold = Fold::default();
         let mut before: Option<Row> = None;
@@ -338,8 +343,10 @@ mod tests {
     #[test]
     fn the_bytes_of_every_record_are_golden() {
         check_golden("row with everything", Row::of(&job_with_everything()).bytes());
-        let of_schema_2 = Job { depth: 0, conflicts: 0, alone: false, schedule: None, ..job_with_everything() };
-        let of_schema_3 = Job { schedule: None, ..job_with_everything() };
+        let of_schema_4 = Job { key: None, ..job_with_everything() };
+        let of_schema_3 = Job { schedule: None, ..of_schema_4.clone() };
+        let of_schema_2 = Job { depth: 0, conflicts: 0, alone: false, ..of_schema_3.clone() };
+        check_golden("row of schema 4", Row::of(&of_schema_4).bytes());
         check_golden("row of schema 3", Row::of(&of_schema_3).bytes());
         check_golden("row of schema 2", Row::of(&of_schema_2).bytes());
         let job = early_job();
@@ -401,7 +408,7 @@ mod tests {
         check_golden("plugin", &encode(&Name::of_plugin(TenantId(9), "thumbs")));
         check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
-        let to = Listener { kind: "alert".into(), queue: "default".into(), priority: Priority(-1) };
+        let to = Listener { kind: "alert".into(), queue: "default".into(), priority: Priority(-1), key: None };
         let heard = Heard {
             at: JobRef { tenant: TenantId(1), job: JobId(42) },
             event: EventName::Completed,
@@ -426,7 +433,15 @@ mod tests {
         assert_eq!(decode::<Settings>(&of_schema_3).expect("it is still read"), settings);
         let pause = Some(Pause::Until(Time(1_700_086_400_000)));
         let rate = Some(Rate { jobs: 100, per: Millis(60_000), burst: 10 });
-        let kind = KindSettings { concurrency: Some(4), rate, pause };
+        let kind = KindSettings { concurrency: Some(4), rate, pause, ..KindSettings::default() };
+        let settings = Settings::Kind(TenantId(1), "image.resize".into(), kind);
+        // As they were before keys had any.
+        let golden =
+            include_str!("golden.txt").lines().find_map(|line| line.strip_prefix("settings kind of schema 4: "));
+        let hex = golden.expect("it is kept").as_bytes().chunks(2).map(|hex| std::str::from_utf8(hex).unwrap());
+        let of_schema_4: Vec<u8> = hex.map(|hex| u8::from_str_radix(hex, 16).unwrap()).collect();
+        assert_eq!(decode::<Settings>(&of_schema_4).expect("it is still read"), settings);
+        let kind = KindSettings { key_concurrency: Some(1), key_rate: rate, ..kind };
         check_golden("settings kind", &encode(&Settings::Kind(TenantId(1), "image.resize".into(), kind)));
         check_golden("schedule", &encode(&a_schedule()));
         assert_eq!(decode::<Schedule>(&encode(&a_schedule())).unwrap(), a_schedule());

@@ -339,7 +339,7 @@ fn write(
         Change::Settings(settings) => Some(settings.clone()),
         _ => None,
     }));
-    shared.board.post(&persisted, ended);
+    shared.board.post(persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
         Change::Event(entry) if entry.state.is_none_or(StateName::is_final) => Some((entry.job, entry.state)),

@@ -164,7 +164,10 @@ impl From<EnqueueError> for Problem {
             MergeError::Busy => return Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", merge.to_string()),
             MergeError::Refused(_) => "merge_refused",
             // What broke once would break again: the args are what they are.
-            MergeError::Broken { .. } | MergeError::TooLarge { .. } | MergeError::NoMerge(_) => "merge_failed",
+            MergeError::Broken { .. }
+            | MergeError::TooLarge { .. }
+            | MergeError::NoKey { .. }
+            | MergeError::NoMerge(_) => "merge_failed",
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, merge.to_string()).at("unique")
     }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, RetryPolicy, StateName, Time};
+use runner_store::job::{
+    DependsOn, Invalid, JobKey, JobSpec, KeyPath, Millis, On, Priority, RetryPolicy, StateName, Time,
+};
 
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
@@ -67,6 +69,8 @@ pub struct KindDefaults {
     pub priority: Option<i16>,
     /// Whether its plugin can merge the args of two jobs.
     pub merges: bool,
+    /// Where in their args its jobs' key stands.
+    pub key: Option<KeyPath>,
 }
 
 /// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
@@ -92,7 +96,18 @@ impl KindDefaults {
             queue: manifest.setting(kind, |settings| settings.queue.clone()),
             priority: manifest.setting(kind, |settings| settings.priority),
             merges: plugin.merges(),
+            key: manifest.key(kind),
         }
+    }
+}
+
+impl KindDefaults {
+    /// The key of a job of this kind that has these args.
+    ///
+    /// # Errors
+    /// Something else stands where it should be.
+    pub fn key_in(&self, args: &[u8]) -> Result<Option<JobKey>, Invalid> {
+        self.key.as_ref().map_or(Ok(None), |path| path.read(args))
     }
 }
 
@@ -154,8 +169,9 @@ impl NewJob {
     /// The job to be stored.
     ///
     /// # Errors
-    /// Its unique key cannot be made of its args, or its kind cannot merge args.
+    /// Its unique key cannot be made of its args, its kind cannot merge args, or something stands where its key should be.
     pub fn into_spec(self, defaults: &KindDefaults) -> Result<JobSpec, Invalid> {
+        let key = defaults.key_in(&self.args)?;
         let unique = self.unique.map(|unique| unique.into_unique(&self.kind, &self.args, defaults)).transpose()?;
         let queue = self.queue.or_else(|| defaults.queue.clone());
         Ok(JobSpec {
@@ -175,6 +191,7 @@ impl NewJob {
             unique,
             depth: 0,
             schedule: None,
+            key,
         })
     }
 
@@ -303,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_not_said_follows_from_the_kind() {
         let spec = |text| {
-            let defaults = KindDefaults { queue: Some("m".into()), priority: Some(-3), merges: false };
+            let defaults = KindDefaults { queue: Some("m".into()), priority: Some(-3), ..KindDefaults::default() };
             read(text).unwrap().into_spec(&defaults).unwrap()
         };
         let plain = spec(r#"{"kind": "a"}"#);

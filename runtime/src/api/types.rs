@@ -41,6 +41,8 @@ pub struct JobShown {
     pub crashes: u32,
     pub snoozes: u32,
     pub schedule: Option<String>,
+    /// Its key among the jobs of its kind.
+    pub key: Option<Box<RawValue>>,
     /// The time of the schedule that it was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
@@ -181,6 +183,7 @@ impl JobShown {
             crashes: job.crashes,
             snoozes: job.snoozes,
             schedule: job.schedule.as_ref().map(|of| of.name.clone()),
+            key: job.key.as_ref().and_then(|key| RawValue::from_string(key.as_json().to_owned()).ok()),
             slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
             changed: None,
             revived: None,

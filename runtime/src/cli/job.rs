@@ -226,6 +226,7 @@ fn print_job(job: &JobShown) {
     let value = serde_json::to_value(plain).unwrap_or_default();
     // In the order of the type, without what is not said.
     let text = |name: &str| match &value[name] {
+        _ if name == "key" => job.key.as_ref().map(|key| cut(key.get(), PAYLOAD_CHARS_MAX)),
         _ if name == "args" => job.args.as_ref().map(|args| cut(args.get(), PAYLOAD_CHARS_MAX)),
         _ if name == "progress" => job.progress.as_ref().map(|done| format!("{} % {}", done.percent, done.message)),
         _ if name == "output" => job.output.as_ref().map(|output| cut(output.get(), PAYLOAD_CHARS_MAX)),
@@ -235,7 +236,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 26] = [
+    const FIELDS: [&str; 27] = [
         "id",
         "kind",
         "queue",
@@ -247,6 +248,7 @@ fn print_job(job: &JobShown) {
         "tags",
         "depends_on",
         "unique_key",
+        "key",
         "enqueued_at",
         "run_at",
         "expires_at",

@@ -261,23 +261,27 @@ impl LimitArgs {
     /// What the body of a request says of them.
     pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
         number("concurrency", self.concurrency.as_ref(), body)?;
-        if let Some(rate) = &self.rate {
-            let value = if rate == "none" { Value::Null } else { json!(rate) };
-            body.insert("rate".to_owned(), value);
-        }
+        rate("rate", self.rate.as_ref(), body);
         Ok(())
     }
 }
 
+/// A rate or none.
+pub(super) fn rate(key: &str, word: Option<&String>, body: &mut Map<String, Value>) {
+    if let Some(rate) = word {
+        let value = if rate == "none" { Value::Null } else { json!(rate) };
+        body.insert(key.to_owned(), value);
+    }
+}
+
 /// A number or none.
-fn number(key: &str, word: Option<&String>, body: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) fn number(key: &str, word: Option<&String>, body: &mut Map<String, Value>) -> Result<(), Failure> {
     let Some(word) = word else { return Ok(()) };
     let value = match word.as_str() {
         "none" => Value::Null,
-        number => number
-            .parse::<u64>()
-            .map(Value::from)
-            .map_err(|_| Failure::usage(format!("--{key} {number}: must be a whole number, or none")))?,
+        number => number.parse::<u64>().map(Value::from).map_err(|_| {
+            Failure::usage(format!("--{} {number}: must be a whole number, or none", key.replace('_', "-")))
+        })?,
     };
     body.insert(key.to_owned(), value);
     Ok(())

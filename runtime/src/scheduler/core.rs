@@ -3,16 +3,19 @@
 //!
 //! A run takes a slot, and its whole memory limit out of its tenant's budget and the node's, until it has ended. Tenants
 //! take turns at free slots, and queues at their tenant's, by what their runs cost ([`cost`]); within a queue what comes
-//! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]). Runs are claimed ahead of free
+//! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]), and so may keys of kinds
+//! ([`keyed`]). Runs are claimed ahead of free
 //! slots, so that no slot waits for a commit, but only as far ahead as runs have been ending lately: of handlers that take a
 //! minute nothing is claimed ahead, and a job that comes first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
-//! batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
+//! what runs in order by its key, batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
 
 mod batch;
 mod claim;
 mod cost;
 mod event;
 mod gate;
+mod keyed;
+mod keys;
 mod leave;
 mod line;
 mod queues;
@@ -32,6 +35,8 @@ use self::cost::Cost;
 pub use self::event::{Action, Claimed, Event, Moment, Take};
 use self::gate::Gate;
 pub use self::gate::{GateOf, Limits, Shut};
+pub use self::keys::KeyLimits;
+use self::keys::Keys;
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 use self::tenant::Tenant;
@@ -63,6 +68,10 @@ pub struct Core {
     /// Queues and kinds that have limits of their own, and when some of them open.
     gates: HashMap<GateOf, Gate>,
     opening: BTreeSet<Millis>,
+    /// Kinds that limit or order by key, and their keys.
+    keys: Keys,
+    /// The moment of what happens.
+    now: Moment,
     /// Tenants that have used up their fuel and may go on with a next period.
     spent: BTreeSet<TenantId>,
     /// Lanes whose jobs share calls.
@@ -177,6 +186,8 @@ impl Core {
             pace: tenant::Pace::default(),
             gates: HashMap::new(),
             opening: BTreeSet::new(),
+            keys: Keys::default(),
+            now: Moment::default(),
             spent: BTreeSet::new(),
             batched: BTreeSet::new(),
             short: None,
@@ -210,6 +221,8 @@ impl Core {
     /// would take the slots of what comes first.
     pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
+        self.wake_keys();
         if self.alarm.is_some_and(|at| at <= now.uptime) {
             self.look_again();
         }
@@ -227,6 +240,9 @@ impl Core {
     fn learn(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         match event {
             Event::Available { lane, difference } => self.available(lane, difference, now),
+            Event::Keyed { lane, difference, head } => self.keyed_available(lane, difference, head),
+            Event::Begun { of, difference } => self.begun(of, difference),
+            Event::KeyLimits { tenant, kind, limits } => self.set_key_limits((tenant, kind), limits, actions),
             Event::Served { lane, by } => {
                 self.served(lane, by, now);
                 // What was claimed when a run of it was smaller could never start, and would hold up the others. An open

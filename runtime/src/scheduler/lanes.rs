@@ -1,12 +1,14 @@
 //! What the core is told of lanes and tenants: which plugin serves them and what its runs are like, and what they may use;
 //! and the core's reasons, as sentences.
 
-use runner_store::command::Lane;
-use runner_store::job::Millis;
+use runner_store::command::{Answer, Lane, Query};
+use runner_store::index::{self, KeyOf};
+use runner_store::job::{Job, JobId, JobRef, Millis, StateName};
 
 use super::Shell;
 use super::core::{Budget, Event, GateOf, Held, Serves, Shut, Whose};
 use super::starter::{Reason, Why};
+use crate::api::time::rfc3339;
 use crate::operator::Operator;
 use crate::wasm::limits::{KIB, MIB};
 use crate::wasm::units::rate_text;
@@ -34,7 +36,7 @@ impl Shell {
     /// The same of a lane that may have none.
     pub(super) fn known(&mut self, lane: Lane) -> Lane {
         let mut events = Vec::new();
-        self.know(lane, &mut events);
+        self.know(lane.of_all_keys(), &mut events);
         if !events.is_empty() {
             self.tell(events);
         }
@@ -85,11 +87,46 @@ impl Shell {
         Some(Serves { memory_bytes, batch: plugin.batch(&kind) })
     }
 
-    /// Answers why the jobs of a lane do not start.
+    /// Answers why a job does not start.
     pub(super) fn answer(&mut self, Why { job, answer }: Why) {
-        let reasons = self.lane(job).map(|lane| self.core.why(lane, self.now()));
+        let reasons = match self.lane(job) {
+            Ok((lane, job)) => self.reasons(lane, &job),
+            Err(_) => Vec::new(),
+        };
         // Whoever went away needs no answer.
-        _ = answer.send(reasons.unwrap_or_default().iter().map(|held| self.because(held)).collect());
+        _ = answer.send(reasons);
+    }
+
+    fn reasons(&self, lane: Lane, job: &Job) -> Vec<Reason> {
+        let held = self.core.why(lane, self.now());
+        let waits = held.iter().any(|held| matches!(held, Held::Gate(GateOf::Key(_), Shut::Order)));
+        let mut reasons: Vec<Reason> = held.iter().map(|held| self.because(held)).collect();
+        // Nothing of its key has begun, and it is not the first.
+        if let Some(first) = self.core.first_in_order(lane).filter(|first| !waits && *first != index::order(job)) {
+            let detail =
+                format!("the jobs of its key run one after another, in order: job {} comes before it", first.id);
+            reasons.insert(0, Reason { code: "key_order", detail });
+        }
+        reasons
+    }
+
+    /// Which jobs of a key have begun and hold up the others, and until when, where that is known.
+    fn begun(&self, of: KeyOf) -> String {
+        let view = self.parts.store.snapshot();
+        let read = |query: &Query| view.as_ref().ok().and_then(|view| view.read(query).ok());
+        let Some(Answer::Begun(ids)) = read(&Query::Begun(of, NAMED_MAX as u32)) else { return String::new() };
+        let one = |id: &JobId| {
+            let at = JobRef { tenant: of.tenant, job: *id };
+            let Some(Answer::Job(Some(job))) = read(&Query::Job(at)) else { return format!("job {id}") };
+            match job.state.name() {
+                state @ (StateName::Scheduled | StateName::Retryable) => {
+                    format!("job {id}, which is {state} until {}", rfc3339(job.run_at))
+                }
+                state => format!("job {id}, which is {state}"),
+            }
+        };
+        let ids: Vec<String> = ids.iter().map(one).collect();
+        ids.join("; ")
     }
 }
 
@@ -98,20 +135,26 @@ impl Shell {
     pub(super) fn because(&self, held: &Held) -> Reason {
         let Held::Gate(of, shut) = held else { return plain(held) };
         let store = &self.parts.store;
-        let (of_queue, what, noun, name) = match of {
+        let kind = |kind| ("kind", store.kind_name(kind));
+        let (what, (noun, name), codes) = match of {
             GateOf::Queue(_, queue) => {
-                (true, format!("queue {}", store.queue_name(*queue)), "queue", store.queue_name(*queue))
+                let name = store.queue_name(*queue);
+                (format!("queue {name}"), ("queue", name), ["queue_paused", "queue_full", "queue_rate"])
             }
-            GateOf::Kind(_, kind) => {
-                (false, format!("kind {}", store.kind_name(*kind)), "kind", store.kind_name(*kind))
+            GateOf::Kind(_, id) => {
+                (format!("kind {}", kind(*id).1), kind(*id), ["kind_paused", "kind_full", "kind_rate"])
+            }
+            GateOf::Key(of) => {
+                let what = format!("its key in kind {}", kind(of.kind).1);
+                (what, kind(of.kind), ["kind_paused", "key_full", "key_rate"])
             }
         };
-        let code = |queue, kind| if of_queue { queue } else { kind };
+        let by_key = if matches!(of, GateOf::Key(_)) { "key-" } else { "" };
+        let [paused, full, rate_code] = codes;
         let (code, detail) = match *shut {
             Shut::Paused(until) => {
                 let until = until.map(|left| format!(" for {}", time(left))).unwrap_or_default();
-                let detail = format!("{what} is paused{until}; `runner {noun} resume {name}` ends that");
-                (code("queue_paused", "kind_paused"), detail)
+                (paused, format!("{what} is paused{until}; `runner {noun} resume {name}` ends that"))
             }
             Shut::Full(most) => {
                 let mut jobs: Vec<String> = self.core.running_in(*of).iter().map(ToString::to_string).collect();
@@ -119,15 +162,24 @@ impl Shell {
                 jobs.truncate(NAMED_MAX);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let by = if jobs.is_empty() { String::new() } else { format!(": jobs {}{more}", jobs.join(", ")) };
-                let detail = format!(
-                    "{most} of {what} run, which is as many as may{by}; `runner {noun} set {name} --concurrency N` changes that"
-                );
-                (code("queue_full", "kind_full"), detail)
+                let change = format!("`runner {noun} set {name} --{by_key}concurrency N` changes that");
+                (full, format!("{most} of {what} run, which is as many as may{by}; {change}"))
             }
             Shut::Rate(rate, left) => {
+                let at = rfc3339(self.parts.clock.now().after(left));
                 let rate = rate_text(rate);
-                let detail = format!("{what} may start {rate}; the next one in {}", time(left));
-                (code("queue_rate", "kind_rate"), detail)
+                (rate_code, format!("{what} may start {rate}; the next one in {}, at {at}", time(left)))
+            }
+            Shut::Order => {
+                let by = match of {
+                    GateOf::Key(of) => self.begun(*of),
+                    GateOf::Queue(..) | GateOf::Kind(..) => String::new(),
+                };
+                let by = if by.is_empty() { String::new() } else { format!(": {by}") };
+                (
+                    "key_order",
+                    format!("the jobs of its key run one after another, in order; it waits for one that has begun{by}"),
+                )
             }
         };
         Reason { code, detail }

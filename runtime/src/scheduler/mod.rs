@@ -22,10 +22,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, Lane, Part, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Claim, Command, CountKey, Lane, Part, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
+use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, StateName, TenantId, Time};
 use runner_store::slots::Slots;
 use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
@@ -263,12 +263,22 @@ impl Shell {
         for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
         }
-        for (key, difference) in notices.counts {
-            if key.state != runner_store::job::StateName::Available {
+        for (of, difference) in notices.begun {
+            events.push(Event::Begun { of, difference });
+        }
+        for (lane, head) in notices.heads {
+            let available = CountKey { lane, state: StateName::Available };
+            let difference = notices.counts.get(&available).copied().unwrap_or_default();
+            self.know(lane.of_all_keys(), &mut events);
+            events.push(Event::Keyed { lane, difference, head });
+        }
+        for (CountKey { lane, state }, difference) in notices.counts {
+            // Lanes of keys were told with what is first in them.
+            if state != StateName::Available || !lane.key.is_none() {
                 continue;
             }
-            self.know(key.lane, &mut events);
-            events.push(Event::Available { lane: key.lane, difference });
+            self.know(lane, &mut events);
+            events.push(Event::Available { lane, difference });
         }
         events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
         events.push(Event::Paused(notices.paused));
@@ -363,7 +373,7 @@ impl Shell {
     fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
         let refused = match self.lane(job) {
             Err(why) => Err(why),
-            Ok(lane) => match self.core.may_start(lane, BY_HAND_MAX, self.now()) {
+            Ok((lane, _)) => match self.core.may_start(lane, BY_HAND_MAX, self.now()) {
                 MayStart::Yes => Ok(lane.suspect),
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
@@ -393,11 +403,11 @@ impl Shell {
         });
     }
 
-    /// The lane in which a job stands, or would. One row is read: an operator's wish is rare.
-    fn lane(&mut self, job: JobRef) -> Result<Lane, NotStarted> {
+    /// A job and the lane in which it stands, or would. One row is read: an operator's wish is rare.
+    fn lane(&mut self, job: JobRef) -> Result<(Lane, Box<Job>), NotStarted> {
         let read = self.parts.store.snapshot().and_then(|view| view.read(&Query::Job(job)));
         match read {
-            Ok(Answer::Job(Some(job))) => Ok(self.known(index::lane(&job))),
+            Ok(Answer::Job(Some(job))) => Ok((self.known(index::lane(&job)), Box::new(job))),
             Ok(_) => Err(Rejection::Unknown.into()),
             Err(error) => Err(CallError::Unknown(error.to_string()).into()),
         }

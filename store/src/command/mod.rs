@@ -13,11 +13,11 @@ mod subscriptions;
 use serde::{Deserialize, Serialize};
 
 use crate::index::EndKey;
-use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KindId, QueueId, RunNumber, RunSettings, TenantId};
+use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KeyHash, KindId, QueueId, RunNumber, RunSettings, TenantId};
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
-pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
+pub use self::query::{Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
@@ -218,7 +218,8 @@ pub struct Grant {
 }
 
 /// The ordered jobs of one tenant, queue and kind that are available now. Suspects stand in lanes of their own, so that
-/// they can be started one at a time.
+/// they can be started one at a time; and so do the jobs of each key, so that a key that is at its limit is passed over as a
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lane {
     /// Whose.
@@ -229,6 +230,25 @@ pub struct Lane {
     pub kind: KindId,
     /// Whether these are the jobs that a crash stands behind.
     pub suspect: bool,
+    /// Their key; [`KeyHash::NONE`]: they have none.
+    pub key: KeyHash,
+    /// Whether these are the jobs of a key that have run before: they go before the others of their key, where these run in
+    /// order. Never so without a key.
+    pub again: bool,
+}
+
+impl Lane {
+    /// The lane of jobs without a key and without a crash behind them.
+    #[must_use]
+    pub fn new(tenant: TenantId, queue: QueueId, kind: KindId) -> Self {
+        Self { tenant, queue, kind, suspect: false, key: KeyHash::NONE, again: false }
+    }
+
+    /// The lane in whose place lanes of keys stand; of jobs without a key, the lane itself.
+    #[must_use]
+    pub fn of_all_keys(self) -> Self {
+        Self { key: KeyHash::NONE, again: false, ..self }
+    }
 }
 
 /// One run of one job.

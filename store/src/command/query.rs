@@ -1,6 +1,7 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
-use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
+use super::{CountKey, Enqueued, Lane, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
+use crate::index::{KeyOf, Order};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
@@ -64,6 +65,30 @@ pub enum Query {
     },
     /// How many schedules a tenant has.
     ScheduleCount(TenantId),
+    /// All keys of which jobs are available, or have begun and not ended.
+    Keys,
+    /// The jobs of a key that have begun and not ended, up to so many.
+    Begun(KeyOf, u32),
+}
+
+/// The answer to [`Query::Keys`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeysInUse {
+    /// Lanes of keys that are not empty.
+    pub lanes: Vec<KeyedLane>,
+    /// How many jobs of a key have begun and not ended.
+    pub begun: Vec<(KeyOf, u64)>,
+}
+
+/// A lane of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyedLane {
+    /// Which.
+    pub lane: Lane,
+    /// How many jobs are available in it.
+    pub jobs: u64,
+    /// The place of the first.
+    pub head: Order,
 }
 
 /// See [`Query::KvKeys`].
@@ -125,6 +150,8 @@ pub enum Answer {
     Schedule(Option<Schedule>),
     Schedules(Vec<Schedule>),
     ScheduleCount(u64),
+    Keys(KeysInUse),
+    Begun(Vec<JobId>),
 }
 
 /// A page of jobs.

@@ -97,6 +97,10 @@ pub struct KindSettings {
     pub rate: Option<Rate>,
     /// Nothing of it starts meanwhile.
     pub pause: Option<Pause>,
+    /// Calls of each key that may run at once; none: what its manifest says, or else as many as others let. At least 1.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that may start in a time; none: what its manifest says, or else as many as others let.
+    pub key_rate: Option<Rate>,
 }
 
 /// A token bucket: so many jobs in a period, and so many at once after a quiet time.
@@ -166,14 +170,18 @@ impl Settings {
     pub fn problem(&self) -> Option<(&'static str, String)> {
         let (concurrency, rate, weight) = match self {
             Self::Store(_) | Self::Tenant(..) => return None,
-            Self::Queue(_, _, of) => (of.concurrency, of.rate, of.weight),
-            Self::Kind(_, _, of) => (of.concurrency, of.rate, None),
+            Self::Queue(_, _, of) => ([("concurrency", of.concurrency); 2], [("rate", of.rate); 2], of.weight),
+            Self::Kind(_, _, of) => {
+                let concurrency = [("concurrency", of.concurrency), ("key_concurrency", of.key_concurrency)];
+                (concurrency, [("rate", of.rate), ("key_rate", of.key_rate)], None)
+            }
         };
-        if concurrency == Some(0) {
-            return Some(("concurrency", "must be at least 1; to let nothing run, pause it".to_owned()));
+        if let Some((field, _)) = concurrency.iter().find(|(_, most)| *most == Some(0)) {
+            return Some((field, "must be at least 1; to let nothing run, pause it".to_owned()));
         }
-        if let Some(why) = rate.and_then(Rate::problem) {
-            return Some(("rate", why));
+        let problem = |(field, rate): (&'static str, Option<Rate>)| Some((field, rate?.problem()?));
+        if let Some(problem) = rate.into_iter().find_map(problem) {
+            return Some(problem);
         }
         if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
             return Some(("weight", format!("must be 1 to {WEIGHT_MAX}")));

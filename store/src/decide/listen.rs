@@ -85,7 +85,10 @@ impl Batch<'_> {
                 }
                 let id = self.next_job;
                 self.next_job = JobId(id.0 + 1);
+                // Nobody is there to be told that something else stands where the key should be: it has none.
+                let key = listener.key.as_ref().and_then(|path| path.read(args.as_ref()).ok().flatten());
                 let spec = JobSpec {
+                    key,
                     queue: listener.queue.clone(),
                     priority: listener.priority,
                     ..JobSpec::new(listener.kind.clone(), args.clone())

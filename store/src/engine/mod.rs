@@ -3,6 +3,7 @@
 //! An engine knows no rule about jobs. It reads what a batch may touch, and writes what was decided: rows with the index
 //! entries that [`index::keys`](crate::index::keys) names, payloads, run records and log entries, in one transaction.
 
+mod keyed;
 pub mod memory;
 pub mod redb;
 
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::keyed::KeyChanges;
+pub(crate) use self::keyed::key_differences;
 use crate::codec::Row;
 use crate::command::{
     Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
@@ -372,8 +375,10 @@ pub enum Change {
 pub struct Persisted {
     /// The last number of the log.
     pub last_seq: Seq,
-    /// Differences in the counts.
+    /// Differences in the counts: of what is available by lanes, also those of keys; of what is not, without keys.
     pub counts: Vec<(CountKey, i64)>,
+    /// What has changed of keys.
+    pub keys: KeyChanges,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
     /// Whether claims wait for an operator.
@@ -387,12 +392,12 @@ pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
     for change in changes {
         if let Change::Job { before, after, .. } = change {
             if let Some(job) = before {
-                *sums.entry(crate::index::count(job)).or_default() -= 1;
+                *sums.entry(crate::index::count_by_lane(job)).or_default() -= 1;
             }
             if let Some(job) = after
                 && !(cfg!(planted = "count_drift") && job.state.name() == crate::job::StateName::Retryable)
             {
-                *sums.entry(crate::index::count(job)).or_default() += 1;
+                *sums.entry(crate::index::count_by_lane(job)).or_default() += 1;
             }
         }
     }
@@ -425,6 +430,8 @@ pub struct Dump {
     pub schedules: Vec<Schedule>,
     /// Entries of the index of unfinished jobs of schedules.
     pub scheduled: Vec<crate::index::ScheduledKey>,
+    /// Entries of the index of jobs with a key that have begun and not ended.
+    pub begun: Vec<crate::index::BegunKey>,
     /// Slots of schedules before this are not made up for.
     pub schedules_from: Time,
     /// Rows.

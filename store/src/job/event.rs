@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dependency, Holder, JobId, JobRef, Millis, Outcome, Priority, QueueOrder, RetryPolicy, RunNumber, StateName, Time,
-    limits, spec::JobSpec,
+    Dependency, Holder, JobId, JobKey, JobRef, Millis, Outcome, Priority, QueueOrder, RetryPolicy, RunNumber,
+    StateName, Time, limits, spec::JobSpec,
 };
 use super::{KindId, QueueId};
 
@@ -151,6 +151,8 @@ pub struct Edit {
     pub tags: Option<Vec<(String, String)>>,
     /// Its depth from now on, if it is not deeper: a run brings it forward.
     pub depth: Option<u32>,
+    /// The key that stands in the new args; `Some(None)`: there is none. Said with args, by whoever knows the kind.
+    pub key: Option<Option<JobKey>>,
 }
 
 impl Edit {
@@ -168,6 +170,7 @@ impl Edit {
             retry: self.retry.clone(),
             tags: self.tags.clone(),
             depth: self.depth,
+            key: self.key.clone(),
         }
     }
 }

@@ -88,7 +88,7 @@ async fn kinds_are_shown_and_set() {
         kinds["kinds"].as_array().unwrap().iter().map(|kind| kind["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["ok", "other", "spin"]);
     let other = api.get("/v1/kinds/other").await.json();
-    let sources = json!({"concurrency": "manifest of spins", "rate": "manifest of spins"});
+    let sources = json!({"concurrency": "manifest of spins", "rate": "manifest of spins", "key_concurrency": "default", "key_rate": "default"});
     assert_eq!((&other["rate"], &other["sources"]), (&json!("100/60s burst 10"), &sources));
     let set = api.patch("/v1/kinds/other", &json!({"rate": "5/1s"})).await.json();
     assert_eq!(
@@ -100,7 +100,7 @@ async fn kinds_are_shown_and_set() {
     let check = async |body: Value, field: &str, words: &str| {
         api.patch("/v1/kinds/ok", &body).await.check_refused(422, "invalid", Some(field), words);
     };
-    check(json!({}), "body", "there are concurrency and rate").await;
+    check(json!({}), "body", "there are concurrency, rate, key_concurrency and key_rate").await;
     check(json!({"concurrency": 0}), "concurrency", "to let nothing run, pause it").await;
     check(json!({"concurrency": -1}), "concurrency", "must be").await;
     check(json!({"concurrency": 2.5}), "concurrency", "must be").await;

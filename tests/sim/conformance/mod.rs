@@ -9,6 +9,7 @@ mod dependencies;
 mod depth;
 mod enqueue;
 mod holding;
+mod keyed;
 mod keys;
 mod kv;
 mod limits;

@@ -9,6 +9,7 @@
 use runner_store::command::{Grant, Lane, limits};
 use runner_store::job::TenantId;
 
+use super::keyed::Granted;
 use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
@@ -45,7 +46,7 @@ impl Core {
         self.round += 1;
         let cancelled = self.take_cancelled();
         let mut shared: Vec<Claimed> = Vec::new();
-        if !self.gates.is_empty() {
+        if !self.gates.is_empty() || self.has_key_limits() {
             // Where they are not all let through any more, the first are.
             runs.sort_unstable_by_key(|claimed| claimed.order);
         }
@@ -58,7 +59,7 @@ impl Core {
             looked_at = Some((claimed.lane, too_large));
             if self.draining || spent || too_large || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
-            } else if self.batched.contains(&claimed.lane) {
+            } else if self.batched.contains(&claimed.lane.of_all_keys()) {
                 shared.push(claimed);
             } else {
                 self.put_or_not(Call::of_one(&claimed), now, actions);
@@ -148,7 +149,7 @@ impl Core {
     fn ready_of(&self, id: TenantId, now: Moment) -> u32 {
         let Some(tenant) = self.tenants.get(&id) else { return 0 };
         let ready = tenant.ready_for_slots();
-        if ready == 0 || self.gates.is_empty() {
+        if ready == 0 || (self.gates.is_empty() && !self.has_key_limits()) {
             return ready;
         }
         let waits = tenant.ready.calls().filter(|call| self.tokens_come(call, now).is_some()).count();
@@ -175,8 +176,16 @@ impl Core {
 
     /// Whether something waits that is only claimed when a slot is free, and that could start in one.
     fn exact_wait(&self, now: Moment) -> bool {
-        let gathered = self.batched.iter().any(|lane| self.could_start(*lane, now) && self.gathered(*lane, now));
-        gathered || (!self.suspect_in_hand() && self.suspects_wait(now))
+        let has_call = |lane| self.gathered(lane, now) || self.has_key_open(lane);
+        let gathered = self.batched.iter().any(|lane| self.could_start(*lane, now) && has_call(*lane));
+        gathered
+            || self.lanes_in_order().any(|lane| self.could_start(lane, now))
+            || (!self.suspect_in_hand() && self.suspects_wait(now))
+    }
+
+    fn has_key_open(&self, lane: Lane) -> bool {
+        let state = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
+        state.and_then(|state| state.keyed.as_ref()).is_some_and(|keyed| keyed.is_open())
     }
 
     fn suspects_wait(&self, now: Moment) -> bool {
@@ -217,7 +226,9 @@ impl Core {
         let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());
         for lane in &tenant.open {
             let of_lane = tenant.room(tenant.memory_of(*lane));
-            let available = tenant.lanes.get(lane).map_or(0, |state| state.available);
+            let Some(state) = tenant.lanes.get(lane) else { continue };
+            // Of keys, what they let through.
+            let available = state.available + state.keyed.as_ref().map_or(0, |keyed| keyed.could());
             room = room.max(of_lane);
             let (gate_calls, gate_jobs) = self.gate_room(*lane, now);
             let through = gate_calls.min(gate_jobs);
@@ -233,8 +244,11 @@ impl Core {
                 singles.add(*lane, u32::from(!in_hand && could > 0));
             } else if tenant.batch(*lane).is_none() {
                 singles.add(*lane, could);
-            } else if of_lane > 0 && self.gathered(*lane, now) {
-                calls.push(*lane);
+            } else if of_lane > 0 {
+                calls.extend(self.gathered(*lane, now).then_some(*lane));
+                // What there is no slot for is not claimed.
+                let keyed = state.keyed.iter().flat_map(|keyed| keyed.open_lanes(*lane));
+                calls.extend(keyed.take(self.free.len().min(through as usize)));
             }
         }
         self.left_out |= left_out || suspects > u64::from(!in_hand);
@@ -279,7 +293,7 @@ impl Core {
         let calls = u32::try_from(demand.calls.len()).unwrap_or(u32::MAX);
         for lane in demand.calls {
             let batch = self.tenants.get(&demand.tenant).and_then(|tenant| tenant.batch(lane));
-            let max = batch.map_or(1, |batch| batch.max).min(*left);
+            let max = batch.map_or(1, |batch| batch.max).min(*left).min(self.key_room(lane).1);
             let max = gates.take_call(lane, max, |of| self.room_of(of, now));
             if max > 0 {
                 *left -= max;
@@ -292,19 +306,28 @@ impl Core {
         // One more of each queue that has nothing ready, so that the next slot finds it when it is its turn; but of handlers
         // that take long nothing is claimed ahead.
         let most = if demand.ahead > 0 { room.min(*left) } else { max };
+        let mut starts = free.saturating_sub(calls);
+        let mut granted = Granted::default();
         for (queue, max) in queues::split(&demand.queues, max, most) {
-            let mut grants = Vec::new();
             let max = gates.of_queue(&demand.queues[queue], max, |of| self.room_of(of, now));
-            for Grant { lane, max: could } in &demand.queues[queue].lanes {
-                let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };
-                let max = gates.take(*lane, could.min(max), |of| self.room_of(of, now));
-                if max > 0 {
-                    grants.push(Grant { lane: *lane, max });
+            let lanes = &demand.queues[queue].lanes;
+            let in_order = lanes.iter().any(|grant| self.runs_in_order(grant.lane));
+            // Nothing that runs in order is claimed ahead: beside it, only what starts now; the others' rest comes behind,
+            // unless it would only get before it.
+            let first = if in_order { max.min(starts) } else { max };
+            let rest = if in_order && self.comes_before_ready(lanes) { 0 } else { max - first };
+            starts = starts.saturating_sub(first);
+            for (max, in_order) in [(first, true), (rest, false)] {
+                let mut grants = Vec::new();
+                for Grant { lane, max: could } in lanes.iter().filter(|_| max > 0) {
+                    let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };
+                    let max = gates.take(*lane, could.min(max), |of| self.room_of(of, now));
+                    self.expand(*lane, max, in_order, &mut granted, &mut grants);
                 }
-            }
-            if max > 0 && !grants.is_empty() {
-                *left = left.saturating_sub(max);
-                takes.push(Take { max, grants, shared: false });
+                if !grants.is_empty() {
+                    *left = left.saturating_sub(max);
+                    takes.push(Take { max, grants, shared: false });
+                }
             }
         }
     }

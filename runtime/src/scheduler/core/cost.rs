@@ -63,7 +63,7 @@ impl Core {
     /// A run of a lane has started: what it will cost, about, is its tenant's and its queue's.
     pub(super) fn cost_starts(&mut self, lane: Lane) -> Cost {
         let tenant = self.tenant(lane.tenant);
-        let about = tenant.lanes.get(&lane).map_or(UNKNOWN, |state| state.lately.cost());
+        let about = tenant.lanes.get(&lane.of_all_keys()).map_or(UNKNOWN, |state| state.lately.cost());
         let had = tenant.had;
         tenant.ready.start(lane.queue, about);
         self.clock = self.clock.max(had);
@@ -75,7 +75,7 @@ impl Core {
     pub(super) fn cost_ends(&mut self, lane: Lane, about: Cost, cost: Cost) {
         let more = signed(cost).saturating_sub(signed(about));
         let tenant = self.tenant(lane.tenant);
-        if let Some(state) = tenant.lanes.get_mut(&lane) {
+        if let Some(state) = tenant.lanes.get_mut(&lane.of_all_keys()) {
             state.lately.add(cost);
         }
         tenant.ready.end(lane.queue, more);

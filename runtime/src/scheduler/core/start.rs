@@ -165,6 +165,9 @@ impl Core {
             Who::Tenant(id) => {
                 let (lane, order) = self.first_of(id, now)?;
                 let call = self.tenant(id).ready.take(lane.queue, order)?;
+                if self.has_key_limits() && !self.is_ordered(call.lane) {
+                    self.tenant(id).ready.passed(lane.queue, order);
+                }
                 self.ready -= 1;
                 self.gate_unready(call.lane, 1, call.jobs());
                 self.waits_or_not(id);

@@ -7,6 +7,7 @@ use runner_store::job::{Millis, TenantId};
 
 use super::batch::Arrivals;
 use super::cost::Lately;
+use super::keyed::Keyed;
 use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
 use crate::operator::FuelBudget;
@@ -61,6 +62,15 @@ pub(super) struct LaneState {
     pub(super) arrivals: Arrivals,
     /// What its runs cost.
     pub(super) lately: Lately,
+    /// The lanes of its keys, which stand in its place; none: its jobs have none.
+    pub(super) keyed: Option<Box<Keyed>>,
+}
+
+impl LaneState {
+    /// Whether something of it could be claimed, as far as it is about its keys.
+    fn has_some(&self) -> bool {
+        self.available > 0 || self.keyed.as_ref().is_some_and(|keyed| keyed.is_open())
+    }
 }
 
 /// How fast runs end: in the present round between two claims, and in the one before.
@@ -106,7 +116,7 @@ impl Tenant {
     }
 
     pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
-        self.lanes.get(&lane).and_then(|state| state.serves)
+        self.lanes.get(&lane.of_all_keys()).and_then(|state| state.serves)
     }
 
     /// How many jobs of a lane share a call. Suspects never do: the next crash has one culprit.
@@ -195,10 +205,14 @@ impl Core {
         state.serves = by;
         let shared = by.is_some_and(|by| by.batch.is_some()) && !lane.suspect;
         state.arrivals.keep(shared, state.available, now.uptime);
+        let has_keys = state.keyed.is_some();
         if shared {
             self.batched.insert(lane);
         } else {
             self.batched.remove(&lane);
+        }
+        if has_keys {
+            self.keyed_served(lane, shared);
         }
         self.lane_open_or_not(lane);
         self.look_again();
@@ -216,11 +230,11 @@ impl Core {
     }
 
     /// Keeps the list of lanes whose jobs could be claimed.
-    fn lane_open_or_not(&mut self, lane: Lane) {
+    pub(super) fn lane_open_or_not(&mut self, lane: Lane) {
         let node_bytes = self.memory_bytes;
         let tenant = self.tenant(lane.tenant);
         let most = tenant.budget.memory_bytes.map_or(node_bytes, |most| most.min(node_bytes));
-        let state = tenant.lanes.get(&lane).filter(|state| state.available > 0);
+        let state = tenant.lanes.get(&lane).filter(|state| state.has_some());
         if state.and_then(|state| state.serves).is_some_and(|serves| serves.memory_bytes <= most) {
             tenant.open.insert(lane);
         } else {
@@ -258,6 +272,7 @@ impl Core {
     /// When a batch has lingered, a tenant may go on or a gate opens: the next such moment, if it is ahead.
     pub(super) fn next_alarm(&mut self, now: Moment) -> Option<Millis> {
         let opening = if self.opening.is_empty() { None } else { self.next_opening(now) };
+        let opening = opening.into_iter().chain(self.next_key_wake()).min();
         if self.spent.is_empty() && self.batched.is_empty() {
             return opening;
         }

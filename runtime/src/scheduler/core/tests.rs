@@ -4,18 +4,20 @@
 mod auditor;
 mod batches;
 mod budgets;
+mod keys;
 mod limits;
 mod shares;
 mod simulation;
 mod world;
 
 use runner_store::command::Grant;
-use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, QueueOrder, RunNumber, TenantId};
+use runner_store::index::KeyOf;
+use runner_store::job::{JobId, JobKey, JobRef, KindId, Priority, QueueId, QueueOrder, RunNumber, TenantId};
 
 use super::*;
 
 fn lane(kind: u32, suspect: bool) -> Lane {
-    Lane { tenant: TenantId(1), queue: QueueId(1), kind: KindId(kind), suspect }
+    Lane { suspect, ..Lane::new(TenantId(1), QueueId(1), KindId(kind)) }
 }
 
 fn run(id: u64) -> RunRef {

@@ -92,7 +92,10 @@ impl Core {
             held.push(Held::Suspect);
         }
         if let (Some(batch), false) = (tenant.batch(lane), self.gathered(lane, now)) {
-            let until = tenant.lanes.get(&lane).and_then(|state| state.arrivals.lingered_at(batch.linger));
+            let until = match lane.key.is_none() {
+                true => tenant.lanes.get(&lane).and_then(|state| state.arrivals.lingered_at(batch.linger)),
+                false => self.key_lingers(lane, batch.linger),
+            };
             held.extend(until.map(|at| Held::Gathers { left: Millis(at.0.saturating_sub(now.uptime.0)) }));
         }
         if self.free.is_empty() {

@@ -195,12 +195,14 @@ async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, unti
             }
             Some(plugin) if plugin.merges() => {
                 let (kind, incoming) = (staged.spec.kind.clone(), staged.spec.args.clone());
-                parts.host.merge(plugin, kind, args, incoming).await.map_err(|why| why.to_string())
+                let made = parts.host.merge(Arc::clone(&plugin), kind.clone(), args, incoming).await;
+                let with_key = |args: Vec<u8>| merging::key_in(&plugin, &kind, &args).map(|key| (args, key));
+                made.and_then(with_key).map_err(|why| why.to_string())
             }
             _ => Err("no plugin of its kind exports merge".to_owned()),
         };
         match made {
-            Ok(args) => merged.push(Merged { position, holder, version, args }),
+            Ok((args, key)) => merged.push(Merged { position, holder, version, args, key }),
             Err(why) => {
                 tracing::warn!(staged = staged.id.0, "a staged job is not merged but enqueued by itself: {why}");
                 staged.spec.unique = None;

@@ -1,20 +1,20 @@
 //! Reading from memory: what a batch may touch, and the answers to queries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Query, RunRecord, RunRef, Scope, Settings,
-    Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Lane, Name, NameClass, Query, RunRecord,
+    RunRef, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
+use crate::index::{self, BegunKey, DueKey, EndKey, KeyOf, Order, ScheduledKey, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
 use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
@@ -37,7 +37,7 @@ impl Tables {
             let at = |order: &Order| JobRef { tenant: lane.tenant, job: order.id };
             let jobs: Vec<JobRef> = orders.into_iter().flatten().take(max).map(at).collect();
             wanted.extend(&jobs);
-            set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, std::collections::BTreeSet::len) <= max });
+            set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, BTreeSet::len) <= max });
         }
         self.find_heard(needs.heard, &mut set);
         let due = self.due.iter().take_while(|key| key.run_at <= now).take(needs.due as usize);
@@ -329,6 +329,17 @@ impl Tables {
         wanted.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
     }
 
+    fn keys_in_use(&self) -> KeysInUse {
+        let keyed = self.lanes.iter().filter(|(lane, _)| !lane.key.is_none());
+        let lane = |(lane, orders): (&Lane, &BTreeSet<Order>)| {
+            Some(KeyedLane { lane: *lane, jobs: orders.len() as u64, head: orders.first().copied()? })
+        };
+        let lanes = keyed.filter_map(lane).collect();
+        let mut begun: BTreeMap<KeyOf, u64> = BTreeMap::new();
+        self.begun.iter().for_each(|key| *begun.entry(key.of).or_default() += 1);
+        KeysInUse { lanes, begun: begun.into_iter().collect() }
+    }
+
     fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
         let own = self.run_logs.get(&(run.at, run.run));
         let shared = || self.runs.get(&(run.at, run.run))?.call;
@@ -360,6 +371,12 @@ impl Snapshot for View {
                 Answer::Jobs(JobsPage { next: tables.page(query).next, jobs })
             }
             Query::Counts => Answer::Counts(tables.counts.iter().map(|(key, n)| (*key, *n)).collect()),
+            Query::Keys => Answer::Keys(tables.keys_in_use()),
+            Query::Begun(of, limit) => {
+                let key = |id| BegunKey { of: *of, id: JobId(id) };
+                let ids = tables.begun.range(key(0)..=key(u64::MAX)).map(|key| key.id);
+                Answer::Begun(ids.take((*limit).min(limits::PAGE_ROWS_MAX) as usize).collect())
+            }
             Query::Names => Answer::Names(tables.dump_names()),
             Query::Events { since, limit } => Answer::Events(tables.events(*since, *limit)),
             Query::Key(tenant, key) => {

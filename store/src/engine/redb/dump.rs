@@ -49,6 +49,16 @@ impl Redb {
             dump.lanes.push(tables::lane_of(key));
             Ok(())
         })?;
+        each(db.open_table(tables::KEYED_LANES), |key, ()| {
+            dump.lanes.push(tables::keyed_lane_of(key));
+            Ok(())
+        })?;
+        // As if they stood in one table.
+        dump.lanes.sort_unstable();
+        each(db.open_table(tables::BEGUN), |key, ()| {
+            dump.begun.push(tables::begun_of(key));
+            Ok(())
+        })?;
         each(db.open_table(tables::DUE), |key, ()| {
             dump.due.push(tables::due_of(key));
             Ok(())

@@ -1,6 +1,7 @@
 //! Reading: what a batch may touch here, lists and consistent views beside it.
 
 mod kept;
+mod keyed;
 mod list;
 mod schedules;
 mod sweep;
@@ -47,8 +48,13 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     kept::read(from, needs, &mut set)?;
     if !needs.lanes.is_empty() {
         let lanes = from.open_table(tables::LANES).map_err(engine_error)?;
+        let with_keys = needs.lanes.keys().any(|lane| !lane.key.is_none());
+        let keyed = with_keys.then(|| from.open_table(tables::KEYED_LANES)).transpose().map_err(engine_error)?;
         for (lane, max) in &needs.lanes {
-            let heads = heads(&lanes, *lane, *max)?;
+            let heads = match keyed.as_ref().filter(|_| !lane.key.is_none()) {
+                Some(keyed) => keyed::heads(keyed, *lane, *max)?,
+                None => heads(&lanes, *lane, *max)?,
+            };
             for at in &heads.jobs {
                 rows.put(*at, &mut set)?;
             }

@@ -45,6 +45,8 @@ impl View {
                 Answer::Jobs(lists.page(query)?)
             }
             Query::Counts => Answer::Counts(self.counts()?),
+            Query::Keys => Answer::Keys(self.keys_in_use()?),
+            Query::Begun(of, limit) => Answer::Begun(self.begun(*of, *limit)?),
             Query::Names => Answer::Names(self.names()?),
             Query::Events { since, limit } => Answer::Events(self.events(*since, *limit)?),
             Query::Key(tenant, key) => {

@@ -1,6 +1,7 @@
 //! Writing: a batch's changes, gathered by table and sorted by key, since the cost of a commit is in the pages it dirties.
 
 mod kept;
+mod keyed;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ struct Writes<'a> {
     run_logs: Ops<16, &'a [u8]>,
     kv: Vec<(Vec<u8>, Option<&'a [u8]>)>,
     lanes: Ops<31, ()>,
+    keyed_lanes: Ops<40, ()>,
+    begun: Ops<24, ()>,
     due: Ops<20, ()>,
     lists: Ops<21, ()>,
     names: Ops<4, Vec<u8>>,
@@ -74,6 +77,9 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     let logs = kept::write_run_logs(into, writes.run_logs, &gone)?;
     let kv = kept::write_kv(into, writes.kv)?;
     write(into, tables::LANES, writes.lanes, |()| ())?;
+    write(into, tables::KEYED_LANES, writes.keyed_lanes, |()| ())?;
+    write(into, tables::BEGUN, writes.begun, |()| ())?;
+    let keys = keyed::changes(into, changes)?;
     write(into, tables::DUE, writes.due, |()| ())?;
     write(into, tables::EXPIRY, writes.expiry, |()| ())?;
     write(into, tables::LISTS, writes.lists, |()| ())?;
@@ -95,7 +101,7 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     add(into, tables::TOTALS, totals.map(|(key, n)| (tables::total(key), n)))?;
     let due = into.open_table(tables::DUE).map_err(engine_error)?;
     let next_due = due.first().map_err(engine_error)?.map(|(key, _)| tables::due_of(key.value()).run_at);
-    Ok(Persisted { last_seq, counts, next_due, paused })
+    Ok(Persisted { last_seq, counts, keys, next_due, paused })
 }
 
 fn gather(changes: &[Change]) -> Writes<'_> {
@@ -167,8 +173,12 @@ impl<'a> Writes<'a> {
         }
         let (old, new) = (before.map(index::keys), after.map(|(job, _)| index::keys(job)));
         let (old, new) = (old.as_ref(), new.as_ref());
-        let lane = |keys: &Keys| keys.lane.as_ref().map(tables::lane);
-        differ(&mut self.lanes, old.and_then(lane), new.and_then(lane));
+        let unkeyed = |keys: &Keys| keys.lane.as_ref().filter(|key| key.lane.key.is_none()).map(tables::lane);
+        differ(&mut self.lanes, old.and_then(unkeyed), new.and_then(unkeyed));
+        let keyed = |keys: &Keys| keys.lane.as_ref().filter(|key| !key.lane.key.is_none()).map(tables::keyed_lane);
+        differ(&mut self.keyed_lanes, old.and_then(keyed), new.and_then(keyed));
+        let begun = |keys: &Keys| keys.begun.as_ref().map(tables::begun);
+        differ(&mut self.begun, old.and_then(begun), new.and_then(begun));
         let due = |keys: &Keys| keys.due.as_ref().map(tables::due);
         differ(&mut self.due, old.and_then(due), new.and_then(due));
         let expiry = |keys: &Keys| keys.expiry.as_ref().map(tables::expiry);
