@@ -135,7 +135,7 @@ pub async fn set(
         object.take_any("key_concurrency").map(|value| nullable(&value, |value| value.u32())).transpose()?;
     let key_rate = object.take_any("key_rate").map(|value| nullable(&value, |value| value.rate())).transpose()?;
     for name in ["key", "strict_order"] {
-        if let Some(value) = object.take_any(name) {
+        if let Some(value) = object.peek(name) {
             return Err(value.bad("stands in the manifest of the plugin and is changed there").into());
         }
     }

@@ -23,7 +23,10 @@ fn a_node_that_is_well_is_said_to_be() {
         assert_eq!(finding["mend"].is_null(), finding["level"] == "good", "{line}");
     }
     let url = server.url();
-    place.check(&["doctor", "--url", &url, "--accept-clock"], 0, &["nothing is wrong"]);
+    place.check(&["doctor", "--url", &url], 0, &["nothing is wrong"]);
+    // That is the owner's to say.
+    place.check(&["doctor", "--url", &url, "--accept-clock"], 1, &["needs the scope admin"]);
+    place.check(&["doctor", "--listen", "127.0.0.1:0", "--accept-clock"], 0, &["nothing is wrong"]);
     signal(server.child(), "TERM");
     server.ended().check(0, &["stopped"]);
 }
