@@ -179,8 +179,7 @@ fn the_bytes_of_every_record_are_golden() {
     }
     let before = Job { state: State::Available, ..job.clone() };
     let (old, new) = (Row::of(&before), Row::of(&job));
-    let entry =
-        LogEntry::new(Time(1_700_000_000_700), EventName::Started, Some((&before, &old)), Some((&job, &new)));
+    let entry = LogEntry::new(Time(1_700_000_000_700), EventName::Started, Some((&before, &old)), Some((&job, &new)));
     check_golden("event", &entry.encoded_at(Seq(9)));
     check_golden("event", &encode(&LogEntry { seq: Seq(9), ..entry }));
     let record = RunRecord {
