@@ -281,15 +281,7 @@ fn what_was_promised_beyond_the_memory_is_taken_back_from_the_youngest() {
     let actions = core.handle(ended(8), at(3));
     assert_eq!(claim_max(&actions), Some(2), "ahead");
     let runs = [9, 10].map(|id| claimed(id, 0, l)).to_vec();
-<<<<<<< HEAD
     assert_eq!(starts(&core.handle(Event::Claimed(runs), at(3))), [0_u64; 0], "what it gives back is given to nobody");
-=======
-    assert_eq!(
-        starts(&core.handle(Event::Claimed(runs), at(3))),
-        Vec::<u64>::new(),
-        "what it gives back is given to nobody"
-    );
->>>>>>> tokens6
     assert_eq!(core.handle(Event::ShortOfMemory, at(4)), [Action::Interrupt(vec![run(7)])], "it was not enough");
     for id in [7, 1] {
         assert_eq!(starts(&core.handle(ended(id), at(5))), [0_u64; 0]);
