@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use runner_store::clock::Clock;
@@ -112,6 +112,7 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
     let Open { handle, writer, dir, live } = store;
     let limits = CompileLimits { time: args.compile_time, ..CompileLimits::default() };
     let host = Arc::new(open::host(args.slots, Arc::clone(&operator), dir.as_ref().and_then(open::cache), limits)?);
+    let names = Arc::new(Mutex::new(Some(handle.clone())));
     let served = runtime.block_on(async {
         doors.look_for_tokens(&handle)?;
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
@@ -126,8 +127,12 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
             traces,
         };
         let tenants = Arc::clone(&operator);
-        let named = handle.clone();
-        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some() || named.tenant_id(name).is_some());
+        // Given back before the writer is waited for: whoever looks at the folder may do so a moment longer.
+        let named = Arc::clone(&names);
+        let is_tenant = Arc::new(move |name: &str| {
+            let store = named.lock().unwrap_or_else(PoisonError::into_inner);
+            tenants.tenant(name).is_some() || store.as_ref().is_some_and(|store| store.tenant_id(name).is_some())
+        });
         let loader = Loader::start(Arc::clone(&host), folder_of_plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
@@ -202,7 +207,7 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
         ended
     });
     let failure = handle.failure();
-    drop(handle);
+    drop((handle, names.lock().unwrap_or_else(PoisonError::into_inner).take()));
     drop(runtime);
     writer.join();
     let left = super::failed_store(served, failure, dir.as_ref())?;
