@@ -120,7 +120,7 @@ impl Shell {
         if let Some(first) = self.core.first_in_order(lane).filter(|first| !waits && *first != index::order(job)) {
             let detail =
                 format!("the jobs of its key run one after another, in order: job {} comes before it", first.id);
-            reasons.insert(0, Reason { code: "key_order", detail });
+            reasons.insert(0, Reason { code: "key_order", detail, passes_at: None });
         }
         reasons
     }
@@ -148,7 +148,8 @@ impl Shell {
 impl Shell {
     /// A reason for whoever asks why.
     pub(super) fn because(&self, held: &Held) -> Reason {
-        let Held::Gate(of, shut) = held else { return plain(held) };
+        let passes_at = passes_in(held).map(|left| self.parts.clock.now().after(left));
+        let Held::Gate(of, shut) = held else { return Reason { passes_at, ..plain(held) } };
         let store = &self.parts.store;
         let kind = |kind| ("kind", store.kind_name(kind));
         let (what, (noun, name), codes) = match of {
@@ -197,7 +198,21 @@ impl Shell {
                 )
             }
         };
-        Reason { code, detail }
+        Reason { code, detail, passes_at }
+    }
+}
+
+/// How long it is until a reason passes by itself, where that is known.
+fn passes_in(held: &Held) -> Option<Millis> {
+    match *held {
+        Held::Gate(_, Shut::Paused(until)) => until,
+        Held::Gate(_, Shut::Rate(_, left)) | Held::Fuel { next: left, .. } | Held::Gathers { left } => Some(left),
+        Held::Gate(_, Shut::Full(_) | Shut::Order)
+        | Held::TooLarge { .. }
+        | Held::Concurrency { .. }
+        | Held::Memory { .. }
+        | Held::Slots { .. }
+        | Held::Suspect => None,
     }
 }
 
@@ -245,7 +260,7 @@ fn plain(held: &Held) -> Reason {
         Held::Gate(..) => unreachable!("told with its name"),
         Held::Suspect => ("suspect_runs", "another job runs under which the process died before".to_owned()),
     };
-    Reason { code, detail }
+    Reason { code, detail, passes_at: None }
 }
 
 /// A size as a manifest would say it.

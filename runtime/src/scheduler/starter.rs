@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use runner_store::error::CallError;
-use runner_store::job::{BootId, Job, JobRef, Rejection};
+use runner_store::job::{BootId, Job, JobRef, Rejection, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::Live;
@@ -45,6 +45,8 @@ pub struct Reason {
     pub code: &'static str,
     /// One sentence, and how to change it; for people.
     pub detail: String,
+    /// When it passes by itself, where that is known.
+    pub passes_at: Option<Time>,
 }
 
 /// One wish.

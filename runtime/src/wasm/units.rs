@@ -113,10 +113,6 @@ pub fn fuel_per(text: &str) -> Result<Fuel, String> {
 /// The same, the other way.
 #[must_use]
 pub fn fuel_per_text(Fuel { fuel, per }: Fuel) -> String {
-    let whole = |scale: &Scale, n: u64| {
-        let fits = scale.factors.iter().rfind(|(_, size)| n >= *size && n.is_multiple_of(*size));
-        fits.map(|(unit, size)| format!("{}{unit}", n / size))
-    };
     let amount = whole(&FUEL, fuel).unwrap_or_else(|| format!("{}.{:03}k", fuel / 1_000, fuel % 1_000));
     let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string());
     format!("{amount}/{per}")
@@ -147,7 +143,14 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 #[must_use]
 pub fn rate_text(Rate { jobs, per, burst }: Rate) -> String {
     let burst = if burst == jobs { String::new() } else { format!(" burst {burst}") };
-    format!("{jobs}/{}{burst}", per.to_string().replace(' ', ""))
+    let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string().replace(' ', ""));
+    format!("{jobs}/{per}{burst}")
+}
+
+/// In the largest unit of which it is a whole number; none: there is no such unit.
+fn whole(scale: &Scale, n: u64) -> Option<String> {
+    let fits = scale.factors.iter().rfind(|(_, size)| n >= *size && n.is_multiple_of(*size));
+    fits.map(|(unit, size)| format!("{}{unit}", n / size))
 }
 
 impl Scale {

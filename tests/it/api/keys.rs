@@ -98,7 +98,7 @@ async fn a_key_at_its_limit_says_by_whom_and_a_limit_that_rises_holds_at_once() 
     until("its reason", async || api.reasons(&fourth).await.first().is_some_and(|(code, _)| code == "key_rate")).await;
     let (_, detail) = api.reasons(&fourth).await.remove(0);
     assert!(
-        detail.contains("its key in kind spin may start 1/3600s; the next one in") && detail.contains("Z"),
+        detail.contains("its key in kind spin may start 1/1h; the next one in") && detail.contains("Z"),
         "{detail}"
     );
     let check = async |body: Value, field: &str, words: &str| {

@@ -109,7 +109,7 @@ async fn kinds_are_shown_and_set() {
     assert_eq!(names, ["ok", "other", "spin"]);
     let other = api.get("/v1/kinds/other").await.json();
     let sources = json!({"concurrency": "manifest of spins", "rate": "manifest of spins", "key_concurrency": "default", "key_rate": "default"});
-    assert_eq!((&other["rate"], &other["sources"]), (&json!("100/60s burst 10"), &sources));
+    assert_eq!((&other["rate"], &other["sources"]), (&json!("100/1m burst 10"), &sources));
     let set = api.patch("/v1/kinds/other", &json!({"rate": "5/1s"})).await.json();
     assert_eq!(
         (&set["rate"], &set["sources"]["rate"], &set["concurrency"]),
