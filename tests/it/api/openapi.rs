@@ -98,7 +98,7 @@ fn filled(path: &str) -> String {
         .replace("{q}", "q")
         .replace("{k}", "k")
         .replace("{name}", "s")
-        .replace("{t}", "t")
+        .replace("{t}", "default")
 }
 
 #[tokio::test]
