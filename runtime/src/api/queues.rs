@@ -86,8 +86,9 @@ pub async fn list(
     // What has a setting is there before its first job.
     if let Answer::AllSettings(all) = view.read(&Query::AllSettings)? {
         for settings in all {
-            if let Settings::Queue(of, name, _) = settings
+            if let Settings::Queue(of, name, set) = settings
                 && of == tenant
+                && set != QueueSettings::default()
             {
                 queues.entry(name).or_default();
             }
