@@ -333,12 +333,6 @@ fn write(
             "jobs that listen to events were not enqueued: too many in a row would have followed from each other"
         );
     }
-    if decision.no_room > 0 {
-        tracing::warn!(
-            jobs = decision.no_room,
-            "jobs that listen to events were not enqueued: their tenant or queue has as much as it may, or takes none"
-        );
-    }
     if !decision.changes.is_empty() {
         shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }

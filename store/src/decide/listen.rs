@@ -73,11 +73,6 @@ impl Batch<'_> {
         if let Some(more) = self.listened {
             return Reply::Listened { jobs: 0, more };
         }
-        if !self.conduct.accept {
-            // They wait, as the disk is nearly full: the next event tries again.
-            self.listened = Some(false);
-            return Reply::Listened { jobs: 0, more: false };
-        }
         let (mut jobs, mut bytes) = (0, 0);
         let mut more = !self.set.heard_all;
         for (number, heard) in &self.set.heard {
@@ -96,12 +91,6 @@ impl Batch<'_> {
                     priority: listener.priority,
                     ..JobSpec::new(listener.kind.clone(), args.clone())
                 };
-                // Nobody asked for it who could be refused, and what listens to itself grows for ever.
-                if self.room_for_one(heard.at.tenant, &spec).is_err() {
-                    (jobs, told) = (jobs + 1, told + 1);
-                    self.no_room += 1;
-                    continue;
-                }
                 let id = self.next_job;
                 self.next_job = JobId(id.0 + 1);
                 let at = JobRef { tenant: heard.at.tenant, job: id };

@@ -53,8 +53,6 @@ pub struct Decision {
     pub unread: BTreeSet<JobRef>,
     /// Jobs that listen to an event and are not enqueued for it: too many in a row would have followed from each other.
     pub too_deep: u64,
-    /// Jobs that listen and were not enqueued, as their tenant or queue has no room for them.
-    pub no_room: u64,
 }
 
 /// What a batch may do, as the world is.
@@ -148,8 +146,8 @@ pub fn decide(commands: &[Command], set: &WorkingSet, conduct: Conduct) -> Decis
         })
         .collect();
     let (short, unread) = (std::mem::take(&mut batch.short), std::mem::take(&mut batch.unread));
-    let (too_deep, no_room) = (batch.too_deep, batch.no_room);
-    Decision { replies, changes: batch.into_changes(), short, unread, too_deep, no_room }
+    let too_deep = batch.too_deep;
+    Decision { replies, changes: batch.into_changes(), short, unread, too_deep }
 }
 
 /// A batch while it is decided: what was read, and over it what has changed so far.
@@ -176,11 +174,10 @@ struct Batch<'a> {
     newly_waited_for: HashSet<JobRef>,
     newly_named: HashSet<JobRef>,
     spreads: BTreeMap<JobRef, Option<Spread>>,
-    /// What somebody listens to; listeners that are too deep, and those that there is no room for; kinds that got their numbers and are listened to; and, once
+    /// What somebody listens to; listeners that are too deep; kinds that got their numbers and are listened to; and, once
     /// listeners were enqueued, whether there are more of them.
     heard: Vec<Heard>,
     too_deep: u64,
-    no_room: u64,
     new_kinds: HashMap<KindId, Arc<Listened>>,
     listened: Option<bool>,
     /// What this batch has written under keys that conditions of it are about.
@@ -234,7 +231,6 @@ impl<'a> Batch<'a> {
             spreads: BTreeMap::new(),
             heard: Vec::new(),
             too_deep: 0,
-            no_room: 0,
             new_kinds: HashMap::new(),
             listened: None,
             kv: HashMap::new(),

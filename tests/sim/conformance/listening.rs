@@ -3,7 +3,6 @@
 use runner_store::command::{
     Command, Enqueue, Keep, Listener, Name, Part, Reply, Settings, Subscribe, Subscription, TenantSettings, limits,
 };
-use runner_store::decide::Conduct;
 use runner_store::job::{
     BootId, Edit, EventName, Invalid, JobId, JobSpec, Millis, Outcome, Priority, Rejection, TenantId,
     limits as job_limits,
@@ -294,39 +293,6 @@ fn who_listens_to_itself_ends_by_its_depth() {
         assert_eq!(depths, (0..=job_limits::DEPTH_MAX).collect::<Vec<_>>());
         assert_eq!(w.job(id).depth, 0);
         assert_eq!(w.too_deep(), 1, "the last one is counted");
-    });
-}
-
-/// The story: eight kinds of a tenant listened to each enqueue of each other. One job became 55,000 within a minute, far past
-/// what its tenant may have.
-#[test]
-fn who_listens_is_enqueued_only_where_there_is_room() {
-    case(|w| {
-        let settings = TenantSettings { capacity: 30, ..TenantSettings::default() };
-        w.call(Command::Set(Box::new(Settings::Tenant(TENANT, settings))));
-        subscribe(w, vec![on(EventName::Enqueued, "*", "alert"), on(EventName::Enqueued, "*", "more")]);
-        w.enqueue(work());
-        assert_eq!(w.check_now().jobs.len(), 30);
-        assert_eq!(w.stored().unheard, 0, "the others are not tried again");
-    });
-}
-
-/// Below the reserve of the disk no job is taken, also none that listens; but none is forgotten.
-#[test]
-fn who_listens_waits_while_the_disk_is_nearly_full() {
-    case(|w| {
-        subscribe(w, vec![on(EventName::Completed, "work", "alert")]);
-        let id = w.enqueue(work());
-        let conduct = w.conducts();
-        w.claim(1);
-        w.conduct(Conduct { accept: false, ..conduct });
-        w.step(&[finish(w.run(id), Outcome::Completed { output: b"7".to_vec() })]);
-        let waits = Reply::Listened { jobs: 0, more: false };
-        assert_eq!(w.step(&[Command::Listen]), [waits]);
-        assert_eq!((told(w, "alert").len(), w.stored().unheard), (0, 1));
-        w.conduct(conduct);
-        assert_eq!(w.listen(), [1]);
-        assert_eq!(told(w, "alert").len(), 1);
     });
 }
 
