@@ -5,9 +5,8 @@
 //! had jobs and has none. `schedules`: what a node costs that has 100,000 schedules and nothing to do. `neighbours`: one
 //! tenant has a million jobs queued, another enqueues ten a second; every job is durable and has a fresh sandbox.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use runner_runtime::node::{Node, NodeSettings};
 use runner_runtime::scheduler::core::{Action, Claimed, Core, Event, Moment, Serves, Take};
@@ -16,17 +15,14 @@ use runner_runtime::wasm::folder::Registry;
 use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{
-    Answer, Command, Enqueue, Lane, Name, Part, Query, Reply, RunRef, ScheduleCall, ScheduleVerb,
-};
-use runner_store::dir::{Create, StoreDir};
-use runner_store::engine::redb::Commit;
-use runner_store::handle::Writer;
+use runner_store::command::{Answer, Command, Enqueue, Lane, Name, Query, Reply, RunRef, ScheduleCall, ScheduleVerb};
 use runner_store::index::Order;
 use runner_store::job::{
     JobId, JobRef, JobSpec, KindId, Millis, Priority, QueueId, QueueOrder, RunNumber, StateName, TenantId, Time,
 };
 use runner_store::schedule::{CatchUp, Overlap, Plan, SCHEDULES_MAX, ScheduleRef, Source, When};
+
+mod clock;
 
 /// Tenants of `decide`, and the kinds of each.
 const TENANTS: u32 = 10_000;
@@ -43,8 +39,6 @@ const QUEUED: usize = 1_000_000;
 const SMALL_JOBS: usize = 300;
 const SMALL_EVERY: Duration = Duration::from_millis(100);
 const LIST: usize = 1_000;
-/// A command that answers when it began to run: nanoseconds since 1970, in hexadecimal.
-const CLOCK: &str = include_str!("clock.wat");
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -171,13 +165,6 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
-fn open(dir: &Path) -> (Handle, Writer, StoreDir) {
-    let dir = StoreDir::new(dir.join("store"));
-    let engine = dir.open(Create::NewFolder, Clock::System, Commit::TwoPhase).expect("a store");
-    let (store, writer) = Handle::start(Box::new(engine)).expect("a writer");
-    (store, writer, dir)
-}
-
 async fn tenant(store: &Handle, name: String) -> TenantId {
     match store.call(Command::Name(Name::of_tenant(name))).await.expect("a reply") {
         Reply::Named(id) => TenantId(id),
@@ -187,7 +174,7 @@ async fn tenant(store: &Handle, name: String) -> TenantId {
 
 async fn schedules() {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
-    let (store, writer, store_dir) = open(dir.path());
+    let (store, writer, store_dir) = clock::open(dir.path());
     for n in 0..SCHEDULES.div_ceil(SCHEDULES_MAX) {
         let tenant = tenant(&store, format!("tenant-{n}")).await;
         let calls: Vec<_> = (0..SCHEDULES_MAX).map(|m| store.call(schedule(tenant, n, m))).collect();
@@ -220,8 +207,7 @@ async fn schedules() {
 
 /// Every day at a minute of its own, at least an hour from now: none comes while it is measured.
 fn schedule(tenant: TenantId, n: u64, m: u64) -> Command {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let minute = (now.as_secs() / 60 + 60 + (n * SCHEDULES_MAX + m) % 1_200) % 1_440;
+    let minute = (clock::now().as_secs() / 60 + 60 + (n * SCHEDULES_MAX + m) % 1_200) % 1_440;
     let cron = format!("{} {} * * *", minute % 60, minute / 60);
     let when = When::Cron { cron, zone: "Etc/UTC".to_owned() };
     let job = JobSpec::new("bench.none", "null");
@@ -232,13 +218,13 @@ fn schedule(tenant: TenantId, n: u64, m: u64) -> Command {
 
 async fn neighbours() {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
-    let (store, writer, store_dir) = open(dir.path());
+    let (store, writer, store_dir) = clock::open(dir.path());
     let host = Arc::new(Host::new(&HostSettings::default()).expect("a host"));
-    let clock = wat::parse_str(CLOCK).expect("valid text");
+    let guest = wat::parse_str(clock::CLOCK).expect("valid text");
     let mut registry = Registry::default();
     let (large, small) = (tenant(&store, "large".to_owned()).await, tenant(&store, "small".to_owned()).await);
     for name in ["large", "small"] {
-        let plugin = host.compile("bench.clock", &clock, Manifest::default()).expect("a plugin");
+        let plugin = host.compile("bench.clock", &guest, Manifest::default()).expect("a plugin");
         registry.add(name, Arc::new(plugin));
     }
     for _ in 0..QUEUED / LIST {
@@ -276,23 +262,10 @@ async fn neighbours() {
 
 /// From before the enqueue is asked for to the handler's start.
 async fn wait_of(store: &Handle, tenant: TenantId) -> Duration {
-    let before = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let before = clock::now();
     let command = Command::Enqueue(Enqueue::new(tenant, vec![JobSpec::new("bench.clock", "null")]));
     let Reply::Enqueued(jobs) = store.call(command).await.expect("a reply") else { panic!("not enqueued") };
-    let at = JobRef { tenant, job: jobs[0].id };
-    let ended = store.board().wait_for(at);
-    let view = store.snapshot().expect("a view");
-    let is_final = matches!(view.read(&Query::Job(at)), Ok(Answer::Job(Some(job))) if job.state.name().is_final());
-    drop(view);
-    if !is_final {
-        ended.await.expect("an end");
-    }
-    let view = store.snapshot().expect("a view");
-    let Ok(Answer::Payload(Some(output))) = view.read(&Query::Payload(at, Part::Output)) else {
-        panic!("the clock has an output")
-    };
-    let hex = std::str::from_utf8(&output).expect("text").trim_matches('"').to_owned();
-    Duration::from_nanos(u64::from_str_radix(&hex, 16).expect("hexadecimal")).saturating_sub(before)
+    clock::begun(store, JobRef { tenant, job: jobs[0].id }).await.saturating_sub(before)
 }
 
 fn available(store: &Handle, tenant: TenantId) -> u64 {

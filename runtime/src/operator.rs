@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runner_store::job::time::Millis;
+use runner_store::command::Fuel;
 
 use crate::table::TableError;
 use crate::wasm::grants::{TenantRules, matches};
@@ -40,18 +40,9 @@ pub struct Tenant {
     /// Memory of its runs together; none: as much as the node has.
     pub memory_bytes: Option<u64>,
     /// Fuel of its runs in a period; none: any.
-    pub fuel: Option<FuelBudget>,
+    pub fuel: Option<Fuel>,
     /// Middleware around the handlers of its own jobs, outermost first, inside the operator's.
     pub middleware: Vec<Layer>,
-}
-
-/// Fuel for a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FuelBudget {
-    /// How much.
-    pub fuel: u64,
-    /// For how long.
-    pub per: Millis,
 }
 
 /// A middleware, and whose jobs go through it.

@@ -177,7 +177,7 @@ impl World {
     }
 
     #[track_caller]
-    pub(crate) fn step(&mut self, commands: &[Command]) -> Vec<Reply> {
+    fn step(&mut self, commands: &[Command]) -> Vec<Reply> {
         let conduct = self.conduct;
         let (in_memory, persisted) = step_in(&mut self.memory, commands, &mut |_, _| conduct).unwrap();
         let (in_file, also) = step_in(self.redb.as_mut().unwrap(), commands, &mut |_, _| conduct).unwrap();

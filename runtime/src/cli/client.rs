@@ -29,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::doors::secret;
 use super::exit::{Code, Failure};
+use super::output::Format;
 use super::tls::{Address, ToServer};
 use crate::api::error::Problem;
 use crate::api::plugins::Plugins;
@@ -65,6 +66,16 @@ pub struct Target {
     /// A file with certificates to trust for https beside those of the system, in PEM
     #[arg(long, value_name = "FILE", env = "RUNNER_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+}
+
+/// What the verbs have in common that ask a server and print its answer.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Common {
+    #[command(flatten)]
+    pub(in crate::cli) target: Target,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(in crate::cli) output: Format,
 }
 
 /// See the module.

@@ -12,7 +12,7 @@ use runner_store::job::{OutcomeName, StateName};
 use serde_json::json;
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::{Code, Failure};
 use super::output::{Format, Table, amount, bytes, cut, note, print, print_json, print_payload};
 use crate::api::types::{JobShown, JobsPage};
@@ -121,15 +121,6 @@ pub(super) struct Wait {
     timeout: Option<Duration>,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
 }
 
 /// Runs the verb.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::Client;
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::job::percent;
 use super::output::{Format, Table, print_json};
@@ -16,7 +16,7 @@ use crate::api::kinds::{KindShown, KindsShown};
 pub(super) enum Verb {
     /// List kinds with their jobs, who provides them, and what holds for them
     #[command(after_help = "Example: runner kind list")]
-    List(queue::Common),
+    List(Common),
     /// Show one kind
     #[command(after_help = "Example: runner kind show image.resize")]
     Show(One),
@@ -36,7 +36,7 @@ pub(super) struct One {
     /// The kind
     kind: String,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ pub(super) struct Set {
     #[arg(long, value_name = "RATE|none")]
     key_rate: Option<String>,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(super) struct Pausing {
     #[command(flatten)]
     pause: Pause,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 /// Runs the verb.

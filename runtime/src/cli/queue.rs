@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::job::change::bulk;
 use super::job::percent;
@@ -39,15 +39,6 @@ pub(super) enum Verb {
     /// Delete the jobs of a queue that are in these states
     #[command(after_help = "Example: runner queue clear media --state available --state discarded --yes")]
     Clear(Clear),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    pub(super) target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Format,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::job::percent;
 use super::output::{Format, Table, bytes, print, print_json};
@@ -29,15 +29,6 @@ pub(super) enum Verb {
     /// Delete a tenant that has nothing left: no jobs, schedules, keys of plugins, tokens
     #[command(after_help = "Example: runner tenant delete acme")]
     Delete(One),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use runner_store::token::TokenScope;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::Target;
+use super::client::Common;
 use super::exit::Failure;
 use super::job::percent;
 use super::output::{Format, Table, note, print, print_json};
@@ -49,15 +49,6 @@ pub(super) struct Create {
     expires_in: Option<String>,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
 }
 
 fn scope(word: &str) -> Result<TokenScope, String> {

@@ -1,5 +1,7 @@
 //! The operator's configuration: what is read, and what is refused on which line.
 
+use runner_store::job::time::Millis;
+
 use super::*;
 use crate::wasm::grants::{BlobAt, BlobMode, GrantBy};
 
@@ -47,7 +49,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!(operator.tenants().map(|(name, _)| name).collect::<Vec<_>>(), ["acme", "default"]);
     assert_eq!(operator.rules("default").grant, GrantBy::Both);
     let acme = operator.tenant("acme").expect("is there");
-    let fuel = FuelBudget { fuel: 2_000_000_000_000, per: Millis::secs(3_600) };
+    let fuel = Fuel { fuel: 2_000_000_000_000, per: Millis::secs(3_600) };
     assert_eq!((acme.concurrency, acme.memory_bytes, acme.fuel), (Some(8), Some(512 << 20), Some(fuel)));
     assert_eq!(acme.rules.secrets["API_KEY"].reveal(), "s3cret", "without the editor's newline");
     assert!(!format!("{operator:?}").contains("s3cret"), "a secret is never shown");

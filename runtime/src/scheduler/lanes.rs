@@ -1,7 +1,7 @@
 //! What the core is told of lanes and tenants: which plugin serves them and what its runs are like, and what they may use;
 //! and the core's reasons, as sentences.
 
-use runner_store::command::{Answer, Fuel, Lane, Query};
+use runner_store::command::{Answer, Lane, Query};
 use runner_store::index::{self, KeyOf};
 use runner_store::job::{Job, JobId, JobRef, Millis, StateName, TenantId};
 
@@ -9,7 +9,6 @@ use super::Shell;
 use super::core::{Budget, Event, GateOf, Held, Serves, Shut, Whose};
 use super::starter::{Reason, Why};
 use crate::api::time::rfc3339;
-use crate::operator::FuelBudget;
 use crate::wasm::limits::{KIB, MIB};
 use crate::wasm::units::rate_text;
 
@@ -75,7 +74,7 @@ impl Shell {
         Budget {
             concurrency: set.concurrency.or(file.concurrency),
             memory_bytes: set.memory_bytes.or(file.memory_bytes),
-            fuel: set.fuel.map(|Fuel { fuel, per }| FuelBudget { fuel, per }).or(file.fuel),
+            fuel: set.fuel.or(file.fuel),
         }
     }
 

@@ -18,13 +18,14 @@ use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KeyHash, KindId, QueueId,
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
+pub(crate) use self::query::OldestOfQueues;
 pub use self::query::{Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Oldest, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
 pub use self::settings::{
-    Fuel, Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
-    WEIGHT_MAX,
+    FUEL_PERIOD_MIN, Fuel, Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings,
+    StoreSettings, TenantSettings, WEIGHT_MAX,
 };
 pub use self::subscriptions::{Listener, PATTERNS_MAX, SUBSCRIPTIONS_MAX, Subscribe, Subscription, matches};
 pub use self::tokens::{NewToken, TokenCall, TokenVerb};

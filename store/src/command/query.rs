@@ -1,5 +1,7 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
+use std::collections::BTreeMap;
+
 use super::{CountKey, Enqueued, Lane, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
 use crate::index::{KeyOf, Order};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
@@ -32,7 +34,8 @@ pub enum Query {
     /// When the next job becomes due.
     NextDue,
     /// Since when the job has been available that has waited longest, of each queue that has one. Of a lane with jobs of more
-    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first.
+    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first; and of lanes of
+    /// keys the first [`KEYED_LANES_READ`](super::limits::KEYED_LANES_READ).
     Oldest,
     /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
     Key(TenantId, String),
@@ -182,15 +185,18 @@ pub struct Oldest {
     pub since: Time,
 }
 
-impl Oldest {
-    /// Adds it to those of other lanes, which come in the order of their queues.
-    pub(crate) fn join(self, all: &mut Vec<Self>) {
-        match all.last_mut() {
-            Some(last) if (last.tenant, last.queue) == (self.tenant, self.queue) => {
-                last.since = last.since.min(self.since)
-            }
-            _ => all.push(self),
-        }
+/// The oldest of each queue so far, of which there may be jobs in many lanes.
+#[derive(Debug, Default)]
+pub(crate) struct OldestOfQueues(BTreeMap<(TenantId, QueueId), Time>);
+
+impl OldestOfQueues {
+    pub(crate) fn add(&mut self, Oldest { tenant, queue, since }: Oldest) {
+        let known = self.0.entry((tenant, queue)).or_insert(since);
+        *known = since.min(*known);
+    }
+
+    pub(crate) fn all(self) -> Vec<Oldest> {
+        self.0.into_iter().map(|((tenant, queue), since)| Oldest { tenant, queue, since }).collect()
     }
 }
 

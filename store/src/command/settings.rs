@@ -146,7 +146,8 @@ pub const WEIGHT_MAX: u32 = 1_000;
 pub const RATE_PER_MAX: Millis = Millis::secs(24 * 3_600);
 
 /// The shortest period of a tenant's fuel.
-const FUEL_PERIOD_MIN: Millis = Millis::secs(1);
+pub const FUEL_PERIOD_MIN: Millis = Millis::secs(1);
+
 const DAY: Millis = Millis::secs(24 * 3_600);
 
 impl Default for StoreSettings {

@@ -222,7 +222,7 @@ fn every_code_is_in_the_document() {
                 let arms = text.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
                 found.extend(arms);
             }
-            for maker in ["conflict(\"", "gone(\""] {
+            for maker in ["conflict(\"", "gone(\"", "refused(\""] {
                 found.extend(text.split(maker).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
             }
         }

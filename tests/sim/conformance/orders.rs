@@ -2,7 +2,7 @@
 
 use runner_store::command::{Answer, Claim, Command, Grant, Oldest, Part, Query, QueueSettings, Reply, Settings};
 use runner_store::job::{
-    Edit, Invalid, JobId, JobSpec, Millis, Priority, QueueOrder, Rejection, StateName, Time, limits,
+    Edit, Invalid, JobId, JobKey, JobSpec, Millis, Priority, QueueOrder, Rejection, StateName, Time, limits,
 };
 
 use crate::world::*;
@@ -56,6 +56,31 @@ fn the_job_that_has_waited_longest_is_known_whatever_comes_first() {
             assert_eq!(oldest(w), [at(own, 20), at(others, 20)]);
         });
     }
+}
+
+/// The story: jobs with a key stand in lanes apart, and a queue that had both kinds was answered twice: its age was that of
+/// the younger.
+#[test]
+fn a_queue_has_one_oldest_job_whether_it_has_a_key_or_not() {
+    let oldest = |w: &World| match w.ask(&Query::Oldest) {
+        Answer::Oldest(oldest) => oldest,
+        other => panic!("{other:?}"),
+    };
+    let keyed = |key: &str| work_with(|s| s.key = Some(JobKey::text(key)));
+    case(|w| {
+        let first = w.enqueue(work());
+        w.advance(10);
+        let second = w.enqueue(keyed("a"));
+        w.advance(10);
+        w.enqueue_all(vec![keyed("b"), work()]);
+        let queue = w.lane("default", "work").queue;
+        let since = |ms| Oldest { tenant: TENANT, queue, since: Time(START.0 + ms) };
+        assert_eq!(oldest(w), [since(0)]);
+        w.call(cancel(first));
+        assert_eq!(oldest(w), [since(10)]);
+        w.call(cancel(second));
+        assert_eq!(oldest(w), [since(20)]);
+    });
 }
 
 #[test]

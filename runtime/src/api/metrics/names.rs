@@ -1,4 +1,4 @@
-//! Which words become labels: tenants of the configuration, queues up to a number, and kinds that a plugin provides. Whatever
+//! Which words become labels: tenants, which only an operator makes, queues up to a number, and kinds that a plugin provides. Whatever
 //! else somebody who may enqueue makes up is one word, so that nobody can make the page, or who keeps its samples, grow.
 
 use std::collections::{BTreeMap, HashSet};

@@ -34,13 +34,15 @@ pub(super) struct Param {
 }
 
 /// How a caller is not let in, wherever it asks.
-const ACCESS: [&str; 8] = [
+const ACCESS: [&str; 10] = [
     "no_token",
     "bad_token",
     "expired_token",
     "unconfirmed_token",
     "session_over",
+    "wrong_host",
     "wrong_origin",
+    "proxied",
     "scope",
     "all_tenants",
 ];

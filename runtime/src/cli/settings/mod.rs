@@ -6,7 +6,6 @@
 //! business (`crate::operator`).
 
 mod file;
-mod secret;
 mod show;
 
 use std::collections::BTreeMap;
@@ -24,8 +23,6 @@ use super::exit::Failure;
 
 /// Flags that are about one start, or about where the file is: the file has no keys for them.
 const ONLY_FLAGS: [&str; 7] = ["config", "data", "init", "once", "once_horizon", "help", "version"];
-/// What is shown of a secret.
-const HIDDEN: &str = "(hidden)";
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +43,6 @@ pub(super) struct Setting {
     /// None: it is not set, and has no default.
     pub(super) value: Option<String>,
     pub(super) source: Source,
-    secret: bool,
 }
 
 /// All settings, by key, and the file that some of them come from, if there is one.
@@ -86,7 +82,7 @@ impl Unparsed {
 impl Setting {
     /// As it may be shown.
     pub(super) fn shown(&self) -> Option<&str> {
-        if self.secret { self.value.as_ref().map(|_| HIDDEN) } else { self.value.as_deref() }
+        self.value.as_deref()
     }
 }
 
@@ -109,12 +105,12 @@ pub fn command() -> Command {
     Cli::command().mut_subcommand("config", |config| config.mut_subcommands(loose))
 }
 
-/// Reads the command line, with what the environment's secrets and the configuration file say behind it.
+/// Reads the command line, with what the configuration file says behind it.
 ///
 /// # Errors
 /// The file, a variable, or the command line says something wrong.
 pub(super) fn parse(args: &[OsString]) -> Result<(Cli, Settings), Unparsed> {
-    let command = secret::with_files(command())?;
+    let command = command();
     let Some(first) = of_serve(&look(&command, args)).cloned() else {
         return Ok((Cli::from_arg_matches(&command.try_get_matches_from(args)?)?, Settings::default()));
     };
@@ -182,9 +178,9 @@ fn settings(command: &Command, serve: &ArgMatches, file: Option<PathBuf>, said: 
                 Source::Environment(arg.get_env().unwrap_or_default().to_string_lossy().into_owned())
             }
             (_, Some(said), Some(path)) => Source::File(path.clone(), said.line),
-            _ => secret::source(&arg).unwrap_or(Source::Default),
+            _ => Source::Default,
         };
-        (id.to_owned(), Setting { value, source, secret: arg.is_hide_env_values_set() })
+        (id.to_owned(), Setting { value, source })
     };
     Settings { of: serve_args(command).into_iter().map(setting).collect(), file }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use runner_store::command::Lane;
+use runner_store::command::{Fuel, Lane};
 use runner_store::job::{Millis, TenantId};
 
 use super::batch::Arrivals;
@@ -10,7 +10,6 @@ use super::cost::Lately;
 use super::keyed::Keyed;
 use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
-use crate::operator::FuelBudget;
 use crate::wasm::manifest::Batch;
 
 /// What a tenant may use; none: as much as there is.
@@ -21,7 +20,7 @@ pub struct Budget {
     /// Memory of its runs together.
     pub memory_bytes: Option<u64>,
     /// Fuel of a period. Periods follow each other from the node's start on; what a run used is known when it has ended.
-    pub fuel: Option<FuelBudget>,
+    pub fuel: Option<Fuel>,
 }
 
 /// What the runs of a lane are like.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Lane, Name, NameClass, Oldest, Query,
-    RunRecord, RunRef, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Lane, Name, NameClass, Oldest,
+    OldestOfQueues, Query, RunRecord, RunRef, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
@@ -335,7 +335,7 @@ impl Tables {
     }
 
     fn oldest(&self) -> Vec<Oldest> {
-        let mut oldest: Vec<Oldest> = Vec::new();
+        let mut oldest = OldestOfQueues::default();
         let (keyed, others): (Vec<_>, Vec<_>) = self.lanes.iter().partition(|(lane, _)| !lane.key.is_none());
         for (lane, orders) in others.into_iter().chain(keyed.into_iter().take(limits::KEYED_LANES_READ as usize)) {
             let Some(first) = orders.first() else { continue };
@@ -344,11 +344,11 @@ impl Tables {
             let mut place = Some(*first);
             for _ in 0..limits::PRIORITIES_READ {
                 let Some(head) = place else { break };
-                Oldest { tenant: lane.tenant, queue: lane.queue, since: head.parts(by).1 }.join(&mut oldest);
+                oldest.add(Oldest { tenant: lane.tenant, queue: lane.queue, since: head.parts(by).1 });
                 place = behind_priority(by, head).and_then(|behind| orders.range(behind..).next()).copied();
             }
         }
-        oldest
+        oldest.all()
     }
 
     fn keys_in_use(&self) -> KeysInUse {

@@ -1,8 +1,9 @@
 //! Memory, tenants' concurrency and fuel, and turns between tenants.
 
 use super::world::{World, kind, lane_of};
+use runner_store::command::Fuel;
+
 use super::*;
-use crate::operator::FuelBudget;
 
 const MIB: u64 = 1 << 20;
 
@@ -15,7 +16,7 @@ fn memory(mib: u64) -> Budget {
 }
 
 fn fuel(fuel: u64, per_ms: u64) -> Budget {
-    Budget { fuel: Some(FuelBudget { fuel, per: Millis(per_ms) }), ..Budget::default() }
+    Budget { fuel: Some(Fuel { fuel, per: Millis(per_ms) }), ..Budget::default() }
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn everything_that_can_run_does() {
             let budget = Budget {
                 concurrency: pick(&mut roll, 4).map(|n| u32::try_from(n).unwrap()),
                 memory_bytes: pick(&mut roll, 10).map(|n| (500 + n * 50) * MIB),
-                fuel: pick(&mut roll, 20).map(|n| FuelBudget { fuel: n * 5, per: Millis(1_000) }),
+                fuel: pick(&mut roll, 20).map(|n| Fuel { fuel: n * 5, per: Millis(1_000) }),
             };
             world.budget(tenant, budget);
             for number in 1..=u32::try_from(1 + roll(3)).unwrap() {

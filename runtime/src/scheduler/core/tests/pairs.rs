@@ -1,11 +1,10 @@
 //! Every rule alone and with every other one, in a world where each of them holds something up: each is kept, together they
 //! never let more through than either alone, and nothing that all of them let through waits while a slot is free.
 
-use runner_store::command::{Pause, Rate};
+use runner_store::command::{Fuel, Pause, Rate};
 
 use super::world::{COMMIT, Kind, World, kind};
 use super::*;
-use crate::operator::FuelBudget;
 use crate::wasm::manifest::Batch;
 
 const SLOTS: u32 = 8;
@@ -87,7 +86,7 @@ impl Scene {
         world.limits(GateOf::Queue(TenantId(1), QueueId(1)), queue);
         let kinds = limits_of(rules, Rule::KindConcurrency, Rule::KindRate, Rule::KindPause);
         world.limits(GateOf::Kind(TenantId(1), KindId(1)), kinds);
-        let fuel = has(Rule::Fuel).then_some(FuelBudget { fuel: FUEL, per: Millis(PERIOD_MS) });
+        let fuel = has(Rule::Fuel).then_some(Fuel { fuel: FUEL, per: Millis(PERIOD_MS) });
         let concurrency = has(Rule::TenantConcurrency).then_some(FEW);
         let memory_bytes = has(Rule::TenantMemory).then_some(u64::from(FEW));
         world.budget(1, Budget { concurrency, memory_bytes, fuel });
