@@ -1,6 +1,8 @@
 //! What holds for a queue or a kind, and who said so: an operator goes before a manifest, and where neither says anything
 //! nothing holds. One key at a time: an operator who sets a rate does not take back the manifest's concurrency.
 
+use std::collections::BTreeSet;
+
 use runner_store::command::{KindSettings, QueueSettings, Rate};
 
 use crate::scheduler::core::{KeyLimits, Limits, WEIGHT_DEFAULT};
@@ -90,6 +92,13 @@ pub fn of_queue(set: &QueueSettings, registry: &Registry, tenant: &str, queue: &
         rate: Said::of(set.rate, manifests().map(|(plugin, queue)| (plugin, queue.rate))),
         weight: Said::of(set.weight, manifests().map(|(plugin, queue)| (plugin, queue.weight))),
     }
+}
+
+/// The queues of which the manifests of a tenant's plugins say something, whether or not there has been a job.
+#[must_use]
+pub fn named_in_manifests(registry: &Registry, tenant: &str) -> BTreeSet<String> {
+    let plugins = registry.plugins().filter(|(owner, _)| *owner == tenant);
+    plugins.flat_map(|(_, plugin)| plugin.queues().map(str::to_owned)).collect()
 }
 
 /// Of a kind, and of the plugin that provides it, if one does.

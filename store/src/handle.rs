@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockState,
     pub(crate) commits: AtomicU64,
     pub(crate) too_deep: AtomicU64,
+    pub(crate) no_room: AtomicU64,
     figures: Mutex<Figures>,
     readers: Arc<Readers>,
     room: Mutex<Room>,
@@ -213,6 +214,13 @@ impl Handle {
     #[must_use]
     pub fn listeners_too_deep(&self) -> u64 {
         self.shared.too_deep.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that listen to an event and were not enqueued for it since the store was opened, as their tenant or queue had
+    /// no room for them.
+    #[must_use]
+    pub fn listeners_without_room(&self) -> u64 {
+        self.shared.no_room.load(Ordering::Relaxed)
     }
 
     /// Notices of what happened, and waiting for jobs to end.

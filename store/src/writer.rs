@@ -91,6 +91,9 @@ struct Chores {
     settle: bool,
     /// Whether those who listen to what happened are to be enqueued.
     listen: bool,
+    /// Whether they wait until the disk has room for new jobs, and whether it had when that was last looked at.
+    listen_later: bool,
+    accepts: bool,
     /// The next step of a sweep that has not come to its end.
     sweep: Option<Sweep>,
     /// Callers who wait for the settling of a job.
@@ -101,7 +104,15 @@ struct Chores {
 impl Default for Chores {
     fn default() -> Self {
         // Whoever had the store before may have left something to be settled.
-        Self { settle: true, listen: true, sweep: None, waiting: Vec::new(), steps: Steps::default() }
+        Self {
+            settle: true,
+            listen: true,
+            listen_later: false,
+            accepts: true,
+            sweep: None,
+            waiting: Vec::new(),
+            steps: Steps::default(),
+        }
     }
 }
 
@@ -156,7 +167,10 @@ impl Chores {
         for reply in &decision.replies {
             match reply {
                 Reply::Settled { more, .. } => self.settle = *more,
-                Reply::Listened { more, .. } => self.listen = *more,
+                Reply::Listened { more, .. } => {
+                    self.listen = *more && self.accepts;
+                    self.listen_later = *more && !self.accepts;
+                }
                 Reply::Swept { more, after, .. } => {
                     self.sweep = more.then_some(Sweep { after: *after, budget: SWEEP_SHARE });
                 }
@@ -182,7 +196,9 @@ impl Chores {
         let stepped = self.steps.stepped();
         shared.clock.say(stepped.map(|step| step.by));
         let room = shared.room();
-        Conduct { accept: room == Room::Plenty, claim: room != Room::Critical, destroy: stepped.is_none() }
+        self.accepts = room == Room::Plenty;
+        self.listen |= self.accepts && std::mem::take(&mut self.listen_later);
+        Conduct { accept: self.accepts, claim: room != Room::Critical, destroy: stepped.is_none() }
     }
 }
 
@@ -331,6 +347,18 @@ fn write(
         tracing::warn!(
             jobs = decision.too_deep,
             "jobs that listen to events were not enqueued: too many in a row would have followed from each other"
+        );
+    }
+    let no_room = decision.replies.iter().map(|reply| match reply {
+        Reply::Listened { refused, .. } => u64::from(*refused),
+        _ => 0,
+    });
+    let no_room: u64 = no_room.sum();
+    if no_room > 0 {
+        shared.no_room.fetch_add(no_room, std::sync::atomic::Ordering::Relaxed);
+        tracing::warn!(
+            jobs = no_room,
+            "jobs that listen to events were not enqueued: their tenant or queue has as many as it may, or takes none"
         );
     }
     if !decision.changes.is_empty() {

@@ -54,6 +54,11 @@ pub mod limits {
     pub const SWEPT_MAX: u32 = 2_048;
     /// Ids reserved at once.
     pub const RESERVED_IDS_MAX: u32 = 10_000;
+    /// Queues of a tenant that have jobs, and kinds: who has as many uses those.
+    pub const NAMES_IN_USE_MAX: u32 = 1_000;
+    /// Counts of a tenant, by queue, kind and state, that are looked at to find how many names are in use: a tenant may have
+    /// its jobs in so many ways that looking at all would hold up the others.
+    pub const COUNTS_READ: usize = 20_000;
     /// Rows of one page of any answer.
     pub const PAGE_ROWS_MAX: u32 = 1_000;
     /// Priorities of one lane of which [`Query::Oldest`](super::Query::Oldest) reads the first job: each is a row.

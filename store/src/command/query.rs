@@ -34,7 +34,7 @@ pub enum Query {
     /// When the next job becomes due.
     NextDue,
     /// Since when the job has been available that has waited longest, of each queue that has one. Of a lane with jobs of more
-    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first; and of lanes of
+    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first (of one that is aged, so many jobs); and of lanes of
     /// keys the first [`KEYED_LANES_READ`](super::limits::KEYED_LANES_READ).
     Oldest,
     /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
@@ -135,7 +135,6 @@ pub struct JobsQuery {
 /// The answer to a [`Query`], under the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at the variant of `Query` that has its name")]
-#[expect(clippy::large_enum_variant, reason = "one is made for each query and taken apart at once, never kept")]
 pub enum Answer {
     Job(Option<Job>),
     Payload(Option<Vec<u8>>),

@@ -84,7 +84,9 @@ pub enum Reply {
     Listened {
         /// How many.
         jobs: u32,
-        /// Whether another step is needed.
+        /// How many were not, as their tenant or their queue had no room for them.
+        refused: u32,
+        /// Whether another step is needed: with no jobs and none refused, once there is room on the disk.
         more: bool,
     },
     /// What was removed.

@@ -3,7 +3,7 @@
 //! A list is planned before anything of it happens: what it depends on, what becomes of each job whose unique key is
 //! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::command::{
     Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
@@ -198,6 +198,11 @@ impl Batch<'_> {
         let mut new: u64 = 0;
         // In order: of several queues that are full, every engine and every replay names the same.
         let mut queues: BTreeMap<&str, u64> = BTreeMap::new();
+        let new_ones = plan.steps.iter().filter_map(|step| match step {
+            Step::New(wanted) => Some(wanted.spec()),
+            Step::Duplicate(_) | Step::Same(_) | Step::Change(..) => None,
+        });
+        self.room_for_names(tenant, new_ones)?;
         for step in &plan.steps {
             match step {
                 Step::New(wanted) => {
@@ -218,7 +223,30 @@ impl Batch<'_> {
 
     /// Whether there is room for one new job.
     pub(super) fn room_for_one(&self, tenant: TenantId, spec: &JobSpec) -> Result<(), Rejection> {
+        self.room_for_names(tenant, std::iter::once(spec))?;
         self.room(tenant, spec.args.len() as u64, 1, BTreeMap::from([(spec.queue.as_str(), 1)]))
+    }
+
+    /// Whether the tenant may have jobs in so many queues and of so many kinds. Asked for new names only: who has a number is
+    /// not sent away.
+    fn room_for_names<'s>(
+        &self,
+        tenant: TenantId,
+        specs: impl Iterator<Item = &'s JobSpec> + Clone,
+    ) -> Result<(), Rejection> {
+        for class in [NameClass::Queue, NameClass::Kind] {
+            // Nobody brings a new one.
+            let Some(used) = self.set.names_in_use.get(&(tenant, class)) else { continue };
+            let name_of = |spec: &'s JobSpec| if class == NameClass::Queue { &spec.queue } else { &spec.kind };
+            let wanted = specs.clone().map(name_of).collect::<BTreeSet<_>>();
+            let new = wanted.into_iter().filter(|name| self.known_name(tenant, class, name).is_none()).count() as u64;
+            let newly = self.newly_in_use.get(&(tenant, class)).copied().unwrap_or(0);
+            let max = limits::NAMES_IN_USE_MAX;
+            if new > 0 && u64::from(*used) + u64::from(newly) + new > u64::from(max) {
+                return Err(Rejection::TooManyNames { what: format!("{}s", class.as_str()), max });
+            }
+        }
+        Ok(())
     }
 
     fn room(&self, tenant: TenantId, bytes: u64, new: u64, queues: BTreeMap<&str, u64>) -> Result<(), Rejection> {
@@ -378,6 +406,7 @@ impl Batch<'_> {
         let number = self.next_name + u32::from(taken);
         self.next_name = number + 1;
         self.names.insert(name.clone(), number);
+        *self.newly_in_use.entry((tenant, class)).or_default() += 1;
         self.changes.push(Change::Name(name, number));
         if class == NameClass::Kind {
             self.name_listened_to(tenant, word, KindId(number));

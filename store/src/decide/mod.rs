@@ -26,7 +26,8 @@ pub use self::listen::needs_of_listeners;
 pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
 use crate::command::{
-    BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits,
+    BulkVerb, Command, Lane, Name, NameClass, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey,
+    limits,
 };
 use crate::engine::{Change, KeyRecord, KeyRef, KvKey, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
@@ -164,6 +165,8 @@ struct Batch<'a> {
     short: BTreeSet<Lane>,
     unread: BTreeSet<JobRef>,
     names: HashMap<Name, u32>,
+    /// How many of these each tenant got.
+    newly_in_use: HashMap<(TenantId, NameClass), u32>,
     /// The names of the job before: most lists have one kind and one queue.
     recent: Option<Recent>,
     keys: HashMap<KeyRef, KeyRecord>,
@@ -222,6 +225,7 @@ impl<'a> Batch<'a> {
             short: BTreeSet::new(),
             unread: BTreeSet::new(),
             names: HashMap::new(),
+            newly_in_use: HashMap::new(),
             recent: None,
             keys: HashMap::new(),
             uniques: HashMap::new(),

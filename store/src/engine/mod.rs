@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 pub use self::keyed::KeyChanges;
 pub(crate) use self::keyed::key_differences;
 use crate::codec::Row;
+use crate::command::limits::COUNTS_READ;
 use crate::command::{
-    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
-    Subscription, Sweep, Total, TotalKey,
+    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, NameClass, Namespace, Part, Query, RunRecord, RunRef, Scope,
+    Settings, Subscription, Sweep, Total, TotalKey,
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
@@ -158,6 +159,9 @@ pub struct WorkingSet {
     pub dead: Vec<JobRef>,
     /// Numbers of the names that have one.
     pub names: HashMap<Name, u32>,
+    /// In how many queues, and of how many kinds, the tenants have jobs that bring names which have no number yet; see
+    /// [`put_in_use`].
+    pub names_in_use: HashMap<(TenantId, NameClass), u32>,
     /// Calls made before.
     pub keys: HashMap<KeyRef, KeyRecord>,
     /// Remembered calls that have run out.
@@ -238,9 +242,36 @@ impl WorkingSet {
     /// Adds names, and what holds, that were read later in the same transaction.
     pub fn add_names(&mut self, later: Self) {
         self.names.extend(later.names);
+        self.names_in_use.extend(later.names_in_use);
         self.settings.extend(later.settings);
         self.totals.extend(later.totals);
     }
+}
+
+/// Whose queues or kinds bring names that have no number.
+pub(crate) fn with_new_names(needs: &Needs, set: &WorkingSet) -> BTreeSet<TenantId> {
+    let of_jobs = |name: &&Name| matches!(name.class, NameClass::Queue | NameClass::Kind);
+    let new = needs.names.iter().filter(of_jobs).filter(|name| !set.names.contains_key(name));
+    new.map(|name| name.tenant).collect()
+}
+
+/// Puts down in how many queues a tenant with these counts has jobs, and of how many kinds; of its first
+/// [`COUNTS_READ`](crate::command::limits::COUNTS_READ) counts, in the order of their lanes.
+pub(crate) fn put_in_use(
+    set: &mut WorkingSet,
+    tenant: TenantId,
+    counts: impl Iterator<Item = Result<CountKey, StoreError>>,
+) -> Result<(), StoreError> {
+    let (mut queues, mut kinds) = (BTreeSet::new(), BTreeSet::new());
+    for key in counts.take(COUNTS_READ) {
+        let lane = key?.lane;
+        queues.insert(lane.queue);
+        kinds.insert(lane.kind);
+    }
+    for (class, n) in [(NameClass::Queue, queues.len()), (NameClass::Kind, kinds.len())] {
+        set.names_in_use.insert((tenant, class), u32::try_from(n).unwrap_or(u32::MAX));
+    }
+    Ok(())
 }
 
 /// How other jobs depend on one.

@@ -124,6 +124,24 @@ pub enum QueueOrder {
     Priority,
     /// By `run_at`, then by priority, then by id.
     RunAt,
+    /// By `run_at` later by this for each step of priority, then by priority, then by id: a job that has waited this long
+    /// comes before one of the next better priority that is only due now. So whatever comes after it, a job is overtaken for
+    /// no longer than this times the steps between them.
+    Aged(Millis),
+}
+
+impl QueueOrder {
+    /// The most that a job may gain a step of priority by.
+    pub const AGE_MAX: Millis = Millis::secs(7 * 24 * 3_600);
+
+    /// What cannot be.
+    #[must_use]
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Aged(age) if age.0 == 0 || age > Self::AGE_MAX => Some("must age by 1ms to 7d a step of priority"),
+            Self::Priority | Self::RunAt | Self::Aged(_) => None,
+        }
+    }
 }
 
 /// Where a job is in its life.

@@ -78,7 +78,7 @@ impl Workload {
 
     /// What a job and those that wait for it can meet with.
     fn command_about(&mut self, job: JobRef) -> Command {
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..3 => self.enqueue(),
             3..6 => Command::Start { job, holder: self.a_boot() },
             6..9 => self.finish(),
@@ -86,8 +86,8 @@ impl Workload {
             10 => self.end_boots(),
             11..13 => Command::Cancel { job: self.near(job), reason: None },
             13..15 => Command::Retry { job: self.near(job), fresh: false },
-            15 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
-            16 => Command::Revive { job, after: None },
+            15..17 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
+            17 => Command::Revive { job, after: None },
             _ => Command::Settle,
         }
     }

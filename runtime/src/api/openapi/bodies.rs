@@ -215,7 +215,7 @@ bulk! {
 pub struct QueueBody {
     /// Jobs that it may have which have not ended.
     pub capacity: Option<u64>,
-    /// `priority` or `run-at`.
+    /// `priority`, `run-at` or `aged:TIME`.
     pub order: Option<String>,
     /// Calls at once.
     pub concurrency: Option<u32>,

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
-    behind,
+    behind, put_in_use, with_new_names,
 };
 use crate::error::StoreError;
 use crate::index::{self, BegunKey, DueKey, EndKey, KeyOf, Order, ScheduledKey, WaitKey, behind_priority};
@@ -59,6 +59,10 @@ impl Tables {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
             }
+        }
+        for tenant in with_new_names(needs, &set) {
+            let counts = self.counts.iter().filter(|(key, n)| key.lane.tenant == tenant && **n > 0);
+            put_in_use(&mut set, tenant, counts.map(|(key, _)| Ok(*key))).expect("nothing is read from a file");
         }
         for key in &needs.keys {
             if let Some(record) = self.keys.get(key) {

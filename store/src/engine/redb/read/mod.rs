@@ -20,7 +20,7 @@ use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
     Heads, KeyRecord, KeyRef, Needs, Page, REVIVED_ROWS_MAX, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet,
-    behind,
+    behind, put_in_use, with_new_names,
 };
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -438,6 +438,22 @@ pub(super) fn queue_totals(
         let Some(queue) = number(&name) else { continue };
         let totals = from.open_table(tables::TOTALS).map_err(engine_error)?;
         put_total(&totals, TotalKey { tenant: *tenant, of: Total::UnfinishedIn(QueueId(queue)) }, set)?;
+    }
+    Ok(())
+}
+
+/// For whoever brings names that have no number.
+pub(super) fn names_in_use(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
+    for tenant in with_new_names(needs, set) {
+        let counts = from.open_table(tables::COUNTS).map_err(engine_error)?;
+        let (first, last) = tables::counts_of(tenant);
+        let range = counts.range::<&[u8; 14]>(&first..=&last).map_err(engine_error)?;
+        let some = range.filter_map(|entry| match entry {
+            Ok((_, n)) if n.value() == 0 => None,
+            Ok((key, _)) => Some(Ok(tables::count_of(key.value()))),
+            Err(error) => Some(Err(engine_error(error))),
+        });
+        put_in_use(set, tenant, some)?;
     }
     Ok(())
 }
