@@ -10,6 +10,7 @@ mod keys;
 mod kv;
 mod listen;
 mod records;
+mod room;
 mod schedules;
 mod settle;
 mod staged;

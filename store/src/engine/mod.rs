@@ -3,6 +3,8 @@
 //! An engine knows no rule about jobs. It reads what a batch may touch, and writes what was decided: rows with the index
 //! entries that [`index::keys`](crate::index::keys) names, payloads, run records and log entries, in one transaction.
 
+mod dump;
+mod in_use;
 mod keyed;
 pub mod memory;
 pub mod redb;
@@ -12,10 +14,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::dump::Dump;
+pub(crate) use self::in_use::{put_in_use, with_new_names};
 pub use self::keyed::KeyChanges;
 pub(crate) use self::keyed::key_differences;
 use crate::codec::Row;
-use crate::command::limits::COUNTS_READ;
 use crate::command::{
     Answer, CountKey, Enqueued, JobsQuery, Lane, Name, NameClass, Namespace, Part, Query, RunRecord, RunRef, Scope,
     Settings, Subscription, Sweep, Total, TotalKey,
@@ -160,7 +163,7 @@ pub struct WorkingSet {
     /// Numbers of the names that have one.
     pub names: HashMap<Name, u32>,
     /// In how many queues, and of how many kinds, the tenants have jobs that bring names which have no number yet; see
-    /// [`put_in_use`].
+    /// [`limits::NAMES_IN_USE_MAX`](crate::command::limits::NAMES_IN_USE_MAX).
     pub names_in_use: HashMap<(TenantId, NameClass), u32>,
     /// Calls made before.
     pub keys: HashMap<KeyRef, KeyRecord>,
@@ -246,32 +249,6 @@ impl WorkingSet {
         self.settings.extend(later.settings);
         self.totals.extend(later.totals);
     }
-}
-
-/// Whose queues or kinds bring names that have no number.
-pub(crate) fn with_new_names(needs: &Needs, set: &WorkingSet) -> BTreeSet<TenantId> {
-    let of_jobs = |name: &&Name| matches!(name.class, NameClass::Queue | NameClass::Kind);
-    let new = needs.names.iter().filter(of_jobs).filter(|name| !set.names.contains_key(name));
-    new.map(|name| name.tenant).collect()
-}
-
-/// Puts down in how many queues a tenant with these counts has jobs, and of how many kinds; of its first
-/// [`COUNTS_READ`](crate::command::limits::COUNTS_READ) counts, in the order of their lanes.
-pub(crate) fn put_in_use(
-    set: &mut WorkingSet,
-    tenant: TenantId,
-    counts: impl Iterator<Item = Result<CountKey, StoreError>>,
-) -> Result<(), StoreError> {
-    let (mut queues, mut kinds) = (BTreeSet::new(), BTreeSet::new());
-    for key in counts.take(COUNTS_READ) {
-        let lane = key?.lane;
-        queues.insert(lane.queue);
-        kinds.insert(lane.kind);
-    }
-    for (class, n) in [(NameClass::Queue, queues.len()), (NameClass::Kind, kinds.len())] {
-        set.names_in_use.insert((tenant, class), u32::try_from(n).unwrap_or(u32::MAX));
-    }
-    Ok(())
 }
 
 /// How other jobs depend on one.
@@ -461,69 +438,4 @@ pub(crate) fn total_differences(counts: &[(CountKey, i64)]) -> Vec<(TotalKey, i6
         }
     }
     sums.into_iter().filter(|(_, n)| *n != 0).collect()
-}
-
-/// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dump {
-    /// Schedules.
-    pub schedules: Vec<Schedule>,
-    /// Entries of the index of unfinished jobs of schedules.
-    pub scheduled: Vec<crate::index::ScheduledKey>,
-    /// Entries of the index of jobs with a key that have begun and not ended.
-    pub begun: Vec<crate::index::BegunKey>,
-    /// Slots of schedules before this are not made up for.
-    pub schedules_from: Time,
-    /// Tokens.
-    pub tokens: Vec<(TokenHash, Token)>,
-    /// Rows.
-    pub jobs: Vec<Job>,
-    /// Payloads.
-    pub payloads: Vec<(JobRef, Part, Vec<u8>)>,
-    /// Run records.
-    pub runs: Vec<(JobRef, RunRecord)>,
-    /// Logs of runs.
-    pub run_logs: Vec<(RunRef, Vec<u8>)>,
-    /// What plugins keep.
-    pub kv: Vec<(KvKey, Vec<u8>)>,
-    /// Entries of lanes.
-    pub lanes: Vec<crate::index::LaneKey>,
-    /// Entries of the due index.
-    pub due: Vec<crate::index::DueKey>,
-    /// Entries of lists.
-    pub lists: Vec<crate::index::ListKey>,
-    /// Counts.
-    pub counts: Vec<(CountKey, u64)>,
-    /// Names.
-    pub names: Vec<(Name, u32)>,
-    /// Remembered calls.
-    pub keys: Vec<(KeyRef, KeyRecord)>,
-    /// Entries of the index of those that expire.
-    pub expiry: Vec<crate::index::ExpiryKey>,
-    /// Entries of the index of those that have ended.
-    pub ended: Vec<EndKey>,
-    /// Who waits for whom.
-    pub waits: Vec<crate::index::WaitKey>,
-    /// Entries of the index of tags.
-    pub tags: Vec<crate::index::TagKey>,
-    /// Whose unique keys are.
-    pub uniques: Vec<(KeyRef, UniqueRecord)>,
-    /// Jobs whose dependents are being told.
-    pub spreads: Vec<(JobRef, Spread)>,
-    /// What was heard and has yet to be told.
-    pub heard: Vec<(u64, Heard)>,
-    /// What kinds listen to.
-    pub subscriptions: Vec<(TenantId, Vec<Subscription>)>,
-    /// What was set.
-    pub settings: Vec<(Scope, Settings)>,
-    /// Totals.
-    pub totals: Vec<(TotalKey, u64)>,
-    /// Whether claims wait for an operator.
-    pub paused: bool,
-    /// Bytes of the log.
-    pub log_bytes: u64,
-    /// The log.
-    pub log: Vec<LogEntry>,
-    /// The next id of a job.
-    pub next_job: JobId,
 }

@@ -21,7 +21,7 @@ use crate::sandbox::guests::command;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 impl Api {
-    pub(super) async fn named(tenant: &str) -> Self {
+    async fn named(tenant: &str) -> Self {
         let api = Self::new();
         let name = Name { tenant: TenantId::NONE, class: NameClass::Tenant, name: tenant.to_owned() };
         let reply = api.store.call(Command::Name(name)).await.unwrap();
@@ -29,7 +29,7 @@ impl Api {
         api
     }
 
-    pub(super) async fn of(&self, tenant: &str, method: Method, path: &str, body: &Value) -> Answer {
+    async fn of(&self, tenant: &str, method: Method, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &[JSON, ("runner-tenant", tenant)], body).await
     }

@@ -3,24 +3,26 @@
 mod kept;
 mod keyed;
 mod list;
+mod names;
 mod oldest;
 mod schedules;
 mod sweep;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
+pub(super) use self::names::{names_in_use, new_names};
 pub(super) use self::view::View;
 use super::{damaged, engine_error, listening, meta, tables, tokens};
 use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
     Heads, KeyRecord, KeyRef, Needs, Page, REVIVED_ROWS_MAX, Spread, UniqueRecord, WAITERS_READ, Wait, WorkingSet,
-    behind, put_in_use, with_new_names,
+    behind,
 };
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -92,28 +94,6 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
         orders(from, &mut set)?;
     }
     Ok(set)
-}
-
-/// Learns the names that were added since the last time, by whoever.
-pub(super) fn new_names(
-    from: &WriteTransaction,
-    names: &mut HashMap<Name, u32>,
-    next_name: &mut u32,
-) -> Result<(), StoreError> {
-    let numbers = from.open_table(tables::META).map_err(engine_error)?;
-    let next = numbers.get(tables::NEXT_NAME).map_err(engine_error)?.map_or(1, |n| n.value());
-    if next <= u64::from(*next_name) {
-        return Ok(());
-    }
-    let table = from.open_table(tables::NAMES).map_err(engine_error)?;
-    for entry in table.range::<&[u8; 4]>(&next_name.to_be_bytes()..).map_err(engine_error)? {
-        let (key, value) = entry.map_err(engine_error)?;
-        let number = u32::from_be_bytes(*key.value());
-        let name: Name = codec::decode(value.value()).map_err(|e| damaged("names", key.value(), e))?;
-        *next_name = (*next_name).max(number + 1);
-        names.insert(name, number);
-    }
-    Ok(())
 }
 
 /// The rows, and the tables that say what there is to know of each.
@@ -438,22 +418,6 @@ pub(super) fn queue_totals(
         let Some(queue) = number(&name) else { continue };
         let totals = from.open_table(tables::TOTALS).map_err(engine_error)?;
         put_total(&totals, TotalKey { tenant: *tenant, of: Total::UnfinishedIn(QueueId(queue)) }, set)?;
-    }
-    Ok(())
-}
-
-/// For whoever brings names that have no number.
-pub(super) fn names_in_use(from: &WriteTransaction, needs: &Needs, set: &mut WorkingSet) -> Result<(), StoreError> {
-    for tenant in with_new_names(needs, set) {
-        let counts = from.open_table(tables::COUNTS).map_err(engine_error)?;
-        let (first, last) = tables::counts_of(tenant);
-        let range = counts.range::<&[u8; 14]>(&first..=&last).map_err(engine_error)?;
-        let some = range.filter_map(|entry| match entry {
-            Ok((_, n)) if n.value() == 0 => None,
-            Ok((key, _)) => Some(Ok(tables::count_of(key.value()))),
-            Err(error) => Some(Err(engine_error(error))),
-        });
-        put_in_use(set, tenant, some)?;
     }
     Ok(())
 }
