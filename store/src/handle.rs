@@ -288,6 +288,14 @@ impl Handle {
         self.shared.number(tenant, NameClass::Kind, name).map(KindId)
     }
 
+    /// A tenant's kinds that have such names.
+    #[must_use]
+    pub fn kinds_of(&self, tenant: TenantId, fits: impl Fn(&str) -> bool) -> Vec<KindId> {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        let own = |name: &Name| name.tenant == tenant && name.class == NameClass::Kind && fits(&name.name);
+        names.numbers.iter().filter(|(name, _)| own(name)).map(|(_, number)| KindId(*number)).collect()
+    }
+
     /// Says what the disk has room for, from now on: whoever watches it ([`Disk`](crate::disk::Disk)) tells the writer.
     pub fn say_room(&self, room: Room) {
         let before = std::mem::replace(&mut *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner), room);

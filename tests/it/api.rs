@@ -8,6 +8,7 @@ mod events;
 mod exports;
 mod keys;
 mod limits;
+mod lists;
 pub(crate) mod metrics;
 mod node;
 mod openapi;

@@ -12,6 +12,7 @@ pub mod count;
 pub mod enqueue;
 pub mod error;
 pub mod events;
+mod filter;
 pub mod guard;
 pub mod jobs;
 pub mod kinds;

@@ -154,13 +154,9 @@ fn a_job_that_runs_again_stands_by_the_order_of_its_queue_now() {
                 "retry" => _ = w.call(retry(old)),
                 "bulk" => {
                     let filter = runner_store::command::JobsQuery {
-                        tenant: TENANT,
                         state: Some(StateName::Cancelled),
                         queue: Some(w.lane("default", "work").queue),
-                        kind: None,
-                        tag: None,
-                        before: None,
-                        limit: 9,
+                        ..runner_store::command::JobsQuery::all(TENANT, 9)
                     };
                     let verb = runner_store::command::BulkVerb::Retry;
                     w.call(Command::Bulk(Box::new(runner_store::command::Bulk { filter, verb })));

@@ -1,16 +1,16 @@
 //! Random commands.
 
 use runner_store::command::{
-    Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey, JobsQuery,
-    KvKeysQuery, KvWrite, KvWrites, Listener, Measured, Name, NameClass, Namespace, RunRef, Settings, StagedJob,
-    StoreSettings, Subscribe, Subscription, Sweep,
+    About, Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey,
+    JobsQuery, KvKeysQuery, KvWrite, KvWrites, Listener, Measured, Name, NameClass, Namespace, Only, RunRef, Settings,
+    StagedJob, StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
-    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings,
-    StateName, TenantId, Time,
+    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, OutcomeName, PluginId, Priority, RetryPolicy,
+    RunSettings, StateName, TenantId, Time,
 };
 
-use super::{KEYS, Workload};
+use super::{Dice, KEYS, Workload};
 
 impl Workload {
     /// What is said before anything else: how long the log is kept, and which plugins there are.
@@ -286,13 +286,12 @@ impl Workload {
             _ => BulkVerb::Delete { force: d.one_in(2), cascade: d.one_in(2) },
         };
         let filter = JobsQuery {
-            tenant: lane.tenant,
             state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
             queue: d.maybe(2, |_| lane.queue),
             kind: d.maybe(2, |_| lane.kind),
             tag: d.maybe(3, |d| ("t".to_owned(), d.below(3).to_string())),
-            before,
-            limit: d.below(6) as u32,
+            beyond: before,
+            ..JobsQuery::all(lane.tenant, d.below(6) as u32)
         };
         Command::Bulk(Box::new(Bulk { filter, verb }))
     }
@@ -300,16 +299,28 @@ impl Workload {
     /// What may be asked at any time.
     pub(crate) fn query(&mut self) -> JobsQuery {
         let lane = self.a_lane();
-        let before = self.a_job().job;
+        let (before, now) = (self.a_job().job, self.now);
         let d = &mut self.dice;
+        // Beside the others, so that what is only asked changes nothing else that follows from a seed.
+        let aside = &mut Dice(d.0 ^ 0x0af7_e51a);
+        let only = Only {
+            since: aside.maybe(6, |d| Time(now.0.saturating_sub(d.below(60_000)))),
+            until: aside.maybe(6, |d| Time(now.0.saturating_sub(d.below(60_000)))),
+            outcome: aside.maybe(6, |d| OutcomeName::ALL[d.below(13) as usize]),
+            schedule: aside.maybe(9, |_| "hourly".to_owned()),
+            unique_key: aside.maybe(9, |d| format!("s{}", d.below(4))),
+            about: aside.maybe(9, |d| About { text: d.below(40).to_string(), kinds: vec![lane.kind] }),
+        };
+        let oldest_first = aside.one_in(3);
         JobsQuery {
-            tenant: lane.tenant,
             state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
             queue: d.maybe(3, |_| lane.queue),
             kind: d.maybe(3, |_| lane.kind),
             tag: d.maybe(3, |d| ("t".to_owned(), d.below(4).to_string())),
-            before: d.maybe(2, |_| before),
-            limit: d.below(30) as u32,
+            beyond: d.maybe(2, |_| before),
+            oldest_first,
+            only,
+            ..JobsQuery::all(lane.tenant, d.below(30) as u32)
         }
     }
 

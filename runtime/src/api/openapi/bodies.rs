@@ -183,6 +183,18 @@ macro_rules! bulk {
             pub kind: Option<String>,
             /// Only with this tag, `key=value`.
             pub tag: Option<String>,
+            /// Only what ended, or else was enqueued, not before this.
+            pub since: Option<String>,
+            /// Only what ended, or else was enqueued, before this.
+            pub until: Option<String>,
+            /// Only what a run left that ended so.
+            pub outcome: Option<String>,
+            /// Only of the schedule of this name.
+            pub schedule: Option<String>,
+            /// Only with this unique key.
+            pub unique_key: Option<String>,
+            /// Only with this text in id, kind, tags or error.
+            pub q: Option<String>,
             /// Must be true where there is no filter.
             pub all: Option<bool>,
             /// Only say how many there are.
