@@ -16,13 +16,15 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Ended, Fired, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
+use crate::command::{Command, Ended, Fired, KvWrites, Lane, Merged, Reply, RunRef, StagedJob, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::{EventName, JobRef, Millis, Outcome, Rejection, State, StateName, Time};
+use crate::index;
+use crate::job::{EventName, Job, JobRef, Millis, Outcome, Rejection, State, StateName, Time};
+use crate::notice::Leased;
 use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
@@ -234,6 +236,11 @@ fn measure(command: &Command) -> (usize, usize) {
             (call.runs.len() + rows, outputs + bytes + merged(&call.merged))
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
+        Command::Lease(call) => (call.max as usize, 0),
+        Command::EndLeases(call) => {
+            let logs = call.runs.iter().filter_map(|ended| ended.log.as_ref());
+            (call.runs.len(), logs.map(Vec::len).sum())
+        }
         Command::Checkpoint { bytes, .. } => (1, bytes.len()),
         Command::Fire(call) => match &call.what {
             Fired::ByHand(_) => (1, call.args_bytes),
@@ -345,6 +352,8 @@ fn write(
         Change::Settings(settings) => Some(settings.clone()),
         _ => None,
     }));
+    // Before the counts, so that whoever takes both knows what is in hand before it knows what is left.
+    shared.board.leases(leases_of(&decision.changes));
     shared.board.post(persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
@@ -408,6 +417,33 @@ fn prefetch(engine: &mut dyn Engine, needs: &Needs) -> Result<WorkingSet, StoreE
         set.add_names(engine.prefetch(&decide::needs_of_listeners(&set))?);
     }
     Ok(set)
+}
+
+/// Runs that external workers hold since this batch, or no more.
+fn leases_of(changes: &[Change]) -> Vec<(RunRef, Leased)> {
+    let mut leases = Vec::new();
+    for change in changes {
+        let Change::Job { before, after, .. } = change else { continue };
+        let (was, is) = (before.as_deref().and_then(leased), after.as_deref().and_then(leased));
+        if let Some((run, lane, _)) = was
+            && is.is_none_or(|(other, ..)| other != run)
+        {
+            let last = after.as_deref().and_then(|job| job.last.as_ref()).filter(|last| last.run == run.run);
+            leases.push((run, Leased::Ended { lane, outcome: last.map(|last| last.outcome) }));
+        }
+        if let Some((run, lane, lasts)) = is
+            && was.is_none_or(|(other, ..)| other != run)
+        {
+            leases.push((run, Leased::Held { lane, lasts }));
+        }
+    }
+    leases
+}
+
+/// The run of a job, where it was taken from and how long its lease lasts, if an external worker holds it.
+pub(crate) fn leased(job: &Job) -> Option<(RunRef, Lane, Millis)> {
+    let lasts = job.lease()?.lasts()?;
+    Some((RunRef { at: job.at(), run: job.run }, index::lane(job), lasts))
 }
 
 /// Runs that a node should end: their job was flagged as cancelled, or is gone.
