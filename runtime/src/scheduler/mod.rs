@@ -9,6 +9,7 @@ pub mod core;
 mod holds;
 mod ids;
 mod lanes;
+pub(crate) mod leases;
 pub mod live;
 mod parts;
 pub mod rest;
@@ -17,7 +18,7 @@ pub mod starter;
 pub mod tally;
 pub(crate) mod thread;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::holds::Holds;
 use self::ids::Ids;
+use self::leases::Workers;
 pub(crate) use self::parts::Parts;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
@@ -70,8 +72,8 @@ pub(crate) enum Wish {
 
 /// What the scheduler's tasks report.
 enum Message {
-    /// The open claim is answered, with the size of their args where it matters.
-    Claimed(Vec<(Arc<Job>, usize)>),
+    /// The open claim is answered, with the size of their args where it matters; and what it took for external workers.
+    Claimed(Vec<(Arc<Job>, usize)>, Vec<(u64, Vec<Arc<Job>>)>),
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome is to be recorded.
@@ -97,6 +99,7 @@ struct Shell {
     lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
     holds: Holds,
+    workers: Workers,
     next_sweep: Time,
     /// Whether the node is to end, and not only to rest.
     stopping: bool,
@@ -121,6 +124,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         lanes: HashMap::new(),
         tenants: HashSet::new(),
         holds: Holds::default(),
+        workers: Workers::default(),
         next_sweep: Time(0),
         stopping: false,
         tally: Tally::default(),
@@ -152,6 +156,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
                 Wanted::Rest(resting) => shell.rest(resting),
+                Wanted::Lease(ask) => shell.lease(ask),
+                Wanted::Renew(run, answer) => shell.renew(run, answer),
                 // Whoever went away needs no answer.
                 Wanted::Tally(answer) => _ = answer.send(shell.tally.clone()),
             },
@@ -193,7 +199,8 @@ impl Shell {
 
     fn take(&mut self, message: Message, events: &mut Vec<Event>) {
         match message {
-            Message::Claimed(jobs) => {
+            Message::Claimed(jobs, leased) => {
+                leased.into_iter().for_each(|(ask, jobs)| self.give(ask, jobs, events));
                 let claimed = |(job, args_bytes)| Claimed { args_bytes, ..self.ready_run(job) };
                 events.push(Event::Claimed(jobs.into_iter().map(claimed).collect()));
             }
@@ -239,6 +246,9 @@ impl Shell {
         for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
         }
+        if !notices.leases.is_empty() || self.workers.is_new() {
+            self.take_leases(notices.leases, &mut events);
+        }
         for (of, difference) in notices.begun {
             events.push(Event::Begun { of, difference });
         }
@@ -283,6 +293,8 @@ impl Shell {
     fn act(&mut self, action: Action) {
         match action {
             Action::Claim(takes) => self.claim(takes),
+            Action::Nothing(ask) => self.give_nothing(ask),
+            Action::Expire(runs) => self.expire(runs),
             Action::Start { run, others, slot } => self.start(run, others, slot),
             Action::End(run) => {
                 if let Some(signal) = self.signals.get(&run) {
@@ -318,21 +330,35 @@ impl Shell {
         let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
         // Reading args takes its time, which is not the scheduler's.
         let reads = takes.iter().any(|take| take.shared);
+        let part = |take: Take| {
+            let (ask, shared) = (take.ask, take.shared);
+            let command = match ask {
+                Some(ask) => self.leasing(take, ask),
+                None => Some(Command::Claim(Claim { holder, max: take.max, grants: take.grants })),
+            };
+            (ask, shared, command)
+        };
+        let parts: Vec<_> = takes.into_iter().map(part).collect();
         let claiming = async move {
-            let claim = async |Take { max, grants, shared }| match store
-                .call(Command::Claim(Claim { holder, max, grants }))
-                .await
-            {
-                Ok(Reply::Claimed(claimed)) => with_sizes(&store, claimed, shared),
-                _ => Vec::new(),
+            let claim = async |(ask, shared, command): (Option<u64>, bool, Option<Command>)| {
+                let reply = match command {
+                    Some(command) => store.call(command).await.ok(),
+                    None => None,
+                };
+                let Some(Reply::Claimed(claimed)) = reply else { return (ask, Vec::new()) };
+                (ask, with_sizes(&store, claimed, shared))
             };
             // Asked at once, so that one commit answers all.
-            let mut asked: Vec<_> = takes.into_iter().map(|take| Box::pin(claim(take))).collect();
-            let mut jobs = Vec::new();
+            let mut asked: Vec<_> = parts.into_iter().map(|part| Box::pin(claim(part))).collect();
+            let (mut jobs, mut leased) = (Vec::new(), BTreeMap::<u64, Vec<Arc<Job>>>::new());
             let all = poll_fn(|cx| {
                 asked.retain_mut(|one| match one.as_mut().poll(cx) {
-                    Poll::Ready(claimed) => {
+                    Poll::Ready((None, claimed)) => {
                         jobs.extend(claimed);
+                        false
+                    }
+                    Poll::Ready((Some(ask), claimed)) => {
+                        leased.entry(ask).or_default().extend(claimed.into_iter().map(|(job, _)| job));
                         false
                     }
                     Poll::Pending => true,
@@ -340,7 +366,7 @@ impl Shell {
                 if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
             });
             all.await;
-            _ = messages.send(Message::Claimed(jobs)).await;
+            _ = messages.send(Message::Claimed(jobs, leased.into_iter().collect())).await;
         };
         if reads {
             self.tasks.spawn_on(claiming, &self.parts.threads);
@@ -358,6 +384,7 @@ impl Shell {
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
                 MayStart::Held(held) => Err(NotStarted::Held(self.because(&held).detail)),
+                MayStart::External => Err(NotStarted::External),
                 MayStart::Draining => Err(NotStarted::Draining),
             },
         };
