@@ -25,15 +25,15 @@ const KINDS: &str = "[kinds.render]\nexternal = true\nmax_attempts = 2\nbackoff 
     [kinds.\"video.cut\"]\nexternal = true\nqueue = \"video\"\nkey = \"args.customer\"\nkey_concurrency = 1\n\
     [kinds.ok]\nexternal = false\n";
 
-struct Site {
-    api: Api,
+pub(super) struct Site {
+    pub(super) api: Api,
     node: Node,
     writer: Option<Writer>,
 }
 
 impl Site {
     /// A node that serves `ok`, and a plugin that offers the external kind `render` beside.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
         Self::over(store, None, None).await
     }
@@ -98,7 +98,7 @@ impl Site {
         tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("it becomes so")
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.node.interrupt();
         self.node.stopped().await;
         drop(self.api);
@@ -196,6 +196,30 @@ async fn who_waits_is_given_what_comes() {
     };
     let (run, id) = tokio::join!(waits, comes);
     assert_eq!(run.id, id);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_while_it_waits_takes_nothing_along() {
+    let site = Site::new().await;
+    site.api.post("/v1/kinds/render/pause", &json!({})).await;
+    let id = site.enqueue(json!({"kind": "render"})).await;
+    let asked = async {
+        loop {
+            let why = site.api.get(&format!("/v1/jobs/{id}/why")).await.text();
+            if !why.contains("no_worker") {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = site.lease(json!({"kinds": ["render"], "wait": "30s", "worker": "gone"})) => panic!("{}", answer.text()),
+        () = asked => {}
+    }
+    site.api.post("/v1/kinds/render/resume", &json!({})).await;
+    let run = site.take("render", "30s").await;
+    assert_eq!((run.id, run.number), (id, 1), "it was nobody's before");
     site.stop().await;
 }
 
