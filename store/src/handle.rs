@@ -431,8 +431,7 @@ pub(crate) fn leases(view: &dyn Snapshot, counts: &[(CountKey, i64)]) -> Result<
     for tenant in tenants {
         let (state, limit) = (Some(StateName::Running), limits::PAGE_ROWS_MAX);
         let mut query = JobsQuery { tenant, state, queue: None, kind: None, tag: None, before: None, limit };
-        loop {
-            let Answer::Jobs(page) = view.read(&Query::Jobs(query.clone()))? else { break };
+        while let Answer::Jobs(page) = view.read(&Query::Jobs(query.clone()))? {
             let held = page.jobs.iter().filter_map(writer::leased);
             leases.extend(held.map(|(run, lane, lasts)| (run, Leased::Held { lane, lasts })));
             query.before = page.next;

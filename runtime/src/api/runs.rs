@@ -168,7 +168,7 @@ impl<'a> Token<'a> {
     }
 
     /// The node that gave out the run, if this is the run's token. The token is in no complaint.
-    fn open<'s>(self, app: &'s App, run: RunRef) -> Result<&'s Starter, Problem> {
+    fn open(self, app: &App, run: RunRef) -> Result<&Starter, Problem> {
         let why = "is missing: the token that came with the run".to_owned();
         let value = self.value.ok_or(Bad { field: "lease_token".to_owned(), why, at: self.start })?;
         let text = serde_json::from_str::<String>(value.raw());

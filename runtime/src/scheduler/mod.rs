@@ -5,6 +5,7 @@
 //! Runs are on the guests' threads, and come back as one [`Message`] each.
 
 mod backing;
+mod claiming;
 pub mod core;
 mod holds;
 mod ids;
@@ -18,14 +19,11 @@ pub mod starter;
 pub mod tally;
 pub(crate) mod thread;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::future::poll_fn;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, CountKey, Lane, Part, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Command, CountKey, Lane, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
 use runner_store::job::{Job, JobRef, Millis, Rejection, StateName, TenantId, Time};
@@ -33,7 +31,7 @@ use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
+use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves};
 use self::holds::Holds;
 use self::ids::Ids;
 use self::leases::Workers;
@@ -326,55 +324,6 @@ impl Shell {
         }
     }
 
-    fn claim(&mut self, takes: Vec<Take>) {
-        let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
-        // Reading args takes its time, which is not the scheduler's.
-        let reads = takes.iter().any(|take| take.shared);
-        let part = |take: Take| {
-            let (ask, shared) = (take.ask, take.shared);
-            let command = match ask {
-                Some(ask) => self.leasing(take, ask),
-                None => Some(Command::Claim(Claim { holder, max: take.max, grants: take.grants })),
-            };
-            (ask, shared, command)
-        };
-        let parts: Vec<_> = takes.into_iter().map(part).collect();
-        let claiming = async move {
-            let claim = async |(ask, shared, command): (Option<u64>, bool, Option<Command>)| {
-                let reply = match command {
-                    Some(command) => store.call(command).await.ok(),
-                    None => None,
-                };
-                let Some(Reply::Claimed(claimed)) = reply else { return (ask, Vec::new()) };
-                (ask, with_sizes(&store, claimed, shared))
-            };
-            // Asked at once, so that one commit answers all.
-            let mut asked: Vec<_> = parts.into_iter().map(|part| Box::pin(claim(part))).collect();
-            let (mut jobs, mut leased) = (Vec::new(), BTreeMap::<u64, Vec<Arc<Job>>>::new());
-            let all = poll_fn(|cx| {
-                asked.retain_mut(|one| match one.as_mut().poll(cx) {
-                    Poll::Ready((None, claimed)) => {
-                        jobs.extend(claimed);
-                        false
-                    }
-                    Poll::Ready((Some(ask), claimed)) => {
-                        leased.entry(ask).or_default().extend(claimed.into_iter().map(|(job, _)| job));
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-                if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-            });
-            all.await;
-            _ = messages.send(Message::Claimed(jobs, leased.into_iter().collect())).await;
-        };
-        if reads {
-            self.tasks.spawn_on(claiming, &self.parts.threads);
-        } else {
-            self.tasks.spawn(claiming);
-        }
-    }
-
     /// Claims one job beside the open claim, if it may start.
     fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
         let refused = match self.lane(job) {
@@ -494,15 +443,4 @@ impl Shell {
         let next = self.core.next_wakeup(now).map_or(sweep, |wait| wait.min(sweep));
         Duration::from(next).min(NAP_MAX)
     }
-}
-
-/// Claimed jobs with the size of their args, where it matters. One whose size is not known counts as a whole call's, so that
-/// it goes alone; whether its args can be read is found out when it starts.
-fn with_sizes(store: &Handle, jobs: Vec<Arc<Job>>, shared: bool) -> Vec<(Arc<Job>, usize)> {
-    let view = if shared { store.snapshot().ok() } else { None };
-    let size = |job: &Job| match view.as_ref()?.read(&Query::Payload(job.at(), Part::Args)) {
-        Ok(Answer::Payload(args)) => Some(args.map_or(0, |args| args.len())),
-        _ => None,
-    };
-    jobs.into_iter().map(|job| (Arc::clone(&job), size(&job).unwrap_or(core::CALL_ARGS_BYTES_MAX))).collect()
 }

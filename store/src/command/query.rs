@@ -135,7 +135,6 @@ pub struct JobsQuery {
 /// The answer to a [`Query`], under the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at the variant of `Query` that has its name")]
-#[expect(clippy::large_enum_variant, reason = "one is made for each query and taken apart at once, never kept")]
 pub enum Answer {
     Job(Option<Job>),
     Payload(Option<Vec<u8>>),

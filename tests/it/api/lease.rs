@@ -397,6 +397,11 @@ async fn a_restart_ends_no_workers_run() {
     let (store, writer) = open(Create::No);
     let site = Site::over(store, Some(&dir), Some(writer)).await;
     assert_eq!(site.job(&id).await["state"], "running");
+    // Once a lease as short that was taken now has run out, the one of before the start has not.
+    let other = site.enqueue(json!({"kind": "render"})).await;
+    site.take("render", "1s").await;
+    site.until(&other, |job| job["crashes"] == 1).await;
+    assert_eq!(site.job(&id).await["state"], "running");
     assert_eq!(site.say(&run, "renew", json!({})).await.status, 200);
     assert_eq!(site.say(&run, "log", json!({"lines": ["still here"]})).await.status, 204);
     let said = json!({"outcome": "completed"});
