@@ -65,11 +65,8 @@ impl LeaseTokens {
 
     fn code(&self, RunRef { at, run }: RunRef) -> Hmac<Sha256> {
         let mut code = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key may have any length");
-        code.update(b"lease 1");
-        code.update(&self.epoch.to_be_bytes());
-        code.update(&at.tenant.0.to_be_bytes());
-        code.update(&at.job.0.to_be_bytes());
-        code.update(&run.0.to_be_bytes());
+        let of = format!("lease 1/{}/{}/{}/{}", self.epoch, at.tenant.0, at.job.0, run.0);
+        code.update(of.as_bytes());
         code
     }
 }
