@@ -1,13 +1,14 @@
 //! What callers of the store hold: send a command, read a snapshot, wait for what happens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::command::{
-    Answer, Command, CountKey, Enqueue, KeyedLane, KeysInUse, Merged, Name, NameClass, NeedsMerge, Query, Reply,
+    Answer, Command, CountKey, Enqueue, JobsQuery, KeyedLane, KeysInUse, Merged, Name, NameClass, NeedsMerge, Query,
+    Reply, RunRef, limits,
 };
 use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
@@ -15,7 +16,7 @@ use crate::engine::{Change, Engine, KeyChanges, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
 use crate::figures::Figures;
 use crate::job::{JobKey, KindId, Millis, PluginId, QueueId, Rejection, Seq, StateName, TenantId};
-use crate::notice::Board;
+use crate::notice::{Board, Leased};
 use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
 
@@ -407,6 +408,7 @@ impl Shared {
             Answer::Keys(keys) => begin_keys(keys, &mut counts),
             _ => KeyChanges::default(),
         };
+        self.board.leases(leases(view, &counts)?);
         self.board.post(Persisted { last_seq, counts, keys, next_due, paused }, Vec::new());
         Ok(())
     }
@@ -435,6 +437,26 @@ impl Shared {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.numbers.get(&Name { tenant, class, name: name.to_owned() }).copied()
     }
+}
+
+/// Every run that an external worker holds: a store that is opened ends none of them.
+pub(crate) fn leases(view: &dyn Snapshot, counts: &[(CountKey, i64)]) -> Result<Vec<(RunRef, Leased)>, StoreError> {
+    let running = counts.iter().filter(|(key, n)| key.state == StateName::Running && *n > 0);
+    let tenants: BTreeSet<TenantId> = running.map(|(key, _)| key.lane.tenant).collect();
+    let mut leases = Vec::new();
+    for tenant in tenants {
+        let (state, limit) = (Some(StateName::Running), limits::PAGE_ROWS_MAX);
+        let mut query = JobsQuery { state, ..JobsQuery::all(tenant, limit) };
+        while let Answer::Jobs(page) = view.read(&Query::Jobs(query.clone()))? {
+            let held = page.jobs.iter().filter_map(writer::leased);
+            leases.extend(held.map(|(run, lane, lasts)| (run, Leased::Held { lane, lasts })));
+            query.beyond = page.next;
+            if query.beyond.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(leases)
 }
 
 /// What there is of keys, as if it had just come; what of the counts stands in lanes of keys is taken apart.

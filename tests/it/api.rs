@@ -7,6 +7,7 @@ mod enqueue;
 mod events;
 mod exports;
 mod keys;
+mod lease;
 mod limits;
 mod lists;
 pub(crate) mod metrics;

@@ -461,6 +461,7 @@ impl<'a> Seen<'a> {
             Command::Finish(call) => call.run.at == at,
             Command::FinishCall(call) => call.runs.iter().any(|ended| ended.run.at == at),
             Command::HandBack(run) => run.at == at,
+            Command::EndLeases(call) => call.runs.iter().any(|ended| ended.run.at == at),
             _ => false,
         })
     }

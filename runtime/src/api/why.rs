@@ -173,7 +173,9 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
         StateName::Available => why.extend(available(app, job, scheduler)),
         StateName::Running => {
             let since = job.lease().map(|lease| rfc3339(lease.claimed_at)).unwrap_or_default();
-            why.push(because("running", format!("run {} has it since {since}", job.run)));
+            let worker = job.lease().and_then(|lease| lease.worker.as_ref());
+            let at = worker.map(|name| format!(", at the external worker {}", name.escape_debug())).unwrap_or_default();
+            why.push(because("running", format!("run {} has it since {since}{at}", job.run)));
             if job.lease().is_some_and(|lease| lease.cancel.is_some()) {
                 why.push(because("cancel_requested", "it is being cancelled".to_owned()));
             }
@@ -218,7 +220,10 @@ fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(job.tenant), &kind) {
         why.push(because(unserved.code(), unserved.detail()));
     }
-    if job.is_suspect() {
+    if job.is_suspect() && app.plugins.external(&kind).is_some() {
+        let detail = format!("its worker was gone under it {} times; such jobs are given out alone", job.crashes);
+        why.push(because("suspect", detail));
+    } else if job.is_suspect() {
         let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);
         why.push(because("suspect", detail));
     }

@@ -235,7 +235,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 27] = [
+    const FIELDS: [&str; 28] = [
         "id",
         "kind",
         "queue",
@@ -253,6 +253,7 @@ fn print_job(job: &JobShown) {
         "expires_at",
         "finalized_at",
         "run",
+        "worker",
         "attempts",
         "max_attempts",
         "timeout",
@@ -270,11 +271,22 @@ fn print_job(job: &JobShown) {
         }
     }
     table.print("");
-    let mut runs = Table::new(&["run", "outcome", "finished", "fuel", "memory", "error"]);
+    // A column that only runs elsewhere have something in.
+    let elsewhere = job.runs.iter().flatten().any(|run| run.worker.is_some());
+    // Before the error, as the last column is squeezed where the terminal is narrow.
+    let header: &[&'static str] = match elsewhere {
+        true => &["run", "outcome", "finished", "fuel", "memory", "worker", "error"],
+        false => &["run", "outcome", "finished", "fuel", "memory", "error"],
+    };
+    let mut runs = Table::new(header);
     for run in job.runs.iter().flatten() {
         let (fuel, memory) = (amount(run.fuel), bytes(run.memory_peak_bytes));
-        let error = run.error.clone().unwrap_or_default();
-        runs.row([run.run.to_string(), run.outcome.as_str().to_owned(), run.finished_at.clone(), fuel, memory, error]);
+        let (error, worker) = (run.error.clone().unwrap_or_default(), run.worker.clone().unwrap_or_default());
+        let mut cells =
+            vec![run.run.to_string(), run.outcome.as_str().to_owned(), run.finished_at.clone(), fuel, memory];
+        cells.extend(elsewhere.then_some(worker));
+        cells.push(error);
+        runs.row(cells);
     }
     print("\n");
     runs.print("it has not run yet");

@@ -29,7 +29,7 @@ const LOOKS_APART: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reasons for which an available job does not start here by itself, however long one waits, unless they say until when: the
 /// configuration or an operator says so.
-const FOR_EVER: [&str; 3] = ["too_large", "queue_paused", "kind_paused"];
+const FOR_EVER: [&str; 4] = ["too_large", "queue_paused", "kind_paused", "no_worker"];
 
 /// What decides whether anything is left to do.
 pub(super) struct Once {

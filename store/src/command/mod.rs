@@ -3,6 +3,7 @@
 
 mod bulk;
 mod finish;
+mod leases;
 mod query;
 mod records;
 mod reply;
@@ -18,6 +19,7 @@ use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KeyHash, KindId, QueueId,
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
+pub use self::leases::{EndLeases, EndedLease, Leasing};
 pub(crate) use self::query::OldestOfQueues;
 pub use self::query::{
     About, Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Oldest, Only, Query, Stored,
@@ -42,7 +44,7 @@ pub mod limits {
     pub const CALL_RUNS_MAX: usize = CLAIM_RUNS_MAX as usize;
     /// Jobs that become due in one step.
     pub const DUE_JOBS_MAX: u32 = 4_096;
-    /// Runs of dead boots that are ended in one step.
+    /// Runs of dead boots, or of workers that are gone, that are ended in one step.
     pub const ENDED_RUNS_MAX: u32 = 1_000;
     /// Jobs that learn in one step how what they waited for has ended.
     pub const SETTLED_JOBS_MAX: u32 = 1_000;
@@ -78,6 +80,10 @@ pub enum Command {
     Enqueue(Enqueue),
     /// Take available jobs for runs.
     Claim(Claim),
+    /// Take available jobs for runs of an external worker.
+    Lease(Box<Leasing>),
+    /// End runs of external workers whose leases have run out, up to [`limits::ENDED_RUNS_MAX`].
+    EndLeases(Box<EndLeases>),
     /// Record how a run ended, and what it staged.
     Finish(Box<Finish>),
     /// Record how all runs of one call ended, each in its own way, and once what the call staged.

@@ -8,6 +8,7 @@ mod enqueue;
 mod finish;
 mod keys;
 mod kv;
+mod leases;
 mod listen;
 mod records;
 mod room;
@@ -82,7 +83,9 @@ pub fn needs(commands: &[Command]) -> Needs {
     for command in commands {
         match command {
             Command::Enqueue(call) => enqueue::needs(call, &mut needs),
-            Command::Claim(call) => claim::needs(call, &mut needs),
+            Command::Claim(call) => claim::needs(call.max, &call.grants, &mut needs),
+            Command::Lease(call) => claim::needs(call.max, &call.grants, &mut needs),
+            Command::EndLeases(call) => leases::needs(call, &mut needs),
             Command::Finish(call) => finish::needs(call, &mut needs),
             Command::FinishCall(call) => finish::call_needs(call, &mut needs),
             Command::EndBoots(call) => {
@@ -259,6 +262,8 @@ impl<'a> Batch<'a> {
         let reply = match command {
             Command::Enqueue(call) => self.enqueue(call),
             Command::Claim(call) => Ok(self.claim(call)),
+            Command::Lease(call) => Ok(self.lease(call)),
+            Command::EndLeases(call) => Ok(self.end_leases(call)),
             Command::Start { job, holder } => self.start(*job, *holder),
             Command::Finish(call) => self.finish(call),
             Command::FinishCall(call) => self.finish_call(call),

@@ -43,6 +43,8 @@ pub enum Event {
         holder: Holder,
         /// When the lease ends on its own; none for a node.
         expires_at: Option<Time>,
+        /// What an external worker calls itself; none for a node.
+        worker: Option<String>,
     },
     /// The holder is still there.
     Renewed {

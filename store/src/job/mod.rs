@@ -191,6 +191,20 @@ pub struct Lease {
     pub expires_at: Option<Time>,
     /// Set once someone asked for the job's cancellation.
     pub cancel: Option<CancelRequest>,
+    /// What an external worker calls itself. A node's lease leaves it out, as those did that were written before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+}
+
+impl Lease {
+    /// For how long an external worker's lease was taken; none: a node's, which lasts as long as its boot.
+    #[must_use]
+    pub fn lasts(&self) -> Option<Millis> {
+        match self.holder {
+            Holder::Node(_) => None,
+            Holder::Worker(_) => self.expires_at.map(|at| at.since(self.claimed_at)),
+        }
+    }
 }
 
 /// Someone asked to cancel a running job.

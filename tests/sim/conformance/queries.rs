@@ -71,18 +71,14 @@ fn pages_follow_each_other_without_gap_or_overlap() {
 /// Whatever way a page is made: from lists, from tags, from rows.
 #[test]
 fn the_oldest_come_first_where_that_is_asked_for() {
-    let from_lists = |w: &mut World| some_jobs(w);
-    let from_tags = |w: &mut World| {
-        w.enqueue_all(vec![work_with(|s| s.tags = vec![("t".to_owned(), "1".to_owned())]); 12]);
-    };
-    let from_rows = |w: &mut World| {
-        w.enqueue_all((0..300).map(|i| JobSpec::new(format!("kind-{i}"), "")).collect());
-    };
-    let ways: [(&dyn Fn(&mut World), Option<(String, String)>, u64); 3] =
-        [(&from_lists, None, 12), (&from_tags, Some(("t".to_owned(), "1".to_owned())), 12), (&from_rows, None, 300)];
-    for (prepare, tag, n) in ways {
+    for (way, n) in [("lists", 12), ("tags", 12), ("rows", 300)] {
+        let tag = (way == "tags").then(|| ("t".to_owned(), "1".to_owned()));
         case(|w| {
-            prepare(w);
+            match way {
+                "lists" => some_jobs(w),
+                "tags" => _ = w.enqueue_all(vec![work_with(|s| s.tags.extend(tag.clone())); 12]),
+                _ => _ = w.enqueue_all((0..300).map(|i| JobSpec::new(format!("kind-{i}"), "")).collect()),
+            }
             let all = JobsQuery { oldest_first: true, tag: tag.clone(), ..ALL };
             assert!(w.list(all.clone()).into_iter().eq(1..=n));
             let page = w.list(JobsQuery { beyond: Some(JobId(5)), limit: 4, ..all.clone() });

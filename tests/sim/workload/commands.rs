@@ -1,9 +1,9 @@
 //! Random commands.
 
 use runner_store::command::{
-    About, Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey,
-    JobsQuery, KvKeysQuery, KvWrite, KvWrites, Listener, Measured, Name, NameClass, Namespace, Only, RunRef, Settings,
-    StagedJob, StoreSettings, Subscribe, Subscription, Sweep,
+    About, Bulk, BulkVerb, Claim, Command, EndBoots, EndLeases, Ended, EndedLease, Enqueue, Finish, FinishCall, Grant,
+    IdempotencyKey, JobsQuery, KvKeysQuery, KvWrite, KvWrites, Leasing, Listener, Measured, Name, NameClass, Namespace,
+    Only, RunRef, Settings, StagedJob, StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
     Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, OutcomeName, PluginId, Priority, RetryPolicy,
@@ -53,7 +53,8 @@ impl Workload {
             36..76 => self.claim(),
             76..108 => self.finish(),
             108..116 => self.finish_call(),
-            116..120 => Command::HandBack(self.a_run()),
+            116..119 => Command::HandBack(self.a_run()),
+            119 => self.end_leases(),
             120 => self.end_boots(),
             121..126 => Command::Due,
             126..136 => Command::Cancel { job: self.a_job(), reason: self.dice.maybe(2, |_| "why".to_owned()) },
@@ -110,8 +111,20 @@ impl Workload {
             (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
         let of_keys = Self::lanes_of_keys(&grants);
         grants.extend(of_keys);
+        let max = self.dice.below(10) as u32;
+        if self.dice.one_in(6) {
+            let (holder, lasts) = (self.dice.below(3), Millis(self.dice.below(100_000)));
+            return Command::Lease(Box::new(Leasing { holder, worker: "gpu-1".to_owned(), lasts, max, grants }));
+        }
         let holder = self.a_boot();
-        Command::Claim(Claim { holder, max: self.dice.below(10) as u32, grants })
+        Command::Claim(Claim { holder, max, grants })
+    }
+
+    /// Of runs that are remembered, whoever holds them by now.
+    fn end_leases(&mut self) -> Command {
+        let runs = (0..4).map(|_| EndedLease { run: self.a_run(), log: None }).collect();
+        let crashed = self.dice.one_in(2);
+        Command::EndLeases(Box::new(EndLeases { runs, crashed, settings: Vec::new() }))
     }
 
     fn finish(&mut self) -> Command {

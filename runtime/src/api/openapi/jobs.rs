@@ -125,7 +125,8 @@ fn verbs() -> Vec<Route> {
         job("post", "/v1/jobs/{id}/start", "startJob", "Start exactly this job, now, first in line for a slot")
             .writes()
             .json::<JobShown>(200, "It is claimed")
-            .no(&["state", "no_node", "no_plugin", "no_middleware", "suspect", "no_budget", "no_slot", "draining"]),
+            .no(&["state", "no_node", "no_plugin", "no_middleware", "suspect", "no_budget", "no_slot", "draining"])
+            .no(&["external"]),
         job("post", "/v1/jobs/{id}/cancel", "cancelJob", "Cancel it; one that runs is ended")
             .may_have::<CancelBody>()
             .writes()
