@@ -29,7 +29,7 @@ async fn some_jobs() -> Api {
     api.enqueue(&json!({"kind": "mail.send", "tags": {"customer": "Acme"}})).await;
     let plan = json!({"name": "nightly", "kind": "report", "every": "1h"});
     assert_eq!(api.post("/v1/schedules", &plan).await.status, 201);
-    assert_eq!(api.post("/v1/schedules/nightly/fire", &json!({})).await.status, 200);
+    assert_eq!(api.post("/v1/schedules/nightly/fire", &json!({})).await.status, 201);
     api
 }
 
