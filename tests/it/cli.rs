@@ -6,6 +6,7 @@ mod copies;
 mod enqueue;
 mod failed;
 mod killed;
+mod languages;
 mod lists;
 mod new;
 mod plugins;

@@ -33,6 +33,7 @@ pub mod log;
 pub mod manifest;
 pub mod plugin;
 pub mod run;
+mod script;
 pub mod spawn;
 pub mod streams;
 pub mod units;

@@ -1,0 +1,140 @@
+//! One script and one job: parse, call, and say how it ended.
+
+use std::path::Path;
+
+use boa_engine::builtins::promise::PromiseState;
+use boa_engine::object::JsObject;
+use boa_engine::object::builtins::{JsPromise, JsUint8Array};
+use boa_engine::{Context, JsError, JsResult, JsString, JsValue, Module, Source, js_string};
+
+use super::{calls, millis};
+use crate::runner::plugin::types::Job;
+
+const PRELUDE: &str = include_str!("../../prelude.js");
+/// Calls within calls of a script; the engine's own stack holds so many.
+const RECURSION_MAX: usize = 400;
+
+/// A script and the name that errors call it by.
+pub(crate) struct Script<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) source: &'a str,
+}
+
+/// How a script ended other than with a value.
+pub(crate) enum Ended {
+    Retry { why: String, after_ms: Option<u32> },
+    Discard { why: String },
+    Snooze { why: String, after_ms: u32 },
+}
+
+/// The prelude's functions.
+struct Prelude(JsObject);
+
+impl Prelude {
+    fn call(&self, name: &str, arg: JsValue, context: &mut Context) -> JsResult<JsValue> {
+        let function = self.0.get(JsString::from(name), context)?;
+        let function = function.as_callable().expect("the prelude has it");
+        function.call(&JsValue::undefined(), &[arg], context)
+    }
+}
+
+impl Script<'_> {
+    pub(crate) fn run(&self, job: &Job, context: &mut Context) -> Result<Vec<u8>, Ended> {
+        context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
+        let prelude = prelude(context).expect("the prelude is right: the tests of the engine run it");
+        match self.answer(job, &prelude, context) {
+            Ok(output) => Ok(output),
+            Err(error) => Err(self.ended(error, &prelude, context)),
+        }
+    }
+
+    fn answer(&self, job: &Job, prelude: &Prelude, context: &mut Context) -> JsResult<Vec<u8>> {
+        let handler = self.handler(context)?;
+        let text = String::from_utf8_lossy(&job.args);
+        let args = prelude.call("parse", JsString::from(text.as_ref()).into(), context)?;
+        let seen = calls::job(job, context)?;
+        let cx = prelude.call("context", seen.into(), context)?;
+        let handler = handler.as_callable().ok_or_else(|| {
+            let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
+            boa_engine::JsNativeError::typ().with_message(why)
+        })?;
+        let value = handler.call(&JsValue::undefined(), &[args, cx], context)?;
+        let value = awaited(value, context)?;
+        if value.is_undefined() {
+            return Ok(Vec::new());
+        }
+        if let Some(bytes) = value.as_object().and_then(|object| JsUint8Array::from_object(object.clone()).ok()) {
+            return bytes.to_vec(context);
+        }
+        let text = prelude.call("written", value, context)?;
+        Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
+    }
+
+    /// The default export.
+    fn handler(&self, context: &mut Context) -> JsResult<JsValue> {
+        let source = Source::from_bytes(self.source.as_bytes()).with_path(Path::new(self.name));
+        let module = Module::parse(source, None, context)?;
+        let loaded = module.load_link_evaluate(context);
+        settled(&loaded, context)?;
+        module.namespace(context).get(js_string!("default"), context)
+    }
+
+    fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
+        let frames = error.to_string();
+        let place = frames.lines().find_map(|line| self.place(line));
+        let thrown = match error.into_opaque(context) {
+            Ok(thrown) => thrown,
+            // The engine's own end: a limit.
+            Err(error) => return Ended::Retry { why: error.to_string(), after_ms: None },
+        };
+        let told = prelude.call("ended", thrown, context).ok().and_then(|told| told.as_object());
+        let Some(told) = told else { return Ended::Retry { why: frames, after_ms: None } };
+        let mut part = |index: u32| told.get(index, context).unwrap_or_default();
+        let text = |value: JsValue| value.as_string().map(|text| text.to_std_string_lossy()).unwrap_or_default();
+        let (how, why, after) = (text(part(0)), text(part(1)), part(2));
+        match how.as_str() {
+            "discard" => Ended::Discard { why },
+            "snooze" => Ended::Snooze { why, after_ms: millis(&after).unwrap_or(0) },
+            "retry" => Ended::Retry { why, after_ms: millis(&after) },
+            _ => {
+                // All frames go to the log, the first one of the script's own into the message.
+                eprintln!("{frames}");
+                Ended::Retry { why: place.map_or(why.clone(), |place| format!("{why} ({place})")), after_ms: None }
+            }
+        }
+    }
+
+    /// `NAME.js:LINE:COLUMN` in a line about a frame, or what a syntax error says of its place.
+    fn place(&self, line: &str) -> Option<String> {
+        let from = line.find(&format!("{}:", self.name))?;
+        let place: String = line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect();
+        Some(place)
+    }
+}
+
+fn prelude(context: &mut Context) -> JsResult<Prelude> {
+    let source = Source::from_bytes(PRELUDE.as_bytes()).with_path(Path::new("runner"));
+    let make = context.eval(source)?;
+    let host = calls::host(context);
+    let made = make.as_callable().expect("it is a function").call(&JsValue::undefined(), &[host.into()], context)?;
+    Ok(Prelude(made.as_object().expect("it answers with its functions")))
+}
+
+/// What a promise came to; any other value is itself.
+fn awaited(value: JsValue, context: &mut Context) -> JsResult<JsValue> {
+    match value.as_object().and_then(|object| JsPromise::from_object(object.clone()).ok()) {
+        Some(promise) => settled(&promise, context),
+        None => Ok(value),
+    }
+}
+
+fn settled(promise: &JsPromise, context: &mut Context) -> JsResult<JsValue> {
+    context.run_jobs()?;
+    match promise.state() {
+        PromiseState::Fulfilled(value) => Ok(value),
+        PromiseState::Rejected(why) => Err(JsError::from_opaque(why)),
+        PromiseState::Pending => Err(boa_engine::JsNativeError::error()
+            .with_message("the script waits for something that never comes: there are no timers")
+            .into()),
+    }
+}
