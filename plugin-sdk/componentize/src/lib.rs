@@ -20,7 +20,9 @@ pub enum Error {
     #[error("the contract has no world `{0}`; `runner plugin wit` prints those that it has")]
     World(String),
     /// The module does not export the handler.
-    #[error("the module does not export `{HANDLER}`: build it with the SDK of its language, as a library and not as a program")]
+    #[error(
+        "the module does not export `{HANDLER}`: build it with the SDK of its language, as a library and not as a program"
+    )]
     NoHandler,
     /// The module imports or exports what the contract does not know, or is broken.
     #[error("the module does not fit the contract: {0}")]

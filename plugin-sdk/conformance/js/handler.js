@@ -57,7 +57,7 @@ const acts = {
     return { status: answer.status, body: answer.text() };
   }),
   spin: () => { for (;;); },
-  hog: () => { for (const taken = []; ;) taken.push(new Uint8Array(1 << 20).fill(1)); },
+  hog: () => { for (const taken = []; ;) taken.push(new Uint8Array(1 << 20)); },
 };
 
 export default async function (args, cx) {

@@ -58,7 +58,7 @@ const acts: { [name: string]: (args: any, cx: Context) => unknown } = {
     return { status: answer.status, body: answer.text() };
   }),
   spin: () => { for (;;); },
-  hog: () => { for (const taken: Uint8Array[] = []; ;) taken.push(new Uint8Array(1 << 20).fill(1)); },
+  hog: () => { for (const taken: Uint8Array[] = []; ;) taken.push(new Uint8Array(1 << 20)); },
 };
 
 export default async function (args: any, cx: Context) {

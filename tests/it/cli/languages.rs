@@ -19,7 +19,6 @@ const LANGUAGES: [(&str, &[&str], &str, &str); 5] = [
     ("python", &["componentize-py"], "python3 -B -m unittest", "hello.wasm"),
 ];
 
-
 /// Tools that `plugins/build` installs for itself are used from there.
 fn path_with_tools() -> std::ffi::OsString {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/target");

@@ -30,14 +30,10 @@ const CALLS: [(&str, Call); 26] = [
     ("kvKeys", kv_keys),
     ("blobSize", blob_size),
     ("blobRead", blob_read),
-    ("blobBegin", |_, args, cx| {
-        Ok(refused(blobs::begin(&text(args, 0, cx)?, &text(args, 1, cx)?), cx)?.into())
-    }),
+    ("blobBegin", |_, args, cx| Ok(refused(blobs::begin(&text(args, 0, cx)?, &text(args, 1, cx)?), cx)?.into())),
     ("blobWrite", blob_write),
     ("blobFinish", |_, args, cx| refused(blobs::finish(number(args, 0, cx)?), cx).map(nothing)),
-    ("blobRemove", |_, args, cx| {
-        refused(blobs::remove(&text(args, 0, cx)?, &text(args, 1, cx)?), cx).map(nothing)
-    }),
+    ("blobRemove", |_, args, cx| refused(blobs::remove(&text(args, 0, cx)?, &text(args, 1, cx)?), cx).map(nothing)),
     ("blobNames", blob_names),
     ("config", |_, args, cx| {
         Ok(refused(config::get(&text(args, 0, cx)?), cx)?.map_or(JsValue::null(), |value| JsString::from(value).into()))
@@ -74,12 +70,9 @@ pub(crate) fn job(job: &Job, context: &mut Context) -> JsResult<JsObject> {
     ] {
         object.property(JsString::from(key), JsString::from(value.as_str()), Attribute::all());
     }
-    for (key, value) in [
-        ("run", job.run),
-        ("attempt", job.attempt),
-        ("maxAttempts", job.max_attempts),
-        ("timeoutMs", job.timeout_ms),
-    ] {
+    for (key, value) in
+        [("run", job.run), ("attempt", job.attempt), ("maxAttempts", job.max_attempts), ("timeoutMs", job.timeout_ms)]
+    {
         object.property(JsString::from(key), value, Attribute::all());
     }
     object.property(js_string!("priority"), i32::from(job.priority), Attribute::all());

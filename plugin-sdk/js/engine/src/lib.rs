@@ -23,7 +23,9 @@ impl Guest for Engine {
     fn handle(job: Job) -> Result<Vec<u8>, Failure> {
         let meta = |wanted: &str| job.meta.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
         let Some(source) = meta("script") else {
-            return Err(Failure::Discard("this plugin runs scripts: put NAME.js beside it into the plugin folder".to_owned()));
+            return Err(Failure::Discard(
+                "this plugin runs scripts: put NAME.js beside it into the plugin folder".to_owned(),
+            ));
         };
         let name = meta("script-name").unwrap_or("script.js");
         run(&job, Script { name, source })
