@@ -4,6 +4,7 @@
 pub mod api;
 pub mod buffered;
 pub mod cli;
+pub mod holds;
 mod machine;
 pub mod merging;
 pub mod middleware;
@@ -11,5 +12,7 @@ pub mod node;
 pub mod operator;
 pub mod run_logs;
 pub mod scheduler;
+pub mod schedules;
+pub mod subscriptions;
 mod table;
 pub mod wasm;

@@ -1,7 +1,8 @@
 //! A node: a process that runs the jobs of a store. Starting it ends what dead boots left behind, then schedules;
 //! draining it lets runs finish, interrupts the rest, and leaves nothing unrecorded.
 //!
-//! `starting → running → draining → stopped`
+//! `starting → running ⇄ draining → stopped`: a node that is drained by an operator rests and goes on when it is resumed; one
+//! that stops drains first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use runner_store::error::{CallError, StoreError};
 use runner_store::job::{BootId, KindId, RunSettings, TenantId};
 use runner_store::slots::{self, Slots};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::api::new_job;
 use crate::machine;
@@ -22,6 +24,7 @@ use crate::scheduler::core::SLOTS_MAX;
 use crate::scheduler::live::Live;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
+use crate::subscriptions;
 use crate::wasm::{Catalog, Host};
 
 /// What an operator decides about a node.
@@ -71,6 +74,8 @@ pub struct Node {
     recovered: Recovered,
     starter: Starter,
     ended: oneshot::Receiver<()>,
+    /// What follows the plugins beside the scheduler; ends with the node.
+    followers: JoinSet<()>,
 }
 
 /// What dead boots left behind.
@@ -103,6 +108,10 @@ impl Node {
         settings: NodeSettings,
     ) -> Result<Self, NodeError> {
         name_tenants(&store, &settings.operator).await?;
+        // Before anything happens that somebody may listen to.
+        subscriptions::tell(&store, &plugins).await?;
+        let mut followers = JoinSet::new();
+        followers.spawn(subscriptions::follow(store.clone(), Arc::clone(&plugins)));
         let boot = dir::new_boot();
         let recovered = recover(&store, dir, boot, &plugins).await?;
         let slots_file = match dir {
@@ -114,7 +123,8 @@ impl Node {
         let NodeSettings { operator, memory_bytes, .. } = settings;
         let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
         let live = Arc::new(Live::new(slots));
-        let (starter, wishes) = starter::channel(Arc::clone(&live));
+        let (starter, wishes) = starter::channel(Arc::clone(&live), boot);
+        let (tell, state) = watch::channel(NodeState::Running);
         let parts = Parts {
             store,
             host,
@@ -126,25 +136,17 @@ impl Node {
             memory_bytes,
             operator,
             live,
+            state: tell.clone(),
             threads: tokio::runtime::Handle::current(),
             clock: Clock::System,
         };
         let (wish, wished) = watch::channel(Wish::Run);
-        let (tell, state) = watch::channel(NodeState::Running);
-        let mut draining = wished.clone();
         let scheduling = async move {
-            let mut scheduling = std::pin::pin!(scheduler::run(parts, wished, wishes));
-            tokio::select! {
-                () = &mut scheduling => {}
-                _ = draining.changed() => {
-                    tell.send_replace(NodeState::Draining);
-                    scheduling.await;
-                }
-            }
+            scheduler::run(parts, wished, wishes).await;
             tell.send_replace(NodeState::Stopped);
         };
         let ended = scheduler::thread::start(|| scheduling).map_err(NodeError::Thread)?;
-        Ok(Self { wish, state, grace: settings.grace, recovered, starter, ended })
+        Ok(Self { wish, state, grace: settings.grace, recovered, starter, ended, followers })
     }
 
     /// What dead boots had left behind when the node started.
@@ -171,7 +173,7 @@ impl Node {
         self.state.clone()
     }
 
-    /// Begins to drain: nothing more starts, what is only claimed goes back, and runs have the grace to end in.
+    /// Begins to stop: nothing more starts, what is only claimed goes back, and runs have the grace to end in.
     pub fn drain(&self) {
         self.wish.send_replace(Wish::Drain(self.grace));
     }
@@ -182,10 +184,11 @@ impl Node {
     }
 
     /// Waits until a draining node has stopped: everything that it did is recorded.
-    pub async fn stopped(self) {
+    pub async fn stopped(mut self) {
         if self.ended.await.is_err() {
             tracing::error!("the scheduler panicked");
         }
+        self.followers.shutdown().await;
     }
 }
 

@@ -105,6 +105,32 @@ impl<'a> Table<'a> {
     }
 }
 
+fn json(value: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        DeValue::String(text) => Json::from(text.as_ref()),
+        DeValue::Boolean(is) => Json::from(*is),
+        DeValue::Datetime(time) => Json::from(time.to_string()),
+        DeValue::Integer(number) => {
+            let digits = number.as_str().replace('_', "");
+            Json::from(i64::from_str_radix(&digits, number.radix()).map_err(|_| "has a number that is too large")?)
+        }
+        DeValue::Float(number) => {
+            let number: f64 = number.as_str().replace('_', "").parse().map_err(|_| "has a number that is none")?;
+            Json::from(serde_json::Number::from_f64(number).ok_or("has a number that JSON does not know")?)
+        }
+        DeValue::Array(values) => {
+            Json::Array(values.iter().map(|value| json(value.get_ref())).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(keys) => {
+            let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                Ok((key.get_ref().to_string(), json(value.get_ref())?))
+            };
+            Json::Object(keys.iter().map(entry).collect::<Result<_, &'static str>>()?)
+        }
+    })
+}
+
 impl<'a> Value<'a> {
     pub(crate) fn error(&self, what: &str) -> TableError {
         let line = line_of(self.text, self.value.span().start);
@@ -159,6 +185,12 @@ impl<'a> Value<'a> {
         number
             .map(|n| (n * 1_000.0).round() as u32)
             .ok_or_else(|| self.error(&format!("must be a number between 0 and {max}")))
+    }
+
+    /// Any value, as JSON; times are texts.
+    pub(crate) fn json(&self) -> Result<Vec<u8>, TableError> {
+        let value = json(self.value.get_ref()).map_err(|why| self.error(why))?;
+        Ok(value.to_string().into_bytes())
     }
 
     /// A list of texts.

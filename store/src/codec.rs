@@ -11,7 +11,7 @@ use crate::job::{Job, QueueOrder};
 pub const VERSION: u8 = 1;
 
 /// Fields of a row.
-pub const FIELDS: usize = 26;
+pub const FIELDS: usize = 27;
 /// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
 /// row from before them is what it would be today.
 const FIELDS_MIN: usize = 20;
@@ -75,9 +75,10 @@ impl Row {
             depth,
             conflicts,
             alone,
+            schedule,
         } = job;
         let ordered = *order != QueueOrder::default();
-        let later = [unique.is_some(), ordered, *edits != 0, *depth != 0, *conflicts != 0, *alone];
+        let later = [unique.is_some(), ordered, *edits != 0, *depth != 0, *conflicts != 0, *alone, schedule.is_some()];
         let fields = later.iter().rposition(|says| *says).map_or(FIELDS_MIN, |last| FIELDS_MIN + last + 1);
         row.bytes.extend_from_slice(&[VERSION, ARRAY_16, 0, fields as u8]);
         let mut field = 0;
@@ -92,7 +93,7 @@ impl Row {
         }
         put!(id, tenant, queue, kind, state, priority, enqueued_at, run_at, expires_at, run, started, attempts);
         put!(crashes, snoozes, max_attempts, timeout, retry, dependencies, tags, last);
-        put!(unique, order, edits, depth, conflicts, alone);
+        put!(unique, order, edits, depth, conflicts, alone, schedule);
         assert_eq!(field, FIELDS, "every field of a row is written");
         row
     }
@@ -199,10 +200,15 @@ fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Enqueued, Name, NameClass, QueueSettings, RunRecord, Scope, Settings, StagedFate};
+    use crate::command::{
+        Enqueued, KindSettings, Listener, Name, NameClass, Pause, QueueSettings, Rate, RunRecord, Scope, Settings,
+        StagedFate, Subscription,
+    };
     use crate::engine::{KeyRecord, Spread, UniqueRecord};
     use crate::job::*;
+    use crate::listening::{Heard, HeardOutput};
     use crate::log::LogEntry;
+    use crate::schedule::*;
 
     fn job_with_everything() -> Job {
         Job {
@@ -241,6 +247,33 @@ mod tests {
             depth: 7,
             conflicts: 2,
             alone: true,
+            schedule: Some(OfSchedule { name: "nightly".into(), slot: Some(Time(1_700_000_000_000)) }),
+        }
+    }
+
+    fn a_schedule() -> Schedule {
+        Schedule {
+            tenant: TenantId(1),
+            name: "nightly".into(),
+            plan: Plan {
+                when: When::Cron { cron: "0 3 * * *".into(), zone: "Europe/Berlin".into() },
+                overlap: Overlap::CancelRunning,
+                catch_up: CatchUp::All(3),
+                deadline: Some(Millis(60_000)),
+                job: JobSpec::new("report", "{}"),
+            },
+            source: Source::Manifest("reports".into()),
+            paused_at: None,
+            created_at: Time(1_700_000_000_000),
+            from: Time(1_700_000_000_000),
+            last: Some(Time(1_700_000_100_000)),
+            edits: 2,
+            tally: Tally {
+                fired: 5,
+                last_fired: Some((Time(1_700_000_100_000), JobId(42))),
+                last_skipped: Some((Time(1_700_000_000_500), Skip::QueueFull)),
+                ..Tally::default()
+            },
         }
     }
 
@@ -253,6 +286,7 @@ mod tests {
             depth: 0,
             conflicts: 0,
             alone: false,
+            schedule: None,
             ..job_with_everything()
         }
     }
@@ -276,6 +310,7 @@ mod tests {
             (Job { depth: 1, ..early.clone() }, 24),
             (Job { conflicts: 1, ..early.clone() }, 25),
             (Job { alone: true, ..early.clone() }, 26),
+            (Job { schedule: Some(OfSchedule { name: "n".into(), slot: None }), ..early.clone() }, 27),
         ];
         let mut fold = Fold::default();
         let mut before: Option<Row> = None;
@@ -303,7 +338,9 @@ mod tests {
     #[test]
     fn the_bytes_of_every_record_are_golden() {
         check_golden("row with everything", Row::of(&job_with_everything()).bytes());
-        let of_schema_2 = Job { depth: 0, conflicts: 0, alone: false, ..job_with_everything() };
+        let of_schema_2 = Job { depth: 0, conflicts: 0, alone: false, schedule: None, ..job_with_everything() };
+        let of_schema_3 = Job { schedule: None, ..job_with_everything() };
+        check_golden("row of schema 3", Row::of(&of_schema_3).bytes());
         check_golden("row of schema 2", Row::of(&of_schema_2).bytes());
         let job = early_job();
         check_golden("row", Row::of(&job).bytes());
@@ -364,10 +401,35 @@ mod tests {
         check_golden("plugin", &encode(&Name::of_plugin(TenantId(9), "thumbs")));
         check_golden("unique", &encode(&UniqueRecord { job: JobId(42), until: Some(Time(1_700_086_400_000)) }));
         check_golden("spread", &encode(&Spread { verdict: Verdict::Discarded, deep: true }));
+        let to = Listener { kind: "alert".into(), queue: "default".into(), priority: Priority(-1) };
+        let heard = Heard {
+            at: JobRef { tenant: TenantId(1), job: JobId(42) },
+            event: EventName::Completed,
+            kind: "image.resize".into(),
+            state: Some(StateName::Completed),
+            error: None,
+            output: HeardOutput::Json("7".into()),
+            depth: 1,
+            to: vec![to.clone()],
+        };
+        check_golden("heard", &encode(&heard));
+        let (event, of, by) = (EventName::Discarded, vec!["image.*".into()], "alerts".into());
+        check_golden("subscriptions", &encode(&vec![Subscription { event, of, to, by }]));
         check_golden("settings store", &encode(&Scope::Store.defaults()));
         check_golden("settings tenant", &encode(&Scope::Tenant(TenantId(1)).defaults()));
-        let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt };
-        check_golden("settings queue", &encode(&Settings::Queue(TenantId(1), "mail".into(), queue)));
+        let queue = QueueSettings { capacity: Some(9), order: QueueOrder::RunAt, ..QueueSettings::default() };
+        let settings = Settings::Queue(TenantId(1), "mail".into(), queue);
+        check_golden("settings queue", &encode(&settings));
+        // As they were before queues had more than two.
+        let of_schema_3 = [VERSION, 0x81, 0xa5].into_iter().chain(*b"Queue").chain([0x93, 1, 0xa4]).chain(*b"mail");
+        let of_schema_3: Vec<u8> = of_schema_3.chain([0x92, 9, 0xa5]).chain(*b"RunAt").collect();
+        assert_eq!(decode::<Settings>(&of_schema_3).expect("it is still read"), settings);
+        let pause = Some(Pause::Until(Time(1_700_086_400_000)));
+        let rate = Some(Rate { jobs: 100, per: Millis(60_000), burst: 10 });
+        let kind = KindSettings { concurrency: Some(4), rate, pause };
+        check_golden("settings kind", &encode(&Settings::Kind(TenantId(1), "image.resize".into(), kind)));
+        check_golden("schedule", &encode(&a_schedule()));
+        assert_eq!(decode::<Schedule>(&encode(&a_schedule())).unwrap(), a_schedule());
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     names: RwLock<Names>,
     pub(crate) clock: ClockState,
     pub(crate) commits: AtomicU64,
+    pub(crate) too_deep: AtomicU64,
     readers: Arc<Readers>,
     room: Mutex<Room>,
     failure: Mutex<Option<String>>,
@@ -147,7 +148,11 @@ impl Handle {
     /// # Errors
     /// As [`Handle::call`]; the commit holds all the same.
     pub async fn wake(&self, wake: Wake) -> Result<(), CallError> {
+        let heard = wake.heard;
         self.learn(wake);
+        if heard {
+            self.call(Command::Listen).await?;
+        }
         self.call(Command::Due).await.map(drop)
     }
 
@@ -156,7 +161,11 @@ impl Handle {
     /// # Errors
     /// As [`Handle::wake`].
     pub fn wake_blocking(&self, wake: Wake) -> Result<(), CallError> {
+        let heard = wake.heard;
         self.learn(wake);
+        if heard {
+            self.call_blocking(Command::Listen)?;
+        }
         self.call_blocking(Command::Due).map(drop)
     }
 
@@ -181,6 +190,13 @@ impl Handle {
     pub fn activity(&self) -> Activity {
         let (readers, oldest_reader) = self.shared.readers.now();
         Activity { commits: self.shared.commits.load(Ordering::Relaxed), readers, oldest_reader }
+    }
+
+    /// Jobs that listen to an event and were not enqueued for it since the store was opened, as too many in a row would
+    /// have followed from each other.
+    #[must_use]
+    pub fn listeners_too_deep(&self) -> u64 {
+        self.shared.too_deep.load(Ordering::Relaxed)
     }
 
     /// Notices of what happened, and waiting for jobs to end.
@@ -332,6 +348,9 @@ impl Shared {
         if let Answer::Names(names) = view.read(&Query::Names)? {
             let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
             names.into_iter().for_each(|(name, number)| known.add(name, number));
+        }
+        if let Answer::AllSettings(settings) = view.read(&Query::AllSettings)? {
+            self.board.set(settings.into_iter());
         }
         let counts = match view.read(&Query::Counts)? {
             Answer::Counts(counts) => counts,

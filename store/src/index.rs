@@ -24,6 +24,19 @@ pub struct Keys {
     pub waits: Vec<WaitKey>,
     /// Its tags.
     pub tags: Vec<TagKey>,
+    /// Its place among the unfinished jobs of the schedule that made it.
+    pub scheduled: Option<ScheduledKey>,
+}
+
+/// A place among the unfinished jobs of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduledKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// A hash of the schedule's name; rows of the same hash are told apart by the names in them.
+    pub hash: u64,
+    /// The job.
+    pub id: JobId,
 }
 
 /// A place among everything that expires, of all tenants.
@@ -162,6 +175,7 @@ pub fn keys(job: &Job) -> Keys {
         ended: job.finalized_at().map(|at| EndKey { tenant: job.tenant, state: job.state.name(), at, id: job.id }),
         waits: job.dependencies.iter().filter_map(|edge| wait(job, edge)).collect(),
         tags: job.tags.iter().map(|(key, value)| TagKey::new(job.at(), key, value)).collect(),
+        scheduled: scheduled(job),
     }
 }
 
@@ -169,6 +183,11 @@ fn expiry(job: &Job) -> Option<ExpiryKey> {
     let waits = matches!(job.state, State::Held | State::Blocked | State::Scheduled | State::Available);
     let at = job.expires_at.filter(|_| waits && !job.started)?;
     Some(ExpiryKey { at, id: job.id, tenant: job.tenant })
+}
+
+fn scheduled(job: &Job) -> Option<ScheduledKey> {
+    let of = job.schedule.as_ref().filter(|_| !job.state.name().is_final())?;
+    Some(ScheduledKey::new(job.at(), &of.name))
 }
 
 fn wait(job: &Job, edge: &Dependency) -> Option<WaitKey> {
@@ -190,6 +209,14 @@ impl TagKey {
         bytes.push(0);
         bytes.extend_from_slice(value.as_bytes());
         Self { tenant: at.tenant, hash: xxhash_rust::xxh3::xxh3_64(&bytes), id: at.job }
+    }
+}
+
+impl ScheduledKey {
+    /// The entry of an unfinished job of a schedule.
+    #[must_use]
+    pub fn new(at: JobRef, name: &str) -> Self {
+        Self { tenant: at.tenant, hash: xxhash_rust::xxh3::xxh3_64(name.as_bytes()), id: at.job }
     }
 }
 

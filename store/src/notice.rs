@@ -2,20 +2,23 @@
 //!
 //! Notices add up while nobody takes them, and are bounded by what they name (lanes, running jobs), not by time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::command::{CountKey, RunRef};
-use crate::engine::Persisted;
+use crate::command::{CountKey, RunRef, Scope, Settings};
+use crate::engine::{Change, Persisted};
 use crate::job::{JobRef, Seq, StateName, Time};
+use crate::schedule::ScheduleRef;
 
 /// What has happened since the last [`Board::take`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notices {
     /// How the counts have changed.
     pub counts: HashMap<CountKey, i64>,
+    /// What was set: the last word of each.
+    pub settings: HashMap<Scope, Settings>,
     /// Runs whose job someone wants cancelled, or that are deleted: to be ended.
     pub cancelled: Vec<RunRef>,
     /// When the next job becomes due.
@@ -34,6 +37,20 @@ pub struct Board {
     changed: Notify,
     waiting: Mutex<HashMap<JobRef, Vec<oneshot::Sender<StateName>>>>,
     log: watch::Sender<Seq>,
+    schedules: Mutex<ScheduleNotices>,
+    schedules_changed: Notify,
+}
+
+/// Schedules that are more than these are looked at all together.
+const SCHEDULES_NOTED_MAX: usize = 10_000;
+
+/// Which schedules have changed since the last [`Board::take_schedules`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScheduleNotices {
+    /// These, unless it is all.
+    pub changed: BTreeSet<ScheduleRef>,
+    /// Any of them may have.
+    pub all: bool,
 }
 
 impl Board {
@@ -88,6 +105,20 @@ impl Board {
         }
     }
 
+    /// Tells what was set.
+    pub(crate) fn set(&self, settings: impl Iterator<Item = Settings>) {
+        let mut notices = lock(&self.notices);
+        let mut changed = false;
+        for one in settings {
+            notices.settings.insert(one.scope(), one);
+            changed = true;
+        }
+        drop(notices);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
     /// Says whether the disk is all but full, so that nothing is to be claimed.
     pub(crate) fn disk_full(&self, full: bool) {
         let mut notices = lock(&self.notices);
@@ -114,6 +145,38 @@ impl Board {
         if changed {
             self.changed.notify_one();
         }
+    }
+
+    /// Takes which schedules have changed since the last time.
+    #[must_use]
+    pub fn take_schedules(&self) -> ScheduleNotices {
+        std::mem::take(&mut *lock(&self.schedules))
+    }
+
+    /// Ends when a schedule has changed since the last [`Board::take_schedules`]. For one who waits.
+    pub async fn schedules_changed(&self) {
+        self.schedules_changed.notified().await;
+    }
+
+    /// Notes the schedules that a batch has changed.
+    pub(crate) fn schedules(&self, changes: &[Change]) {
+        let mut about = changes.iter().filter_map(|change| match change {
+            Change::Schedule(at, _) => Some(Some(at)),
+            Change::SchedulesFrom(_) => Some(None),
+            _ => None,
+        });
+        let Some(first) = about.next() else { return };
+        let mut notices = lock(&self.schedules);
+        for at in std::iter::once(first).chain(about) {
+            match at {
+                Some(at) if !notices.all && notices.changed.len() < SCHEDULES_NOTED_MAX => {
+                    notices.changed.insert(at.clone());
+                }
+                _ => *notices = ScheduleNotices { changed: BTreeSet::new(), all: true },
+            }
+        }
+        drop(notices);
+        self.schedules_changed.notify_one();
     }
 
     /// Tells who waits for these jobs: the state in which each ended, or none where it is gone.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Ended, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
+use crate::command::{Command, Ended, Fired, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
@@ -60,7 +60,7 @@ pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Enve
                 Ok(first) => Some(first),
                 Err(mpsc::error::TryRecvError::Empty) => None,
                 // Whoever waits for an end is told of it before the store is closed, if that does not take long.
-                Err(mpsc::error::TryRecvError::Disconnected) if chores.settle && alone < SETTLED_ALONE_MAX => {
+                Err(mpsc::error::TryRecvError::Disconnected) if chores.spreads() && alone < SETTLED_ALONE_MAX => {
                     alone += 1;
                     None
                 }
@@ -88,6 +88,8 @@ pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Enve
 struct Chores {
     /// Whether jobs are to be told how what they waited for has ended.
     settle: bool,
+    /// Whether those who listen to what happened are to be enqueued.
+    listen: bool,
     /// The next step of a sweep that has not come to its end.
     sweep: Option<Sweep>,
     /// Callers who wait for the settling of a job.
@@ -98,25 +100,31 @@ struct Chores {
 impl Default for Chores {
     fn default() -> Self {
         // Whoever had the store before may have left something to be settled.
-        Self { settle: true, sweep: None, waiting: Vec::new(), steps: Steps::default() }
+        Self { settle: true, listen: true, sweep: None, waiting: Vec::new(), steps: Steps::default() }
     }
 }
 
 impl Chores {
     fn pending(&self) -> bool {
-        self.settle || self.sweep.is_some()
+        self.spreads() || self.sweep.is_some()
+    }
+
+    /// Whether what has happened has yet to be told to others.
+    fn spreads(&self) -> bool {
+        self.settle || self.listen
     }
 
     /// What of a batch is left to callers.
     fn share(&self) -> usize {
-        if self.settle { BATCH_WEIGHT_MAX / 2 } else { BATCH_WEIGHT_MAX }
+        if self.spreads() { BATCH_WEIGHT_MAX / 2 } else { BATCH_WEIGHT_MAX }
     }
 
     /// The batch's commands, with the chores around them; and how many come before the callers'.
     fn around(&mut self, callers: Vec<Command>) -> (Vec<Command>, usize) {
         let share = self.sweep_share(&callers);
-        let mut commands = Vec::with_capacity(callers.len() + 2);
+        let mut commands = Vec::with_capacity(callers.len() + 3);
         commands.extend(self.settle.then_some(Command::Settle));
+        commands.extend(self.listen.then_some(Command::Listen));
         let before = commands.len();
         let swept = callers.iter().any(|command| matches!(command, Command::Sweep(_)));
         commands.extend(callers);
@@ -137,6 +145,7 @@ impl Chores {
         let finished: usize = finished.sum();
         let touched: usize = callers.iter().map(|command| measure(command).0).sum();
         let told = if self.settle { limits::SETTLED_JOBS_MAX as usize } else { 0 };
+        let told = told + if self.listen { limits::LISTENERS_MAX as usize } else { 0 };
         let share = finished.max((touched + told).div_ceil(SWEPT_EVENTS_PER_JOB));
         SWEEP_SHARE.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
     }
@@ -146,13 +155,17 @@ impl Chores {
         for reply in &decision.replies {
             match reply {
                 Reply::Settled { more, .. } => self.settle = *more,
+                Reply::Listened { more, .. } => self.listen = *more,
                 Reply::Swept { more, after, .. } => {
                     self.sweep = more.then_some(Sweep { after: *after, budget: SWEEP_SHARE });
                 }
                 _ => {}
             }
         }
-        self.settle |= decision.changes.iter().any(|change| matches!(change, Change::Spread(_, Some(_))));
+        for change in &decision.changes {
+            self.settle |= matches!(change, Change::Spread(_, Some(_)));
+            self.listen |= matches!(change, Change::Hear(_));
+        }
     }
 
     fn conduct(&mut self, now: Time, uptime: Millis, shared: &Shared) -> Conduct {
@@ -221,6 +234,10 @@ fn measure(command: &Command) -> (usize, usize) {
         }
         Command::Claim(call) => (call.max as usize / 4, 0),
         Command::Checkpoint { bytes, .. } => (1, bytes.len()),
+        Command::Fire(call) => match &call.what {
+            Fired::ByHand(_) => (1, call.args_bytes),
+            Fired::Slots { slots, .. } => (1 + slots.len(), slots.len() * call.args_bytes),
+        },
         Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
         Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
         Command::Revive { .. } => (limits::SETTLED_JOBS_MAX as usize, 0),
@@ -235,8 +252,11 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Delete { .. }
         | Command::Start { .. }
         | Command::Settle
+        | Command::Listen
         | Command::Set(_)
+        | Command::Subscribe(_)
         | Command::Resume
+        | Command::Schedule(_)
         | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }
@@ -300,13 +320,25 @@ fn write(
     let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
     let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
     chores.learn(&decision);
+    if decision.too_deep > 0 {
+        shared.too_deep.fetch_add(decision.too_deep, std::sync::atomic::Ordering::Relaxed);
+        tracing::warn!(
+            jobs = decision.too_deep,
+            "jobs that listen to events were not enqueued: too many in a row would have followed from each other"
+        );
+    }
     if !decision.changes.is_empty() {
         shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
     // Names first: whoever is told of a new lane looks up what it is called.
     shared.add_names(&decision.changes);
+    shared.board.schedules(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
+    shared.board.set(decision.changes.iter().filter_map(|change| match change {
+        Change::Settings(settings) => Some(settings.clone()),
+        _ => None,
+    }));
     shared.board.post(&persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
@@ -344,6 +376,15 @@ pub fn step_in(
         set = prefetch(engine, &needs)?;
         decision = decide::decide(commands, &set, conduct);
     }
+    #[cfg(planted = "listener_twice")]
+    if decision.changes.iter().any(|change| matches!(change, Change::Heard(..))) {
+        let (told, others) = decision.changes.iter().cloned().partition(|change| matches!(change, Change::Heard(..)));
+        let (told, others): (Vec<Change>, Vec<Change>) = (told, others);
+        let persisted = engine.persist(&others)?;
+        engine.prefetch(&Needs::default())?;
+        engine.persist(&told)?;
+        return Ok((decision, persisted));
+    }
     let persisted = engine.persist(&decision.changes)?;
     Ok((decision, persisted))
 }
@@ -356,6 +397,9 @@ fn prefetch(engine: &mut dyn Engine, needs: &Needs) -> Result<WorkingSet, StoreE
         if !jobs.is_empty() {
             set.add_rows(engine.prefetch(&Needs { jobs, ..Needs::default() })?);
         }
+    }
+    if !set.heard.is_empty() {
+        set.add_names(engine.prefetch(&decide::needs_of_listeners(&set))?);
     }
     Ok(set)
 }

@@ -5,9 +5,13 @@ mod changes;
 mod enqueue;
 mod events;
 mod exports;
+mod limits;
+mod node;
 mod queues;
 mod runs;
+mod schedules;
 mod start;
+mod swaps;
 mod tenants;
 
 use std::sync::Arc;

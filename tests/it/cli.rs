@@ -5,12 +5,17 @@ mod config;
 mod copies;
 mod enqueue;
 mod failed;
+mod guests;
 mod killed;
 mod languages;
+mod listening;
 mod lists;
 mod new;
+mod node;
+mod once;
 mod plugins;
 mod reload;
+mod schedules;
 mod server;
 mod stores;
 mod verbs;
@@ -149,6 +154,17 @@ fn every_verb_has_help_with_an_example() {
         "queue show",
         "queue set",
         "queue resume",
+        "schedule list",
+        "schedule show",
+        "schedule create",
+        "schedule edit",
+        "schedule pause",
+        "schedule resume",
+        "schedule fire",
+        "schedule delete",
+        "node show",
+        "node drain",
+        "node resume",
         "events",
         "flush",
         "plugin list",

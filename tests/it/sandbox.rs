@@ -19,7 +19,7 @@ pub(crate) mod merging;
 mod middleware;
 mod policy;
 pub(crate) mod reload;
-mod reuse;
+pub(crate) mod reuse;
 mod scripts;
 
 use std::sync::{Arc, OnceLock};

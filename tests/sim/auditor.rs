@@ -2,24 +2,30 @@
 //!
 //! It keeps a ledger of every job that was accepted, and says at once when a job has two holders, a run number does not
 //! grow, a life has two ends, an accepted job is gone without a reason, two jobs hold one unique key, an enqueue went
-//! beyond a capacity, a job ran before what it waits for had ended, or a call left anything but what its outcome says. Which events met which states, and what met on one
+//! beyond a capacity, a job ran before what it waits for had ended, whoever listens to an event is told of it not at all or
+//! twice, or a call left anything but what its outcome says. Which events met which states, and what met on one
 //! job within two neighbouring batches, it counts.
 
 mod kept;
+mod listeners;
 mod meetings;
+mod schedules;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use runner_store::command::{
-    BulkVerb, Command, Enqueue, Keep, QueueSettings, Reply, RunRef, Settings, StagedJob, TenantSettings,
+    BulkVerb, Command, Enqueue, Fire, Keep, QueueSettings, Reply, RunRef, Settings, StagedJob, TenantSettings,
 };
 use runner_store::engine::{Dump, KeyRef};
 use runner_store::job::{EventName, JobId, JobRef, JobSpec, Millis, On, OnConflict, StateName, TenantId, Time};
 use runner_store::log::LogEntry;
 
 use self::kept::Kept;
+use self::listeners::Listeners;
 use self::meetings::Meetings;
 pub(crate) use self::meetings::{Meeting, What};
+use self::schedules::Slots;
 
 /// See the module.
 #[derive(Default)]
@@ -38,6 +44,8 @@ pub(crate) struct Auditor {
     reached: BTreeMap<(Option<StateName>, EventName), u64>,
     meetings: Meetings,
     kept: Kept,
+    slots: Slots,
+    listeners: Listeners,
 }
 
 /// What is known of a job; kept when it is gone.
@@ -57,9 +65,11 @@ struct Track {
 
 /// A job that came into being, as it was asked for.
 struct Born<'a> {
-    spec: &'a JobSpec,
+    spec: Cow<'a, JobSpec>,
     edges: Vec<JobId>,
     staged: bool,
+    /// Who fired the schedule that made it.
+    of: Option<&'a Fire>,
 }
 
 /// One batch.
@@ -89,6 +99,11 @@ impl Auditor {
         self.reached.clone()
     }
 
+    /// How many jobs there were because they listen.
+    pub(crate) fn listeners(&self) -> u64 {
+        self.listeners.told()
+    }
+
     pub(crate) fn meetings(&self) -> BTreeMap<Meeting, u64> {
         self.meetings.counts()
     }
@@ -114,7 +129,9 @@ impl Auditor {
             queue_capacities: HashMap::new(),
             completed: self.completed.clone(),
         };
+        self.slots.next_batch();
         for (command, reply) in commands.iter().zip(replies) {
+            self.slots.follow(now, command, reply);
             match (command, reply) {
                 (Command::Enqueue(call), Reply::Enqueued(jobs)) => {
                     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
@@ -135,6 +152,9 @@ impl Auditor {
                         batch.bear_staged(call.runs[0].run.at.tenant, &call.staged);
                     }
                 }
+                (Command::Fire(call), Reply::Fired(jobs)) => {
+                    jobs.iter().filter(|job| !job.duplicate).for_each(|job| batch.bear_fired(call, job.id));
+                }
                 (Command::HandBack(run), Reply::Job { .. }) => self.end(*run),
                 (_, Reply::Claimed(jobs)) => {
                     for job in jobs {
@@ -152,7 +172,9 @@ impl Auditor {
             self.seen += 1;
             assert_eq!(entry.seq.0, self.seen, "the log goes on where it ended");
             self.see(entry, &batch);
+            self.listeners.hear(entry);
         }
+        self.listeners.learn(commands, replies);
     }
 
     /// The end of a run that was accepted: the only one.
@@ -248,7 +270,15 @@ impl Auditor {
     fn begin(&mut self, entry: &LogEntry, batch: &Seen<'_>) {
         let at = entry.job;
         assert!(!self.jobs.contains_key(&at), "id {} was given out twice", at.job);
-        let born = batch.born.get(&at).unwrap_or_else(|| panic!("nobody asked for job {}", at.job));
+        let Some(born) = batch.born.get(&at) else {
+            self.listeners.begin(entry);
+            let (queue, on_conflict) = ("p".to_owned(), OnConflict::Keep);
+            let (state, run, ends, ended_at) = (None, 0, 0, Time(0));
+            let track = Track { state, run, ends, ended_at, queue, key: None, on_conflict, edges: Vec::new() };
+            self.jobs.insert(at, track);
+            return;
+        };
+        self.listeners.asked_for(at, &born.spec.kind);
         let edge = |on: &JobId| {
             let on = JobRef { job: *on, ..at };
             let ends = self.jobs.get(&on).map_or(0, |track| {
@@ -272,6 +302,9 @@ impl Auditor {
             let merges = born.staged && track.on_conflict == OnConflict::Merge;
             let takes_over = runs && !matches!(track.on_conflict, OnConflict::Keep | OnConflict::Reject);
             assert!(takes_over || merges, "job {} and job {holder} both hold {key}", at.job);
+        }
+        if let Some(call) = born.of {
+            self.slots.begin(call, at, |other| self.jobs.get(&other).and_then(|track| track.state));
         }
         self.jobs.insert(at, track);
     }
@@ -374,6 +407,7 @@ impl Auditor {
             self.jobs.iter().filter_map(|(at, track)| Some((*at, track.state?))).collect();
         assert_eq!(kept, ledger);
         self.kept.check(dump);
+        self.listeners.check(dump);
         let uniques: HashMap<KeyRef, JobId> = dump.uniques.iter().map(|(key, record)| (*key, record.job)).collect();
         for ((tenant, key), job) in &self.holders {
             assert_eq!(uniques.get(&KeyRef::of(*tenant, key)), Some(job), "who holds {key}");
@@ -388,7 +422,16 @@ impl<'a> Seen<'a> {
             On::Position(position) => ids[position as usize],
         };
         let edges = spec.depends_on.iter().map(|edge| on(edge.on)).collect();
-        self.born.insert(JobRef { tenant: call.tenant, job: id }, Born { spec, edges, staged: false });
+        self.born.insert(
+            JobRef { tenant: call.tenant, job: id },
+            Born { spec: Cow::Borrowed(spec), edges, staged: false, of: None },
+        );
+    }
+
+    fn bear_fired(&mut self, call: &'a Fire, job: JobId) {
+        let spec = JobSpec { queue: call.queue.clone(), ..JobSpec::new(&call.kind, "") };
+        let born = Born { spec: Cow::Owned(spec), edges: Vec::new(), staged: false, of: Some(call) };
+        self.born.insert(JobRef { tenant: call.at.tenant, job }, born);
     }
 
     fn bear_staged(&mut self, tenant: TenantId, staged: &'a [StagedJob]) {
@@ -400,7 +443,7 @@ impl<'a> Seen<'a> {
             };
             let edges = staged.spec.depends_on.iter().filter_map(|edge| on(edge.on)).collect();
             let at = JobRef { tenant, job: staged.id };
-            self.born.entry(at).or_insert(Born { spec: &staged.spec, edges, staged: true });
+            self.born.entry(at).or_insert(Born { spec: Cow::Borrowed(&staged.spec), edges, staged: true, of: None });
         }
     }
 

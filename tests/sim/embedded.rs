@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, Enqueue, QueueSettings, Reply, Settings};
+use runner_store::command::{
+    Answer, Command, Enqueue, Listener, Part, Query, QueueSettings, Reply, Settings, Subscribe, Subscription,
+};
 use runner_store::dir::{Create, StoreDir};
 use runner_store::engine::redb::embed::redb::{Database, ReadableDatabase, TableDefinition};
 use runner_store::engine::redb::{Commit, Redb, embed};
 use runner_store::handle::Writer;
-use runner_store::job::{JobSpec, Rejection, StateName};
+use runner_store::job::{EventName, JobId, JobSpec, Priority, Rejection, StateName};
 use tempfile::TempDir;
 
 use crate::world::*;
@@ -117,5 +119,33 @@ fn the_rules_are_the_same_inside_a_transaction() {
     p.order(1, work(), true);
     assert!(matches!(p.order(2, work(), true), Reply::Rejected(Rejection::Full { .. })));
     assert!(p.has_order(2), "what a rejected call leaves is the caller's to decide");
+    p.end();
+}
+
+/// The kind is the caller's too: nobody else has heard of it before.
+#[test]
+fn who_listens_hears_of_a_job_of_a_callers_own_transaction() {
+    let p = program();
+    let on = |event| Subscription {
+        event,
+        of: vec!["mail".to_owned()],
+        to: Listener { kind: "alert".to_owned(), queue: "default".to_owned(), priority: Priority(0) },
+        by: "alerts".to_owned(),
+    };
+    let subscriptions = vec![on(EventName::Enqueued), on(EventName::Started)];
+    let subscribe = Command::Subscribe(Box::new(Subscribe { tenant: TENANT, subscriptions }));
+    assert_eq!(p.store.call_blocking(subscribe), Ok(Reply::Done));
+    let told = |id: u64| {
+        wait_until_settled(&p.store);
+        match p.store.snapshot().unwrap().read(&Query::Payload(at(JobId(id)), Part::Args)) {
+            Ok(Answer::Payload(args)) => String::from_utf8(args.unwrap_or_default()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    p.order(1, JobSpec::new("mail", "{}"), false);
+    assert_eq!(ids(&p.order(2, JobSpec::new("mail", "{}"), true)), [JobId(1)]);
+    assert!(told(2).starts_with(r#"{"event":"enqueued","job":"1","kind":"mail""#), "{}", told(2));
+    p.store.call_blocking(Command::Start { job: at(JobId(1)), holder: BOOT }).unwrap();
+    assert!(told(3).starts_with(r#"{"event":"started","job":"1","kind":"mail""#), "{}", told(3));
     p.end();
 }

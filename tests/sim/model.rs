@@ -18,7 +18,7 @@ use crate::workload::Workload;
 use crate::world::*;
 
 const SEEDS: u64 = 6;
-const OPS: u64 = 30_000;
+const OPS: u64 = 40_000;
 /// Commands of one seed in a long run: what it checks and asks grows with what it has done.
 const OPS_OF_A_SEED: u64 = 25_000;
 const BATCH_COMMANDS_MAX: u64 = 16;
@@ -43,6 +43,7 @@ const PAIRS: usize = 45;
 #[derive(Default)]
 struct Seen {
     ops: u64,
+    listeners: u64,
     reached: BTreeMap<(&'static str, &'static str), u64>,
     meetings: BTreeMap<Meeting, u64>,
 }
@@ -61,7 +62,7 @@ fn random_commands_do_the_same_to_both_engines() {
             std::panic::resume_unwind(panic);
         }
     }
-    println!("{} commands", seen.ops);
+    println!("{} commands, {} jobs that listen", seen.ops, seen.listeners);
     for ((state, event), n) in &seen.reached {
         println!("{state:>10} {event:<16} {n}");
     }
@@ -71,6 +72,7 @@ fn random_commands_do_the_same_to_both_engines() {
     if one.is_none() {
         check_reached(&seen);
         check_meetings(&seen);
+        assert!(seen.listeners > 0);
     }
 }
 
@@ -131,6 +133,7 @@ fn run(seed: u64, ops: u64, seen: &mut Seen) {
         }
     }
     seen.ops += done;
+    seen.listeners += auditor.listeners();
     for ((state, event), n) in auditor.reached() {
         *seen.reached.entry((state.map_or("–", StateName::as_str), EventName::as_str(event))).or_default() += n;
     }

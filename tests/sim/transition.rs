@@ -66,6 +66,7 @@ fn job(state: StateName) -> Job {
         depth: 0,
         conflicts: 0,
         alone: false,
+        schedule: None,
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) struct World {
     dir: TempDir,
     persisted: Persisted,
     conduct: Conduct,
+    too_deep: u64,
 }
 
 /// Runs one case, then compares and checks everything.
@@ -68,7 +69,7 @@ impl World {
         let engines: [Box<dyn Engine>; 2] = [Box::new(Memory::new(clock.clone())), Box::new(file("handle.redb"))];
         let handles = Some(engines.map(|engine| Handle::start(engine).unwrap()));
         let (memory, persisted, conduct) = (Memory::new(clock.clone()), Persisted::default(), Conduct::default());
-        Self { memory, redb, handles, dir, clock, persisted, conduct }
+        Self { memory, redb, handles, dir, clock, persisted, conduct, too_deep: 0 }
     }
 
     /// A world without handles, for long runs.
@@ -109,9 +110,13 @@ impl World {
             assert_eq!(handle.call_blocking(command.clone()).as_ref(), Ok(&reply), "the handle's reply to {command:?}");
             wait_until_settled(handle);
         }
-        if self.stored().settling > 0 {
+        let stored = self.stored();
+        if stored.settling + stored.unheard > 0 {
             let persisted = self.persisted.clone();
-            self.settle();
+            if stored.settling > 0 {
+                self.settle();
+            }
+            self.listen();
             // What came of the command itself, but for what is due by now.
             self.persisted = Persisted { next_due: self.persisted.next_due, ..persisted };
         }
@@ -133,6 +138,20 @@ impl World {
             }
             assert!(steps.len() < 100 || steps[steps.len() - 100..].iter().any(|n| *n > 0), "settling never ends");
         }
+    }
+
+    /// Enqueues everyone who listens to what has happened, in steps of their own. Answers how many in each.
+    #[track_caller]
+    pub(crate) fn listen(&mut self) -> Vec<u32> {
+        let mut steps = Vec::new();
+        while self.stored().unheard > 0 {
+            let Reply::Listened { jobs, more } = self.step(&[Command::Listen]).remove(0) else { panic!("not told") };
+            assert!((1..=limits::LISTENERS_MAX).contains(&jobs), "{jobs} were enqueued in one step");
+            assert_eq!(more, self.stored().unheard > 0);
+            steps.push(jobs);
+            assert!(steps.len() < 10_000, "it never ends");
+        }
+        steps
     }
 
     /// Sweeps in steps of this budget until there is nothing more to do. Answers how many jobs were removed and expired,
@@ -167,6 +186,8 @@ impl World {
         }
         assert_eq!(in_memory.changes.len(), in_file.changes.len(), "the engines disagree on {commands:?}");
         assert_eq!(persisted, also, "the engines disagree on {commands:?}");
+        assert_eq!(in_memory.too_deep, in_file.too_deep);
+        self.too_deep += in_memory.too_deep;
         self.persisted = persisted;
         in_memory.replies
     }
@@ -188,6 +209,23 @@ impl World {
         let redb = self.redb.as_mut().unwrap();
         redb.prefetch(&Needs { due: 1, ..Needs::default() }).unwrap();
         self.reopen();
+    }
+
+    /// Jobs that listen and were not enqueued, being too deep.
+    pub(crate) fn too_deep(&self) -> u64 {
+        for (handle, _) in self.handles.iter().flatten() {
+            assert_eq!(handle.listeners_too_deep(), self.too_deep);
+        }
+        self.too_deep
+    }
+
+    /// The same, while the case goes on: the handles are left alone.
+    #[track_caller]
+    pub(crate) fn check_now(&mut self) -> Dump {
+        let handles = self.handles.take();
+        let dump = self.check();
+        self.handles = handles;
+        dump
     }
 
     /// Compares everything that is kept, and lets the file check itself.
@@ -416,7 +454,7 @@ impl World {
 #[track_caller]
 pub(crate) fn wait_until_settled(handle: &Handle) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !matches!(handle.snapshot().unwrap().read(&Query::Stored), Ok(Answer::Stored(stored)) if stored.settling == 0)
+    while !matches!(handle.snapshot().unwrap().read(&Query::Stored), Ok(Answer::Stored(stored)) if stored.settling + stored.unheard == 0)
     {
         assert!(std::time::Instant::now() < deadline, "the writer does not settle");
         std::thread::yield_now();

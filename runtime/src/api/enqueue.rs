@@ -98,7 +98,8 @@ async fn accept(
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The key of a call, if it has one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -94,6 +94,7 @@ impl From<Rejection> for Problem {
             Rejection::UniqueHeld(_) => "unique_held",
             Rejection::UniqueBusy => "unique_busy",
             Rejection::QueueNotEmpty { .. } => "queue_not_empty",
+            Rejection::QueueDrains { .. } => "queue_drains",
             Rejection::Settling => "settling",
             Rejection::Full { .. } => {
                 let detail =
@@ -104,6 +105,16 @@ impl From<Rejection> for Problem {
                 let detail =
                     format!("{rejection}; nothing happened: delete jobs, keep them for less long, or raise the limit");
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, "tenant_storage", detail);
+            }
+            Rejection::NoSchedule => {
+                return Self::new(StatusCode::NOT_FOUND, "not_found", rejection.to_string());
+            }
+            Rejection::ScheduleExists => "exists",
+            Rejection::ScheduleChanged => "changed",
+            Rejection::FromManifest { .. } => "from_manifest",
+            Rejection::Overlapping(_) => "overlapping",
+            Rejection::TooManySchedules { .. } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
             }
             Rejection::DiskReserve => {
                 return Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_reserve", rejection.to_string());
@@ -116,7 +127,9 @@ impl From<Rejection> for Problem {
             | Rejection::NotWaiting(_) => "state",
         };
         let job = match &rejection {
-            Rejection::UniqueHeld(job) | Rejection::NotWaiting(job) => Some(job.to_string()),
+            Rejection::UniqueHeld(job) | Rejection::NotWaiting(job) | Rejection::Overlapping(job) => {
+                Some(job.to_string())
+            }
             _ => None,
         };
         Self { job, ..Self::new(StatusCode::CONFLICT, code, rejection.to_string()) }

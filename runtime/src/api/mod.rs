@@ -13,12 +13,15 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod jobs;
+pub mod kinds;
 pub mod logs;
 pub mod new_job;
+pub mod node;
 pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+pub mod schedules;
 pub mod serve;
 pub mod settings;
 pub mod store;
@@ -162,8 +165,18 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/queues", get(queues::list))
         // One route for both, or a queue named like a verb could not be shown.
         .route("/v1/queues/{q}", get(queues::show).patch(queues::set).post(queues::verb))
+        .route("/v1/queues/{q}/{verb}", post(queues::verb_of))
+        .route("/v1/kinds", get(kinds::list))
+        .route("/v1/kinds/{k}", get(kinds::show).patch(kinds::set))
+        .route("/v1/kinds/{k}/{verb}", post(kinds::verb))
+        .route("/v1/schedules", get(schedules::list).post(schedules::create))
+        .route("/v1/schedules/{name}", get(schedules::show).patch(schedules::edit).delete(schedules::delete))
+        .route("/v1/schedules/{name}/{verb}", post(schedules::verb))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
+        .route("/v1/node", get(node::show))
+        .route("/v1/node/drain", post(node::drain))
+        .route("/v1/node/resume", post(node::resume))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))

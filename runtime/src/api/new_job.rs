@@ -19,7 +19,7 @@ use crate::wasm::{Catalog, ReadJob};
 /// What a handler gets where nobody gave args.
 const ARGS_DEFAULT: &[u8] = b"{}";
 /// The queue where nobody names one.
-const QUEUE_DEFAULT: &str = "default";
+pub(crate) const QUEUE_DEFAULT: &str = "default";
 
 /// A job as it was asked for; what is none follows from its kind's manifest or is the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +174,7 @@ impl NewJob {
             depends_on: self.depends_on,
             unique,
             depth: 0,
+            schedule: None,
         })
     }
 

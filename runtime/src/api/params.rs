@@ -114,6 +114,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
+/// The name and the verb that a path ends with.
+pub struct NamedVerb(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedVerb {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let not_text = |_| Problem::new(StatusCode::NOT_FOUND, "not_found", "what the path names is no UTF-8 text");
+        let Path((name, verb)) = Path::<(String, String)>::from_request_parts(parts, state).await.map_err(not_text)?;
+        Ok(Self(name, verb))
+    }
+}
+
 /// A tag to look for, `key=value`.
 ///
 /// # Errors

@@ -20,9 +20,11 @@ use super::time::rfc3339;
 use crate::merging::Merger;
 use crate::middleware;
 use crate::operator::Operator;
+use crate::subscriptions;
 use crate::wasm::catalog::{Loading, LoadingState};
-use crate::wasm::folder::{Report, TENANT_DEFAULT};
+use crate::wasm::folder::{Registry, Report, TENANT_DEFAULT};
 use crate::wasm::loader::{NotReloaded, Reload};
+use crate::wasm::manifest::On;
 use crate::wasm::{Catalog, Description, Host, Plugin};
 
 /// The plugins of a node, or none where no node runs.
@@ -73,10 +75,23 @@ pub struct PluginShown {
     pub offers: Vec<String>,
     /// Kinds that its runs may enqueue.
     pub may_enqueue: Vec<String>,
+    /// What its kinds listen to.
+    pub on: Vec<OnShown>,
     /// Runs of one instance, if instances are kept.
     pub reuse: Option<u32>,
     /// What is wrong with it although it runs.
     pub warnings: Vec<String>,
+}
+
+/// A kind that listens to an event of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnShown {
+    /// The event.
+    pub event: String,
+    /// Of which kinds: names, or patterns.
+    pub of: Vec<String>,
+    /// The kind that is enqueued for each.
+    pub kind: String,
 }
 
 /// Something that is wrong with one file of the folder.
@@ -165,6 +180,14 @@ impl Plugins {
         KindDefaults { merges: defaults.merges && self.merger.is_some(), ..defaults }
     }
 
+    /// Asks what is loaded.
+    pub fn with_registry<T>(&self, ask: impl FnOnce(&Registry) -> T) -> T {
+        match &self.catalog {
+            Some(catalog) => ask(&catalog.now().registry),
+            None => ask(&Registry::default()),
+        }
+    }
+
     /// As the API shows them.
     #[must_use]
     pub fn shown(&self) -> PluginsShown {
@@ -201,6 +224,12 @@ impl Unserved {
                 format!("{self}; put it into the plugins' folder, or take the layer out of the configuration")
             }
         }
+    }
+}
+
+impl From<&On> for OnShown {
+    fn from(On { event, of, kind }: &On) -> Self {
+        Self { event: event.as_str().to_owned(), of: of.clone(), kind: kind.clone() }
     }
 }
 
@@ -242,6 +271,7 @@ impl PluginShown {
             exports,
             offers: offers.into_iter().map(str::to_owned).collect(),
             may_enqueue: plugin.grants().asked().enqueue.clone(),
+            on: plugin.manifest().on.iter().map(OnShown::from).collect(),
             reuse,
             warnings,
         }
@@ -314,6 +344,10 @@ pub async fn reload(
         };
         Problem::new(status, code, error.to_string())
     })?;
+    // Whoever has the answer may rely on what the plugins listen to.
+    if let Some(catalog) = &app.plugins.catalog {
+        subscriptions::tell(&app.store, catalog).await?;
+    }
     let shown = asked.of(app.plugins.shown());
     let status = if shown.loading.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(shown)))

@@ -1,5 +1,6 @@
-//! Queues: what stands in each, and what holds for it. `GET /v1/queues[/{q}]`, `PATCH /v1/queues/{q}`, and
-//! `POST /v1/queues/resume`, which lets jobs run again after the store was restored.
+//! Queues: what stands in each, and what holds for it. `GET /v1/queues[/{q}]`, `PATCH /v1/queues/{q}`,
+//! `POST /v1/queues/{q}/pause|resume|drain`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
+//! restored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,19 +10,23 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use runner_store::command::{Answer, Command, NameClass, Query, QueueSettings, Reply, Scope, Settings, Stored};
+use runner_store::command::{Answer, Command, NameClass, Pause, Query, QueueSettings, Reply, Scope, Settings, Stored};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::{QueueOrder, StateName, TenantId, name_problem};
+use runner_store::job::{QueueOrder, StateName, TenantId, Time, name_problem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::App;
 use super::body;
 use super::error::Problem;
-use super::params::{Named, Params};
-use super::read::Object;
+use super::params::{Named, NamedVerb, Params};
+use super::read::{Bad, Object, Value};
 use super::tenant::Whose;
+use super::time::rfc3339;
+use crate::holds;
+use crate::scheduler::core::WEIGHT_DEFAULT;
+use crate::wasm::units::rate_text;
 
 /// All queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,20 @@ pub struct QueueShown {
     pub capacity: Option<u64>,
     /// The order of its jobs: `priority` or `run-at`.
     pub order: String,
+    /// Calls at once; none: as many as others let.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time, as `100/1m burst 10`; none: as many as others let.
+    pub rate: Option<String>,
+    /// Its part beside its tenant's other queues.
+    pub weight: u32,
+    /// Where `concurrency`, `rate` and `weight` come from: `set`, `manifest of PLUGIN` or `default`.
+    pub sources: BTreeMap<String, String>,
+    /// Whether nothing of it starts.
+    pub paused: bool,
+    /// Until when; none: until someone ends it.
+    pub paused_until: Option<String>,
+    /// Whether it takes no new jobs.
+    pub draining: bool,
     /// How many jobs it has, by state; without zeros.
     pub states: BTreeMap<String, u64>,
 }
@@ -61,7 +80,7 @@ pub async fn list(
         }
     }
     add_counts(&app, view.as_ref(), tenant, &mut queues)?;
-    let shown = |(name, states)| Ok(shown(name, settings(view.as_ref(), tenant, name)?, states));
+    let shown = |(name, states)| Ok(shown(&app, tenant, (name, settings(view.as_ref(), tenant, name)?), states));
     let queues = queues.iter().map(|(name, states)| shown((name, states))).collect::<Result<_, StoreError>>()?;
     let paused = matches!(view.read(&Query::Stored)?, Answer::Stored(Stored { paused: true, .. }));
     Ok(Json(QueuesShown { queues, paused }))
@@ -78,7 +97,8 @@ pub async fn show(
     Ok(Json(one(&app, tenant, &name)?))
 }
 
-/// `PATCH /v1/queues/{q}` with `{"capacity": 1000, "order": "run-at"}`, also for a queue that has had no job yet.
+/// `PATCH /v1/queues/{q}` with `{"capacity": 1000, "order": "run-at", "concurrency": 4, "rate": "100/1m", "weight": 2}`, also
+/// for a queue that has had no job yet; null takes back what was set.
 pub async fn set(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
@@ -88,29 +108,98 @@ pub async fn set(
     body: Body,
 ) -> Result<Json<QueueShown>, Problem> {
     params.finish()?;
-    if let Some(why) = name_problem(&name) {
-        return Err(Problem::invalid("queue", why));
-    }
+    right_name(&name)?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let mut object = Object::read(&text, body::parse(&text)?)?;
-    let capacity = match object.take_any("capacity") {
-        None => None,
-        Some(value) if value.raw() == "null" => Some(None),
-        Some(value) => Some(Some(value.u64()?)),
-    };
+    let capacity = object.take_any("capacity").map(|value| nullable(&value, |value| value.u64())).transpose()?;
     let order = object.take("order").map(|value| parse_order(&value.str()?).map_err(|why| value.bad(&why)));
     let order = order.transpose()?;
+    let concurrency = object.take_any("concurrency").map(|value| nullable(&value, |value| value.u32())).transpose()?;
+    let rate = object.take_any("rate").map(|value| nullable(&value, |value| value.rate())).transpose()?;
+    let weight = object.take_any("weight").map(|value| nullable(&value, |value| value.u32())).transpose()?;
     object.finish()?;
-    if capacity.is_none() && order.is_none() {
-        return Err(Problem::invalid("body", "says nothing to be set; there are capacity and order"));
+    if capacity.is_none() && order.is_none() && concurrency.is_none() && rate.is_none() && weight.is_none() {
+        let detail = "says nothing to be set; there are capacity, order, concurrency, rate and weight";
+        return Err(Problem::invalid("body", detail));
     }
+    let change = |now: QueueSettings| QueueSettings {
+        capacity: capacity.unwrap_or(now.capacity),
+        order: order.unwrap_or(now.order),
+        concurrency: concurrency.unwrap_or(now.concurrency),
+        rate: rate.unwrap_or(now.rate),
+        weight: weight.unwrap_or(now.weight),
+        ..now
+    };
+    Ok(Json(changed(&app, tenant, &name, change).await?))
+}
+
+/// `POST /v1/queues/{q}/pause` (with `{"until": "…"}`, if it is to end by itself) `| resume | drain`, also for a queue that
+/// has had no job yet.
+pub async fn verb_of(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    NamedVerb(name, verb): NamedVerb,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<QueueShown>, Problem> {
+    params.finish()?;
+    right_name(&name)?;
+    let until = pause_until(&app, &headers, body, &verb).await?;
+    let change = |now: QueueSettings| match verb.as_str() {
+        "pause" => QueueSettings { pause: Some(until), ..now },
+        "drain" => QueueSettings { drain: true, ..now },
+        _ => QueueSettings { pause: None, drain: false, ..now },
+    };
+    if !matches!(verb.as_str(), "pause" | "resume" | "drain") {
+        return Err(no_verb(&verb, "pause, resume and drain"));
+    }
+    Ok(Json(changed(&app, tenant, &name, change).await?))
+}
+
+/// Until when, as the body of a pause says, if it has one.
+pub(super) async fn pause_until(app: &App, headers: &HeaderMap, body: Body, verb: &str) -> Result<Pause, Problem> {
+    let text = body::json_or_nothing(&app.bodies, headers, body).await?;
+    if text.is_empty() {
+        return Ok(Pause::Open);
+    }
+    let mut object = Object::read(&text, body::parse(&text)?)?;
+    let until = object.take("until").map(|value| Ok::<_, Bad>((value.time()?, value))).transpose()?;
+    object.finish()?;
+    match until {
+        Some((_, value)) if verb != "pause" => Err(value.bad("is for a pause").into()),
+        Some((until, value)) if until <= app.clock.now() => Err(value.bad("has passed").into()),
+        Some((until, _)) => Ok(Pause::Until(until)),
+        None => Ok(Pause::Open),
+    }
+}
+
+pub(super) fn no_verb(verb: &str, known: &str) -> Problem {
+    let detail = format!("there is no verb {verb:?}; there are {known}");
+    Problem::new(StatusCode::NOT_FOUND, "no_route", detail)
+}
+
+fn right_name(name: &str) -> Result<(), Problem> {
+    name_problem(name).map_or(Ok(()), |why| Err(Problem::invalid("queue", why)))
+}
+
+/// Null: none.
+pub(super) fn nullable<T>(value: &Value<'_>, read: impl Fn(&Value<'_>) -> Result<T, Bad>) -> Result<Option<T>, Bad> {
+    if value.raw() == "null" { Ok(None) } else { read(value).map(Some) }
+}
+
+async fn changed(
+    app: &App,
+    tenant: TenantId,
+    name: &str,
+    change: impl FnOnce(QueueSettings) -> QueueSettings,
+) -> Result<QueueShown, Problem> {
     let _one = app.settings.lock().await;
-    let now = settings(app.store.snapshot()?.as_ref(), tenant, &name)?;
-    let new = QueueSettings { capacity: capacity.unwrap_or(now.capacity), order: order.unwrap_or(now.order) };
-    let settings = Settings::Queue(tenant, name.clone(), new);
+    let new = change(settings(app.store.snapshot()?.as_ref(), tenant, name)?);
+    let settings = Settings::Queue(tenant, name.to_owned(), new);
     match app.call(Command::Set(Box::new(settings))).await? {
         // As it was set: a queue without jobs is forgotten with its last setting.
-        Reply::Set(_) => Ok(Json(counted(&app, app.store.snapshot()?.as_ref(), tenant, (&name, new))?)),
+        Reply::Set(_) => Ok(counted(app, app.store.snapshot()?.as_ref(), tenant, (name, new))?),
         Reply::Rejected(rejection) => Err(rejection.into()),
         other => unreachable!("the answer to a setting is not {other:?}"),
     }
@@ -120,7 +209,8 @@ pub async fn set(
 pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     if verb != "resume" {
-        let detail = "POST is only possible at /v1/queues/resume; a queue is changed with PATCH";
+        let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume and drain; a queue's \
+                      settings are changed with PATCH";
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail));
     }
     match app.call(Command::Resume).await? {
@@ -147,7 +237,7 @@ fn counted(
 ) -> Result<QueueShown, StoreError> {
     let mut queues = BTreeMap::from([(name.to_owned(), BTreeMap::new())]);
     add_counts(app, view, tenant, &mut queues)?;
-    Ok(shown(name, settings, &queues[name]))
+    Ok(shown(app, tenant, (name, settings), &queues[name]))
 }
 
 /// Adds the counts of those queues that are asked for.
@@ -173,12 +263,44 @@ fn settings(view: &dyn Snapshot, tenant: TenantId, name: &str) -> Result<QueueSe
     }
 }
 
-fn shown(name: &str, settings: QueueSettings, states: &BTreeMap<String, u64>) -> QueueShown {
+fn shown(
+    app: &App,
+    tenant: TenantId,
+    (name, settings): (&str, QueueSettings),
+    states: &BTreeMap<String, u64>,
+) -> QueueShown {
     let order = match settings.order {
         QueueOrder::Priority => "priority",
         QueueOrder::RunAt => "run-at",
     };
-    QueueShown { name: name.to_owned(), capacity: settings.capacity, order: order.to_owned(), states: states.clone() }
+    let tenant_name = app.store.tenant_name(tenant);
+    let holds = app.plugins.with_registry(|registry| holds::of_queue(&settings, registry, &tenant_name, name));
+    let sources =
+        [("concurrency", &holds.concurrency.source), ("rate", &holds.rate.source), ("weight", &holds.weight.source)];
+    let (paused, paused_until) = paused(settings.pause, app.clock.now());
+    QueueShown {
+        name: name.to_owned(),
+        capacity: settings.capacity,
+        order: order.to_owned(),
+        concurrency: holds.concurrency.value,
+        rate: holds.rate.value.map(rate_text),
+        weight: holds.weight.value.unwrap_or(WEIGHT_DEFAULT),
+        sources: sources.into_iter().map(|(key, source)| (key.to_owned(), source.word())).collect(),
+        paused,
+        paused_until,
+        draining: settings.drain,
+        states: states.clone(),
+    }
+}
+
+/// Whether something is paused, and until when.
+pub(super) fn paused(pause: Option<Pause>, now: Time) -> (bool, Option<String>) {
+    match pause {
+        None => (false, None),
+        Some(Pause::Open) => (true, None),
+        Some(Pause::Until(until)) if until > now => (true, Some(rfc3339(until))),
+        Some(Pause::Until(_)) => (false, None),
+    }
 }
 
 fn parse_order(word: &str) -> Result<QueueOrder, String> {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use runner_store::command::Rate;
 use runner_store::job::{Millis, Time};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -228,6 +229,15 @@ impl<'a> Value<'a> {
     pub fn duration(&self) -> Result<Millis, Bad> {
         let text: String = self.parse("must be a text with a unit, for example \"60s\"")?;
         parse_duration(&text).map_err(|why| self.bad(&why))
+    }
+
+    /// So many jobs in a time.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn rate(&self) -> Result<Rate, Bad> {
+        let text: String = self.parse("must be a text, for example \"100/1m\" or \"100/1m burst 10\"")?;
+        units::rate(&text).map_err(|why| self.bad(&why))
     }
 
     /// An RFC 3339 time.

@@ -69,6 +69,10 @@ pub struct StatsShown {
     pub readers: u64,
     /// For how many milliseconds the oldest of them has been: it keeps old pages in the file.
     pub oldest_reader_ms: u64,
+    /// Jobs that listen to an event and were not enqueued for it since the store was opened, as more than 20 in a row would
+    /// have followed from each other.
+    #[serde(default)]
+    pub listeners_too_deep: u64,
     /// By how many milliseconds the wall clock has stepped, while expiry, retention and forgetting wait because of it.
     pub clock_step_ms: Option<i64>,
     /// The oldest number that the log still has.
@@ -147,6 +151,7 @@ impl StatsShown {
             commits: activity.commits,
             readers: activity.readers as u64,
             oldest_reader_ms: activity.oldest_reader.0,
+            listeners_too_deep: store.listeners_too_deep(),
             clock_step_ms: store.clock_step(),
             oldest_event: stats.file.oldest_event.map(|seq| seq.0),
             newest_event: stats.file.newest_event.map(|seq| seq.0),

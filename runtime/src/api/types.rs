@@ -41,6 +41,9 @@ pub struct JobShown {
     pub crashes: u32,
     pub snoozes: u32,
     pub schedule: Option<String>,
+    /// The time of the schedule that it was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
     /// Whether a verb changed anything; only in the answers to verbs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<bool>,
@@ -177,7 +180,8 @@ impl JobShown {
             cancel_requested: job.lease().is_some_and(|lease| lease.cancel.is_some()),
             crashes: job.crashes,
             snoozes: job.snoozes,
-            schedule: None,
+            schedule: job.schedule.as_ref().map(|of| of.name.clone()),
+            slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
             changed: None,
             revived: None,
             args: None,
@@ -286,7 +290,8 @@ fn snoozed(job: &Job) -> Option<String> {
     waits.then(|| last.error.clone().map_or_else(|| "snoozed".to_owned(), |why| format!("snoozed: {why}")))
 }
 
-fn shown(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
+/// Bytes as JSON where they are, else as base64.
+pub(super) fn shown(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     match serde_json::from_slice::<Box<RawValue>>(bytes) {
         Ok(json) => (Some(json), None),
         Err(_) if bytes.is_empty() => (None, None),

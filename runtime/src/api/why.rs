@@ -192,7 +192,13 @@ fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     if app.starter.is_none() {
         why.push(because("no_node", "no node runs jobs on this store; start one with `runner serve`".to_owned()));
     } else if let Some(word) = (app.ready)() {
-        why.push(because("not_ready", format!("the node does not take work: it is {word}")));
+        why.push(match word {
+            "draining" => {
+                let detail = "the node drains and starts nothing; `runner node resume` ends that, unless it stops";
+                because("node_draining", detail.to_owned())
+            }
+            word => because("not_ready", format!("the node does not take work: it is {word}")),
+        });
     }
     if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(job.tenant), &kind) {
         why.push(because(unserved.code(), unserved.detail()));

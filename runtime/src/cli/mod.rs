@@ -10,12 +10,16 @@ mod enqueue;
 mod events;
 pub mod exit;
 mod job;
+mod kind;
 mod list;
+mod node;
+mod once;
 mod open;
 pub mod output;
 mod plugin;
 mod queue;
 mod run;
+mod schedule;
 mod serve;
 mod signals;
 mod store;
@@ -56,6 +60,15 @@ enum Noun {
     /// Look at queues and set what holds for them
     #[command(subcommand)]
     Queue(queue::Verb),
+    /// Look at kinds and set what holds for them
+    #[command(subcommand)]
+    Kind(kind::Verb),
+    /// Look at schedules, make them and change them
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
+    /// Look at the node that runs jobs, let it rest, let it go on
+    #[command(subcommand)]
+    Node(node::Verb),
     Events(events::Args),
     Flush(enqueue::Flush),
     /// Look at plugins and try them
@@ -98,6 +111,9 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Enqueue(args) => enqueue::main(args),
         Noun::Job(verb) => job::main(verb),
         Noun::Queue(verb) => queue::main(verb),
+        Noun::Kind(verb) => kind::main(verb),
+        Noun::Schedule(verb) => schedule::main(verb),
+        Noun::Node(verb) => node::main(verb),
         Noun::Events(args) => events::main(args),
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),
@@ -155,7 +171,7 @@ async fn broken(handle: &Handle, life: &mut watch::Receiver<NodeState>, next: &s
     tokio::select! {
         _ = handle.failed() => {}
         // A scheduler whose store has failed stops as well, and may be noticed first.
-        _ = life.changed() => {}
+        _ = life.wait_for(|state| *state == NodeState::Stopped) => {}
     }
     match handle.failure() {
         Some(why) => {

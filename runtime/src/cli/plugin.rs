@@ -226,6 +226,9 @@ fn check(file: &Path, config: &Config, format: Format) -> Result<ExitCode, Failu
     row("time-out", limits.timeout.to_string());
     row("memory", bytes(limits.memory_bytes));
     row("instance", shown.reuse.map_or_else(|| "one a run".to_owned(), |runs| format!("kept for {runs} runs")));
+    for on in &shown.on {
+        row("listens", format!("{} to {} of {}", on.kind, on.event, on.of.join(" ")));
+    }
     for (asked, becomes) in plugin.grants().review() {
         row("asks for", format!("{asked}  {becomes}"));
     }

@@ -1,5 +1,6 @@
 //! `runner queue`: look at queues and set what holds for them.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -19,21 +20,27 @@ pub(super) enum Verb {
     /// Show one queue
     #[command(after_help = "Example: runner queue show media")]
     Show(One),
-    /// Set how many jobs a queue may have, or their order; also before its first job
-    #[command(after_help = "Example: runner queue set media --capacity 10000 --order run-at")]
+    /// Set what holds for a queue; also before its first job. Runs that go on are not ended
+    #[command(after_help = "Example: runner queue set media --concurrency 8 --rate '100/1m burst 10' --weight 2")]
     Set(Set),
-    /// Let jobs run again after the store was restored
-    #[command(after_help = "Example: runner queue resume --all")]
+    /// Start no job of a queue any more; what runs, runs on
+    #[command(after_help = "Example: runner queue pause media --until 2027-01-31T08:00:00Z")]
+    Pause(Pausing),
+    /// Take no new jobs into a queue; what is there runs
+    #[command(after_help = "Example: runner queue drain media")]
+    Drain(One),
+    /// End a pause and a drain of a queue; with --all, let jobs run again after the store was restored
+    #[command(after_help = "Example: runner queue resume media")]
     Resume(Resume),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    pub(super) output: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,14 +61,51 @@ pub(super) struct Set {
     /// priority, or run-at; changes only while it has no unfinished job
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
+    /// Its part beside the other queues, 1 to 1000, or none: what a manifest says, or else 1
+    #[arg(long, value_name = "N|none")]
+    weight: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What queues and kinds may both have.
+#[derive(Debug, clap::Args)]
+pub(super) struct LimitArgs {
+    /// Calls that may run at once, or none: what a manifest says, or else as many as others let
+    #[arg(long, value_name = "N|none")]
+    concurrency: Option<String>,
+    /// Jobs that may start in a time, as `100/1m` or `100/1m burst 10`, or none: what a manifest says, or else no limit
+    #[arg(long, value_name = "RATE|none")]
+    rate: Option<String>,
+}
+
+/// How long a pause is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Pause {
+    /// When it ends by itself, as RFC 3339; until someone ends it if absent
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Pausing {
+    /// The queue
+    queue: String,
+    #[command(flatten)]
+    pause: Pause,
     #[command(flatten)]
     common: Common,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Resume {
-    /// All queues
-    #[arg(long, required = true)]
+    /// The queue
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    queue: Option<String>,
+    /// All queues, after a restore
+    #[arg(long)]
     all: bool,
     #[command(flatten)]
     common: Common,
@@ -82,6 +126,12 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
                 Ok(show(&queue, args.common.output))
             })
         }
+        Verb::Pause(args) => {
+            let body = args.pause.until.as_ref().map(|until| json!({ "until": until }).to_string());
+            act(&args.common, &args.queue, "pause", body)
+        }
+        Verb::Drain(args) => act(&args.common, &args.queue, "drain", None),
+        Verb::Resume(Resume { queue: Some(queue), common, .. }) => act(common, queue, "resume", None),
         Verb::Resume(args) => ask(&args.common.target, async |client| {
             let answer: Value = client.post("/v1/queues/resume", None, None).await?.json()?;
             match args.common.output {
@@ -93,6 +143,13 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     }
 }
 
+fn act(common: &Common, queue: &str, verb: &str, body: Option<String>) -> Result<ExitCode, Failure> {
+    ask(&common.target, async |client| {
+        let queue: QueueShown = client.post(&format!("{}/{verb}", path(queue)), None, body).await?.json()?;
+        Ok(show(&queue, common.output))
+    })
+}
+
 async fn list(client: &Client, format: Format) -> Result<ExitCode, Failure> {
     let QueuesShown { queues, paused } = client.get("/v1/queues").await?.json()?;
     if format == Format::Json {
@@ -100,18 +157,58 @@ async fn list(client: &Client, format: Format) -> Result<ExitCode, Failure> {
         note_paused(paused);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["queue", "available", "running", "waiting", "ended", "capacity", "order"]);
+    let mut table =
+        Table::new(&["queue", "available", "running", "waiting", "ended", "capacity", "at once", "rate", "order", ""]);
     for queue in queues {
-        let of = |names: &[&str]| names.iter().filter_map(|name| queue.states.get(*name)).sum::<u64>().to_string();
-        let waiting = of(&["held", "blocked", "scheduled", "retryable"]);
-        let ended = of(&["completed", "discarded", "cancelled"]);
-        let capacity = queue.capacity.map_or_else(|| "-".to_owned(), |capacity| capacity.to_string());
-        let (available, running) = (of(&["available"]), of(&["running"]));
-        table.row([queue.name, available, running, waiting, ended, capacity, queue.order]);
+        let [available, running, waiting, ended] = four(&queue.states);
+        let (capacity, at_once) = (or_dash(queue.capacity), or_dash(queue.concurrency));
+        let rate = queue.rate.unwrap_or_else(|| "-".to_owned());
+        let state = match (queue.paused, queue.draining) {
+            (true, _) => "paused",
+            (false, true) => "draining",
+            (false, false) => "",
+        };
+        let order = queue.order;
+        table.row([queue.name, available, running, waiting, ended, capacity, at_once, rate, order, state.to_owned()]);
     }
     table.print("there are no queues");
     note_paused(paused);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Jobs that are available, run, wait for something and have ended.
+pub(super) fn four(states: &BTreeMap<String, u64>) -> [String; 4] {
+    let of = |names: &[&str]| names.iter().filter_map(|name| states.get(*name)).sum::<u64>().to_string();
+    [
+        of(&["available"]),
+        of(&["running"]),
+        of(&["held", "blocked", "scheduled", "retryable"]),
+        of(&["completed", "discarded", "cancelled"]),
+    ]
+}
+
+pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+pub(super) fn or_none<T: ToString>(value: Option<&T>) -> String {
+    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+/// Where a value comes from, if someone said it.
+pub(super) fn from(sources: &BTreeMap<String, String>, key: &str) -> String {
+    match sources.get(key) {
+        Some(source) if source != "default" => format!(" ({source})"),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn paused(paused: bool, until: Option<&String>) -> String {
+    match (paused, until) {
+        (false, _) => "no".to_owned(),
+        (true, None) => "yes".to_owned(),
+        (true, Some(until)) => format!("until {until}"),
+    }
 }
 
 fn note_paused(paused: bool) {
@@ -126,7 +223,17 @@ fn show(queue: &QueueShown, format: Format) -> ExitCode {
         Format::Table => {
             let mut table = Table::new(&["field", "value"]);
             let capacity = queue.capacity.map_or_else(|| "none of its own".to_owned(), |capacity| capacity.to_string());
-            let fields = [("queue", queue.name.clone()), ("capacity", capacity), ("order", queue.order.clone())];
+            let from = |key: &str| from(&queue.sources, key);
+            let fields = [
+                ("queue", queue.name.clone()),
+                ("capacity", capacity),
+                ("order", queue.order.clone()),
+                ("concurrency", format!("{}{}", or_none(queue.concurrency.as_ref()), from("concurrency"))),
+                ("rate", format!("{}{}", or_none(queue.rate.as_ref()), from("rate"))),
+                ("weight", format!("{}{}", queue.weight, from("weight"))),
+                ("paused", paused(queue.paused, queue.paused_until.as_ref())),
+                ("draining", if queue.draining { "yes" } else { "no" }.to_owned()),
+            ];
             let counts = queue.states.iter().map(|(state, jobs)| (state.as_str(), jobs.to_string()));
             fields.into_iter().chain(counts).for_each(|(name, value)| table.row([name.to_owned(), value]));
             table.print("");
@@ -137,23 +244,43 @@ fn show(queue: &QueueShown, format: Format) -> ExitCode {
 
 fn body(args: &Set) -> Result<String, Failure> {
     let mut body = Map::new();
-    if let Some(capacity) = &args.capacity {
-        let value = match capacity.as_str() {
-            "none" => Value::Null,
-            number => number
-                .parse::<u64>()
-                .map(Value::from)
-                .map_err(|_| Failure::usage(format!("--capacity {number}: must be a whole number, or none")))?,
-        };
-        body.insert("capacity".to_owned(), value);
-    }
+    number("capacity", args.capacity.as_ref(), &mut body)?;
+    number("weight", args.weight.as_ref(), &mut body)?;
     if let Some(order) = &args.order {
         body.insert("order".to_owned(), json!(order));
     }
+    args.limits.add_to(&mut body)?;
     if body.is_empty() {
-        return Err(Failure::usage("say what to set: --capacity N or --order priority|run-at"));
+        let all = "--capacity N, --order priority|run-at, --concurrency N, --rate N/TIME or --weight N";
+        return Err(Failure::usage(format!("say what to set: {all}")));
     }
     Ok(Value::Object(body).to_string())
+}
+
+impl LimitArgs {
+    /// What the body of a request says of them.
+    pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
+        number("concurrency", self.concurrency.as_ref(), body)?;
+        if let Some(rate) = &self.rate {
+            let value = if rate == "none" { Value::Null } else { json!(rate) };
+            body.insert("rate".to_owned(), value);
+        }
+        Ok(())
+    }
+}
+
+/// A number or none.
+fn number(key: &str, word: Option<&String>, body: &mut Map<String, Value>) -> Result<(), Failure> {
+    let Some(word) = word else { return Ok(()) };
+    let value = match word.as_str() {
+        "none" => Value::Null,
+        number => number
+            .parse::<u64>()
+            .map(Value::from)
+            .map_err(|_| Failure::usage(format!("--{key} {number}: must be a whole number, or none")))?,
+    };
+    body.insert(key.to_owned(), value);
+    Ok(())
 }
 
 fn path(queue: &str) -> String {

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_store::clock::Clock;
 use runner_store::dir::Create;
 
 use super::config::Config;
 use super::exit::{Code, Failure};
+use super::once::{self, Once};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
 use super::signals::{Hangups, Signals};
@@ -19,6 +21,7 @@ use crate::api::plugins::Plugins;
 use crate::api::serve::{Server, bind_socket, is_loopback};
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::schedules::Schedules;
 use crate::wasm::CompileLimits;
 use crate::wasm::folder::{self, FolderError};
 use crate::wasm::loader::Loader;
@@ -32,6 +35,9 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// The first signal lets runs finish within the grace and interrupts the rest, which run again after the next start; a
 /// second one interrupts at once. Nothing that was accepted is lost by any way of stopping.
+///
+/// With --once it ends by itself, with exit code 0, when no job runs, none is available that this node could start, and none
+/// becomes due within --once-horizon; then it prints what it leaves.
 ///
 /// Without --config, `runner.toml` in the store's folder is the configuration, if it is there.
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,12 @@ pub(super) struct Args {
     /// What a commit survives
     #[arg(long, value_enum, default_value_t, env = "RUNNER_COMMIT")]
     commit: CommitMode,
+    /// End when nothing is left to run here; says what is left
+    #[arg(long)]
+    once: bool,
+    /// With --once: wait for jobs that become due within this time
+    #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "1h", requires = "once")]
+    once_horizon: Duration,
     /// How long compiling one plugin may take
     #[arg(long, value_parser = super::duration, default_value = "120s", env = "RUNNER_COMPILE_TIME")]
     compile_time: Duration,
@@ -101,11 +113,12 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
-            return Ok(());
+            return Ok(None);
         }
         let plugins =
             Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
         let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
+        let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
         let ready = {
             let life = node.watch();
@@ -115,21 +128,31 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 NodeState::Stopped => Some("stopped"),
             })
         };
+        let once = args.once.then(|| Once {
+            store: handle.clone(),
+            plugins: plugins.clone(),
+            catalog: loader.catalog(),
+            starter: node.starter(),
+            horizon: args.once_horizon,
+        });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
         let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
         announce(&node);
         let ended = loop {
             tokio::select! {
-                () = signals.next() => break Ok(()),
+                () = signals.next() => break Ok(None),
                 failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
+                spent = once::spent(once.as_ref()) => break spent.map(Some),
                 () = hangups.next() => tokio::select! {
                     () = reload(&loader) => {}
-                    () = signals.next() => break Ok(()),
+                    () = signals.next() => break Ok(None),
                 },
             }
         };
+        // Before the node: what it would make now waits for the next start anyway.
+        schedules.stop().await;
         match &ended {
-            Ok(()) => {
+            Ok(_) => {
                 node.drain();
                 tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
                 super::stop(node, life, &mut signals).await;
@@ -150,7 +173,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     drop(handle);
     drop(runtime);
     writer.join();
-    super::failed_store(served, failure, dir.as_ref())?;
+    let left = super::failed_store(served, failure, dir.as_ref())?;
+    left.iter().for_each(|left| once::print_left(left));
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -2,26 +2,37 @@
 //! it wants to be asked again. It does no I/O and reads no clock; the shell beside it does.
 //!
 //! A run takes a slot, and its whole memory limit out of its tenant's budget and the node's, until it has ended. Tenants
-//! take turns at free slots; within a tenant what comes first goes first, and does not let what is smaller go before it
-//! ([`start`]). Runs are claimed ahead of free slots, so that no slot waits for a commit, but only as far ahead as runs of
-//! their tenant have been ending lately: of handlers that take a minute nothing is claimed ahead, and a job that comes
-//! first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
+//! take turns at free slots, and queues at their tenant's, by what their runs cost ([`cost`]); within a queue what comes
+//! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]). Runs are claimed ahead of free
+//! slots, so that no slot waits for a commit, but only as far ahead as runs have been ending lately: of handlers that take a
+//! minute nothing is claimed ahead, and a job that comes first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
 //! batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
 
 mod batch;
 mod claim;
+mod cost;
+mod event;
+mod gate;
 mod leave;
+mod line;
+mod queues;
 mod start;
 mod tenant;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
-use runner_store::command::{Grant, Lane, RunRef, limits};
+use runner_store::command::{Lane, RunRef, limits};
 use runner_store::index::Order;
 use runner_store::job::{Millis, TenantId, Time};
 
 pub use self::batch::CALL_ARGS_BYTES_MAX;
+use self::cost::Cost;
+pub use self::event::{Action, Claimed, Event, Moment, Take};
+use self::gate::Gate;
+pub use self::gate::{GateOf, Limits, Shut};
+pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 use self::tenant::Tenant;
 pub use self::tenant::{Budget, Serves};
@@ -32,130 +43,6 @@ const AHEAD_MAX: u32 = limits::CLAIM_RUNS_MAX - SLOTS_MAX;
 /// Slots of a node, at most.
 pub const SLOTS_MAX: u32 = 256;
 
-/// A moment, on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Moment {
-    /// By which jobs become due.
-    pub wall: Time,
-    /// By which everything else is measured, as it never steps.
-    pub uptime: Millis,
-}
-
-/// Something that has happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The number of jobs that are available in a lane has changed.
-    Available {
-        /// Which lane.
-        lane: Lane,
-        /// By how many.
-        difference: i64,
-    },
-    /// A plugin for the lane's kind is loaded, or another one, or none any longer.
-    Served {
-        /// Which lane.
-        lane: Lane,
-        /// What its runs are like; none: no plugin serves it.
-        by: Option<Serves>,
-    },
-    /// What a tenant may use, from now on; before, as much as there is.
-    Budget {
-        /// Whose.
-        tenant: TenantId,
-        /// How much.
-        budget: Budget,
-    },
-    /// The claim that was asked for is answered: these are ours, in any order.
-    Claimed(Vec<Claimed>),
-    /// A job is to be started by hand, which is a suspect or not: it will be claimed beside the open claim.
-    Wanted {
-        /// Whether a crash stands behind it.
-        suspect: bool,
-    },
-    /// The answer to that claim; none: it was refused.
-    StartedByHand {
-        /// As [`Event::Wanted`] said.
-        suspect: bool,
-        /// The run, which goes before all others.
-        run: Option<Claimed>,
-    },
-    /// Whether claims wait for an operator.
-    Paused(bool),
-    /// A run has left its slot; of a call of several, the one that [`Action::Start`] named.
-    Ended {
-        /// Which.
-        run: RunRef,
-        /// What it used.
-        fuel: u64,
-    },
-    /// A tenant's plugin used fuel in a run that is another tenant's, or beside the handler.
-    Spent {
-        /// Whose plugin.
-        tenant: TenantId,
-        /// What it used.
-        fuel: u64,
-    },
-    /// Someone wants a run ended, or its job is gone.
-    Cancelled(RunRef),
-    /// When the next job becomes due, as the store says.
-    NextDue(Option<Time>),
-    /// The question for what is due is answered: so many jobs became available.
-    Due(u32),
-    /// Time has passed.
-    Tick,
-    /// The node stops: start nothing more.
-    Drain,
-}
-
-/// A run that is ours to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claimed {
-    /// Which.
-    pub run: RunRef,
-    /// Where it was claimed from.
-    pub lane: Lane,
-    /// Its place among others.
-    pub order: Order,
-    /// How much its args take of a call with others; not asked where there are none.
-    pub args_bytes: usize,
-    /// Whether it is not to share a call, as one with it has failed.
-    pub alone: bool,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Ask the store for runs, with all of these at once, and answer with what came of all. There is never more than one
-    /// such question open.
-    Claim(Vec<Take>),
-    /// Enter the handler of a claimed run, or of several in one call.
-    Start {
-        /// Which; the call goes by its name.
-        run: RunRef,
-        /// Those that share the call, in order.
-        others: Vec<RunRef>,
-        /// The slot that it holds until it has ended.
-        slot: usize,
-    },
-    /// End a run that has started. A call that it shares goes on until all of its runs are to end.
-    End(RunRef),
-    /// Give a run back that has not.
-    HandBack(RunRef),
-    /// Ask the store to make available what is due. There is never more than one such question open.
-    Due,
-}
-
-/// One part of a claim: of one tenant, so that none takes what is another's, or for one call of many jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Take {
-    /// How many in all.
-    pub max: u32,
-    /// From where.
-    pub grants: Vec<Grant>,
-    /// Whether the runs share calls, so that the size of their args matters.
-    pub shared: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Core {
@@ -165,15 +52,21 @@ pub struct Core {
     memory_bytes: u64,
     reserved_bytes: u64,
     tenants: BTreeMap<TenantId, Tenant>,
-    /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot.
-    open: BTreeSet<TenantId>,
-    waiting: BTreeSet<TenantId>,
+    /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot. Who
+    /// has had least is first.
+    open: BTreeSet<(u64, TenantId)>,
+    waiting: BTreeSet<(u64, TenantId)>,
+    /// What the tenant whose run started last had had by then.
+    clock: u64,
+    /// How fast runs of all end.
+    pace: tenant::Pace,
+    /// Queues and kinds that have limits of their own, and when some of them open.
+    gates: HashMap<GateOf, Gate>,
+    opening: BTreeSet<Millis>,
     /// Tenants that have used up their fuel and may go on with a next period.
     spent: BTreeSet<TenantId>,
     /// Lanes whose jobs share calls.
     batched: BTreeSet<Lane>,
-    /// Whose run has started last: the next one's turn is that of those behind it.
-    turn: TenantId,
     /// Who comes first and does not fit into the node's memory.
     short: Option<Short>,
     /// Runs that were started by hand and wait for a slot: they go before those that are ready.
@@ -223,6 +116,8 @@ struct Running {
     slot: usize,
     lane: Lane,
     memory_bytes: u64,
+    /// What it counts as until it is known.
+    about: Cost,
     /// Those that share it.
     others: Vec<RunRef>,
 }
@@ -278,9 +173,12 @@ impl Core {
             tenants: BTreeMap::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            clock: 0,
+            pace: tenant::Pace::default(),
+            gates: HashMap::new(),
+            opening: BTreeSet::new(),
             spent: BTreeSet::new(),
             batched: BTreeSet::new(),
-            turn: TenantId(0),
             short: None,
             by_hand: VecDeque::new(),
             wanted: 0,
@@ -319,7 +217,7 @@ impl Core {
         for event in events {
             self.learn(event, now, &mut actions);
         }
-        self.start(&mut actions);
+        self.start(now, &mut actions);
         self.ask_due(now, &mut actions);
         self.ask_claim(now, &mut actions);
         self.alarm = self.next_alarm(now);
@@ -331,13 +229,16 @@ impl Core {
             Event::Available { lane, difference } => self.available(lane, difference, now),
             Event::Served { lane, by } => {
                 self.served(lane, by, now);
-                // What was claimed when a run of it was smaller could never start, and would hold up the others.
-                if matches!(self.held_for_long(lane, now), Some(Held::TooLarge { .. })) {
+                // What was claimed when a run of it was smaller could never start, and would hold up the others. An open
+                // claim goes back with its answer.
+                if self.too_large(lane).is_some() {
                     self.hand_back_all_of(lane.tenant, actions);
                 }
             }
             Event::Budget { tenant, budget } => self.set_budget(tenant, budget, now),
-            Event::Claimed(runs) => self.claimed(runs, actions),
+            Event::Limits { of, limits } => self.set_limits(of, limits, now, actions),
+            Event::Weight { tenant, queue, weight } => self.tenant(tenant).ready.set_weight(queue, weight),
+            Event::Claimed(runs) => self.claimed(runs, now, actions),
             Event::Wanted { suspect } => {
                 self.wanted += 1;
                 self.suspects_promised += usize::from(suspect);
@@ -348,8 +249,11 @@ impl Core {
                     self.look_again();
                 }
             }
-            Event::Ended { run, fuel } => self.ended(run, fuel, now, actions),
-            Event::Spent { tenant, fuel } => self.spend(tenant, fuel, now, actions),
+            Event::Ended { run, fuel, took } => self.ended(run, (fuel, took), now, actions),
+            Event::Spent { tenant, fuel } => {
+                self.charge(tenant, cost::signed(Cost::of(fuel, Duration::ZERO)));
+                self.spend(tenant, fuel, now, actions);
+            }
             Event::Cancelled(run) => self.cancelled(run, actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {
@@ -361,6 +265,10 @@ impl Core {
             Event::Due(_) => self.due = DueState::Idle,
             Event::Tick => {}
             Event::Drain => self.drain(actions),
+            Event::Resume => {
+                self.draining = false;
+                self.look_again();
+            }
         }
     }
 
@@ -393,6 +301,12 @@ impl Core {
     #[must_use]
     pub fn ready(&self) -> usize {
         self.ready + self.by_hand.len()
+    }
+
+    /// The memory of all runs together, and what is reserved of it.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        (self.memory_bytes, self.reserved_bytes)
     }
 
     /// Whether a claim is open.
@@ -433,7 +347,9 @@ impl Core {
         self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
         let cancelled = self.take_cancelled();
         match run {
-            Some(claimed) if self.draining || cancelled.contains(&claimed.run) => {
+            Some(claimed)
+                if self.draining || cancelled.contains(&claimed.run) || self.too_large(claimed.lane).is_some() =>
+            {
                 actions.push(Action::HandBack(claimed.run));
             }
             Some(claimed) => {
@@ -470,6 +386,10 @@ impl Core {
 impl Call {
     fn of_one(claimed: &Claimed) -> Self {
         Self { first: claimed.run, others: Vec::new(), lane: claimed.lane, order: claimed.order }
+    }
+
+    fn jobs(&self) -> u32 {
+        1 + u32::try_from(self.others.len()).unwrap_or(u32::MAX - 1)
     }
 
     fn runs(&self) -> impl Iterator<Item = RunRef> {

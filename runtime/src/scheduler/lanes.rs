@@ -5,10 +5,14 @@ use runner_store::command::Lane;
 use runner_store::job::Millis;
 
 use super::Shell;
-use super::core::{Budget, Event, Held, Serves, Whose};
+use super::core::{Budget, Event, GateOf, Held, Serves, Shut, Whose};
 use super::starter::{Reason, Why};
 use crate::operator::Operator;
 use crate::wasm::limits::{KIB, MIB};
+use crate::wasm::units::rate_text;
+
+/// Jobs that are named where a queue or a kind is full.
+const NAMED_MAX: usize = 10;
 
 impl Shell {
     /// Tells of a lane, and of its tenant, when they first have a job.
@@ -20,6 +24,7 @@ impl Shell {
             let budget = budget(&self.parts.operator, &self.parts.store.tenant_name(lane.tenant));
             events.push(Event::Budget { tenant: lane.tenant, budget });
         }
+        self.know_gates(lane, events);
         let by = self.serves(lane);
         self.say_how_it_is_served(lane, by);
         self.lanes.insert(lane, by);
@@ -64,7 +69,7 @@ impl Shell {
         let budgets = own.into_iter().chain([(self.parts.memory_bytes, Whose::Node)]);
         for (most_bytes, whose) in budgets.filter(|(most, _)| *most < needs_bytes) {
             let held = Held::TooLarge { needs_bytes, most_bytes, whose };
-            tracing::error!(%kind, %tenant, "its jobs wait: {}", because(&held).detail);
+            tracing::error!(%kind, %tenant, "its jobs wait: {}", plain(&held).detail);
         }
     }
 
@@ -84,7 +89,48 @@ impl Shell {
     pub(super) fn answer(&mut self, Why { job, answer }: Why) {
         let reasons = self.lane(job).map(|lane| self.core.why(lane, self.now()));
         // Whoever went away needs no answer.
-        _ = answer.send(reasons.unwrap_or_default().iter().map(because).collect());
+        _ = answer.send(reasons.unwrap_or_default().iter().map(|held| self.because(held)).collect());
+    }
+}
+
+impl Shell {
+    /// A reason for whoever asks why.
+    pub(super) fn because(&self, held: &Held) -> Reason {
+        let Held::Gate(of, shut) = held else { return plain(held) };
+        let store = &self.parts.store;
+        let (of_queue, what, noun, name) = match of {
+            GateOf::Queue(_, queue) => {
+                (true, format!("queue {}", store.queue_name(*queue)), "queue", store.queue_name(*queue))
+            }
+            GateOf::Kind(_, kind) => {
+                (false, format!("kind {}", store.kind_name(*kind)), "kind", store.kind_name(*kind))
+            }
+        };
+        let code = |queue, kind| if of_queue { queue } else { kind };
+        let (code, detail) = match *shut {
+            Shut::Paused(until) => {
+                let until = until.map(|left| format!(" for {}", time(left))).unwrap_or_default();
+                let detail = format!("{what} is paused{until}; `runner {noun} resume {name}` ends that");
+                (code("queue_paused", "kind_paused"), detail)
+            }
+            Shut::Full(most) => {
+                let mut jobs: Vec<String> = self.core.running_in(*of).iter().map(ToString::to_string).collect();
+                let more = jobs.len().saturating_sub(NAMED_MAX);
+                jobs.truncate(NAMED_MAX);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let by = if jobs.is_empty() { String::new() } else { format!(": jobs {}{more}", jobs.join(", ")) };
+                let detail = format!(
+                    "{most} of {what} run, which is as many as may{by}; `runner {noun} set {name} --concurrency N` changes that"
+                );
+                (code("queue_full", "kind_full"), detail)
+            }
+            Shut::Rate(rate, left) => {
+                let rate = rate_text(rate);
+                let detail = format!("{what} may start {rate}; the next one in {}", time(left));
+                (code("queue_rate", "kind_rate"), detail)
+            }
+        };
+        Reason { code, detail }
     }
 }
 
@@ -97,8 +143,8 @@ fn budget(operator: &Operator, tenant: &str) -> Budget {
     })
 }
 
-/// A reason for whoever asks why.
-pub(super) fn because(held: &Held) -> Reason {
+/// A reason that is about no name.
+fn plain(held: &Held) -> Reason {
     let (code, detail) = match *held {
         Held::TooLarge { needs_bytes, most_bytes, whose } => {
             let (needs, most) = (size(needs_bytes), size(most_bytes));
@@ -138,6 +184,7 @@ pub(super) fn because(held: &Held) -> Reason {
         Held::Slots { slots, ready } => {
             ("slots", format!("all {slots} slots are taken, and {ready} jobs are claimed and wait for one"))
         }
+        Held::Gate(..) => unreachable!("told with its name"),
         Held::Suspect => ("suspect_runs", "another job runs under which the process died before".to_owned()),
     };
     Reason { code, detail }

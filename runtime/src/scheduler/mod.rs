@@ -6,9 +6,11 @@
 
 mod backing;
 pub mod core;
+mod holds;
 mod ids;
 mod lanes;
 pub mod live;
+pub mod rest;
 mod run;
 pub mod starter;
 pub(crate) mod thread;
@@ -30,12 +32,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
+use self::holds::Holds;
 use self::ids::Ids;
 use self::live::Live;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
 use crate::middleware;
+use crate::node::NodeState;
 use crate::operator::Operator;
 use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
 use runner_store::clock::Clock;
@@ -68,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) memory_bytes: u64,
     pub(crate) operator: Arc<Operator>,
     pub(crate) live: Arc<Live>,
+    /// Where the node is in its life: running or draining is the scheduler's to say.
+    pub(crate) state: watch::Sender<NodeState>,
     /// Threads for what is not a guest's.
     pub(crate) threads: tokio::runtime::Handle,
     pub(crate) clock: Clock,
@@ -90,7 +96,7 @@ impl Parts {
 pub(crate) enum Wish {
     /// Go on.
     Run,
-    /// Start nothing more; let what runs end within this grace, then interrupt it.
+    /// Stop: start nothing more, let what runs end within this grace, then interrupt it.
     Drain(Duration),
 }
 
@@ -122,7 +128,10 @@ struct Shell {
     /// Lanes that have had jobs, and which plugin serves them; and their tenants: what the core knows.
     lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
+    holds: Holds,
     next_sweep: Time,
+    /// Whether the node is to end, and not only to rest.
+    stopping: bool,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
@@ -142,12 +151,13 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         signals: HashMap::new(),
         lanes: HashMap::new(),
         tenants: HashSet::new(),
+        holds: Holds::default(),
         next_sweep: Time(0),
+        stopping: false,
         quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
     };
-    let mut draining = false;
     let mut plugins = parts.plugins.watch();
     shell.tell_budgets();
     shell.take_notices();
@@ -171,6 +181,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             Some(wanted) = wishes.recv() => match wanted {
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
+                Wanted::Rest(resting) => shell.rest(resting),
             },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
@@ -178,7 +189,6 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
-                    draining = true;
                     shell.drain(grace);
                 }
             }
@@ -188,7 +198,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 break;
             }
         }
-        if draining && shell.is_empty() {
+        if shell.stopping && shell.is_empty() {
             break;
         }
     }
@@ -219,12 +229,12 @@ impl Shell {
                 events.push(Event::StartedByHand { suspect, run });
             }
             Message::Ended { run, others, ended } => {
-                if ended.took() <= QUICK {
-                    self.quick = (self.quick.0 + 1, self.quick.1 + ended.took());
+                if let Some(took) = ended.took().filter(|took| *took <= QUICK) {
+                    self.quick = (self.quick.0 + 1, self.quick.1 + took);
                 }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
-                events.push(Event::Ended { run, fuel: ended.fuel() });
+                events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
                 self.tasks.spawn(ended.record());
             }
@@ -250,6 +260,9 @@ impl Shell {
     fn notices(&mut self) -> Vec<Event> {
         let notices = self.parts.store.board().take();
         let mut events = Vec::new();
+        for settings in notices.settings.into_values() {
+            self.take_settings(settings, &mut events);
+        }
         for (key, difference) in notices.counts {
             if key.state != runner_store::job::StateName::Available {
                 continue;
@@ -275,6 +288,7 @@ impl Shell {
                 events.push(Event::Served { lane, by });
             }
         }
+        self.look_at_holds(&mut events);
         if !events.is_empty() {
             self.tell(events);
         }
@@ -353,7 +367,7 @@ impl Shell {
                 MayStart::Yes => Ok(lane.suspect),
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
-                MayStart::Held(held) => Err(NotStarted::Held(lanes::because(&held).detail)),
+                MayStart::Held(held) => Err(NotStarted::Held(self.because(&held).detail)),
                 MayStart::Draining => Err(NotStarted::Draining),
             },
         };
@@ -439,6 +453,8 @@ impl Shell {
     }
 
     fn drain(&mut self, grace: Duration) {
+        self.stopping = true;
+        self.say(NodeState::Draining);
         if let Some(file) = &self.parts.slots_file
             && let Err(error) = file.drain()
         {

@@ -1,13 +1,14 @@
-//! What others want of a scheduler beside what it decides itself: that it starts exactly one job, now, and that it says why
-//! one does not start.
+//! What others want of a scheduler beside what it decides itself: that it starts exactly one job, now, that it says why
+//! one does not start, that it rests and goes on.
 
 use std::sync::Arc;
 
 use runner_store::error::CallError;
-use runner_store::job::{Job, JobRef, Rejection};
+use runner_store::job::{BootId, Job, JobRef, Rejection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::Live;
+use super::rest::{Figures, Rest, Resting, Stops};
 
 /// Wishes that wait for the scheduler; whoever comes when there are more is refused.
 const WISHES_MAX: usize = 64;
@@ -17,6 +18,7 @@ const WISHES_MAX: usize = 64;
 pub struct Starter {
     wanted: mpsc::Sender<Wanted>,
     live: Arc<Live>,
+    boot: BootId,
 }
 
 /// One thing that someone wants.
@@ -24,6 +26,7 @@ pub struct Starter {
 pub(crate) enum Wanted {
     Start(StartOne),
     Why(Why),
+    Rest(Resting),
 }
 
 /// One question.
@@ -70,14 +73,14 @@ pub enum NotStarted {
     #[error("as many jobs as may have been started by hand and wait for a slot; try again when one has ended")]
     Busy,
     /// The node starts nothing more.
-    #[error("the node drains and starts nothing more; ask again when it is back")]
+    #[error("the node drains and starts nothing more; ask again when it goes on (`runner node resume`) or is back")]
     Draining,
 }
 
 /// The two ends of the way to a scheduler.
-pub(crate) fn channel(live: Arc<Live>) -> (Starter, mpsc::Receiver<Wanted>) {
+pub(crate) fn channel(live: Arc<Live>, boot: BootId) -> (Starter, mpsc::Receiver<Wanted>) {
     let (wanted, wishes) = mpsc::channel(WISHES_MAX);
-    (Starter { wanted, live }, wishes)
+    (Starter { wanted, live, boot }, wishes)
 }
 
 impl Starter {
@@ -99,6 +102,19 @@ impl Starter {
     #[must_use]
     pub fn live(&self) -> &Live {
         &self.live
+    }
+
+    /// The node's own id, until its process ends.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Lets the node rest, or go on, and answers how it is then; none: it has stopped, or is asked too much at once.
+    pub(crate) async fn rest(&self, wanted: Rest) -> Option<Result<Figures, Stops>> {
+        let (answer, answered) = oneshot::channel();
+        self.wanted.try_send(Wanted::Rest(Resting { wanted, answer })).ok()?;
+        answered.await.ok()
     }
 
     /// Why an available job does not start, the most telling reason first; nothing: it is about to. Nothing, too, where the

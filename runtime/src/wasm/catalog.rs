@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use runner_store::job::Time;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::folder::{Registry, Report};
 use super::plugin::Plugin;
@@ -16,6 +16,8 @@ use super::plugin::Plugin;
 pub struct Catalog {
     now: RwLock<Arc<Serving>>,
     changes: watch::Sender<()>,
+    /// Held by whoever tells others what it says.
+    turn: Mutex<()>,
 }
 
 /// What is known at one time.
@@ -61,7 +63,7 @@ impl Catalog {
     /// One that says this until it is told otherwise.
     #[must_use]
     pub fn new(serving: Serving) -> Arc<Self> {
-        Arc::new(Self { now: RwLock::new(Arc::new(serving)), changes: watch::Sender::new(()) })
+        Arc::new(Self { now: RwLock::new(Arc::new(serving)), ..Self::default() })
     }
 
     /// One of these plugins, which never change.
@@ -88,6 +90,11 @@ impl Catalog {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Waits until nobody else tells others what it says: whoever does so reads it while it holds this.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// Follows its changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<()> {
@@ -106,6 +113,6 @@ impl Catalog {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { now: RwLock::default(), changes: watch::Sender::new(()) }
+        Self { now: RwLock::default(), changes: watch::Sender::new(()), turn: Mutex::default() }
     }
 }

@@ -17,6 +17,7 @@ use runner_store::job::name_problem;
 pub use self::place::{BlobAt, BlobMode, BlobPlace, Bucket};
 pub use self::url::UrlPattern;
 use super::limits::Limits;
+pub use runner_store::command::matches;
 
 /// How much of what is no name is repeated to whoever gave it.
 const SHOWN_CHARS_MAX: usize = 64;
@@ -425,19 +426,6 @@ fn known(name: &str) -> Result<(), Denied> {
 
 fn in_manifest(line: &str) -> String {
     format!("`{line}` to the manifest")
-}
-
-/// Whether `pattern`, in which `*` stands for any characters, is the whole of `text`.
-#[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

@@ -8,14 +8,19 @@
 pub(crate) mod allow;
 mod described;
 mod keys;
+mod on;
+mod schedules;
 
+use runner_store::command::Rate;
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
 pub(super) use self::described::described;
 pub(crate) use self::keys::limits as limits_of;
+pub use self::on::On;
 use super::grants::Asked;
 use super::limits::Limits;
+use crate::schedules::draft::Draft;
 pub use crate::table::TableError as ManifestError;
 
 /// Kinds of one plugin: enough for a whole application, and a bound on what one file can register.
@@ -36,8 +41,23 @@ pub struct Manifest {
     pub described: Vec<(String, KindSettings)>,
     /// What the plugin asks for.
     pub allow: Asked,
+    /// What holds for queues where no operator has said otherwise.
+    pub queues: Vec<(String, QueueLimits)>,
+    /// What its kinds listen to.
+    pub on: Vec<On>,
     /// Runs of one instance, where the author states that no run leaves anything for the next; none: one.
     pub reuse: Option<u32>,
+    /// What is to be enqueued again and again.
+    pub schedules: Vec<AskedSchedule>,
+}
+
+/// A schedule that a manifest asks for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedSchedule {
+    /// Its name in the tenant.
+    pub name: String,
+    /// What it does and when; without a kind: the plugin's only one.
+    pub draft: Draft,
 }
 
 /// Settings of a kind; none: as by the next wider place.
@@ -71,6 +91,30 @@ pub struct KindSettings {
     pub http_body_bytes: Option<u64>,
     /// How many jobs of this kind go into one call.
     pub batch: Option<Batch>,
+    /// Calls of this kind at once.
+    pub concurrency: Option<u32>,
+    /// Jobs of this kind that start in a time.
+    pub rate: Option<Rate>,
+}
+
+/// What a manifest says of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Calls at once.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time.
+    pub rate: Option<Rate>,
+    /// Its part beside its tenant's other queues.
+    pub weight: Option<u32>,
+}
+
+/// What a manifest says of a kind, as one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KindLimits {
+    /// Calls at once.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time.
+    pub rate: Option<Rate>,
 }
 
 /// Jobs that go into one call.
@@ -134,6 +178,21 @@ impl Manifest {
     #[must_use]
     pub fn batch(&self, kind: &str) -> Option<Batch> {
         self.setting(kind, |settings| settings.batch)
+    }
+
+    /// How many calls of this kind there may be.
+    #[must_use]
+    pub fn kind_limits(&self, kind: &str) -> KindLimits {
+        KindLimits {
+            concurrency: self.setting(kind, |settings| settings.concurrency),
+            rate: self.setting(kind, |settings| settings.rate),
+        }
+    }
+
+    /// What it says of a queue.
+    #[must_use]
+    pub fn queue(&self, queue: &str) -> Option<QueueLimits> {
+        self.queues.iter().find(|(name, _)| name == queue).map(|(_, limits)| *limits)
     }
 
     /// One setting of a kind, from the first place that says it: the kind's own table, what holds for every kind, the

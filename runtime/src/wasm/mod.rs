@@ -42,14 +42,14 @@ mod watch;
 
 pub use self::backing::{Alone, Backing, KvWrite};
 pub use self::cancel::CancelSignal;
-pub use self::catalog::Catalog;
+pub use self::catalog::{Catalog, Serving};
 pub use self::compile::{CompileLimits, Compiler};
 pub use self::egress::EgressSettings;
 pub use self::engine::HostSettings;
 pub use self::grants::Grants;
 pub use self::limits::Limits;
 pub use self::log::{LogLine, LogSource, RunLog};
-pub use self::manifest::Manifest;
+pub use self::manifest::{AskedSchedule, Manifest};
 pub use self::plugin::{Description, Flavour, Plugin, PluginError};
 pub use self::run::{BatchJob, Charge, IdSource, JobEnd, JobView, MergeError, NewJob, ReadJob, RunReport, RunRequest};
 pub(crate) use self::spawn::Panicked;

@@ -20,7 +20,7 @@ use super::grants::Grants;
 use super::guest::Guest;
 use super::kept::Shelf;
 use super::limits::Limits;
-use super::manifest::{self, Batch, Manifest, RetrySettings};
+use super::manifest::{self, Batch, KindLimits, Manifest, QueueLimits, RetrySettings};
 use super::script::Script;
 use super::spawn::Host;
 use super::{gate, header};
@@ -219,6 +219,7 @@ impl Plugin {
         };
         check_manifest(manifest, &offers)?;
         let kinds = if handles { manifest.kinds(&name) } else { Vec::new() };
+        check_on(manifest, &kinds)?;
         let description = Description { offers, kinds, reuse: None, warnings: Vec::new(), ..description };
         let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
         let advice_grants = Grants::advice(&grants);
@@ -331,6 +332,18 @@ impl Plugin {
         self.manifest.retry(kind)
     }
 
+    /// How many calls of this kind there may be.
+    #[must_use]
+    pub fn kind_limits(&self, kind: &str) -> KindLimits {
+        self.manifest.kind_limits(kind)
+    }
+
+    /// What its manifest says of a queue.
+    #[must_use]
+    pub fn queue(&self, queue: &str) -> Option<QueueLimits> {
+        self.manifest.queue(queue)
+    }
+
     /// Whether it can merge the args of two jobs.
     #[must_use]
     pub fn merges(&self) -> bool {
@@ -441,6 +454,17 @@ fn check_manifest(manifest: &Manifest, offers: &[&str]) -> Result<(), PluginErro
         format!("the batches of kind `{kind}` need the export batch, it has {}", offers.join(", "))
     } else {
         return Ok(());
+    };
+    Err(PluginError::Manifest { message })
+}
+
+/// Whoever listens is one of the plugin's own kinds: what is enqueued for others, their own manifests say.
+fn check_on(manifest: &Manifest, kinds: &[String]) -> Result<(), PluginError> {
+    let Some(on) = manifest.on.iter().find(|on| !kinds.contains(&on.kind)) else { return Ok(()) };
+    let kind = &on.kind;
+    let message = match kinds {
+        [] => format!("kind `{kind}` listens to events, and the file exports neither handler nor batch"),
+        kinds => format!("kind `{kind}` listens to events, and its kinds are {}", kinds.join(", ")),
     };
     Err(PluginError::Manifest { message })
 }

@@ -3,6 +3,7 @@
 //! A unit is mandatory, and a wrong one is answered with the right ones; nothing is ever guessed. Used by manifests,
 //! by what a WASI command answers, and by the configuration.
 
+use runner_store::command::Rate;
 use runner_store::job::time::Millis;
 
 /// Why an amount was refused.
@@ -96,6 +97,34 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
 /// Says what is wrong and what a right one looks like.
 pub fn fuel(text: &str) -> Result<u64, UnitError> {
     FUEL.parse(text)
+}
+
+/// A rate: `100/1m`, or `100/1m burst 10`; without a burst as many as in a period may come at once.
+///
+/// # Errors
+/// Says what is wrong and what a right one looks like.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    const EXAMPLE: &str = "write for example `100/1m`, or `100/1m burst 10`";
+    let (amount, burst) = match text.split_once("burst") {
+        Some((amount, burst)) => (amount.trim(), Some(burst.trim())),
+        None => (text.trim(), None),
+    };
+    let (jobs, per) = amount.split_once('/').ok_or_else(|| format!("`{text}` is no rate; {EXAMPLE}"))?;
+    let number = |word: &str| {
+        let digits = word.trim().replace('_', "");
+        digits.parse::<u32>().map_err(|_| format!("`{word}` is no number of jobs up to {}; {EXAMPLE}", u32::MAX))
+    };
+    let jobs = number(jobs)?;
+    let per = duration(per).map_err(|error| error.to_string())?;
+    let rate = Rate { jobs, per, burst: burst.map_or(Ok(jobs), number)? };
+    rate.problem().map_or(Ok(rate), |why| Err(format!("`{text}` {why}")))
+}
+
+/// The same, the other way.
+#[must_use]
+pub fn rate_text(Rate { jobs, per, burst }: Rate) -> String {
+    let burst = if burst == jobs { String::new() } else { format!(" burst {burst}") };
+    format!("{jobs}/{}{burst}", per.to_string().replace(' ', ""))
 }
 
 impl Scale {

@@ -6,7 +6,9 @@ mod finish;
 mod query;
 mod records;
 mod reply;
+mod schedules;
 mod settings;
+mod subscriptions;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,12 @@ pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, M
 pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
-pub use self::settings::{Keep, QueueSettings, Scope, Settings, StoreSettings, TenantSettings};
+pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
+pub use self::settings::{
+    Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
+    WEIGHT_MAX,
+};
+pub use self::subscriptions::{Listener, PATTERNS_MAX, SUBSCRIPTIONS_MAX, Subscribe, Subscription, matches};
 
 /// Bounds of commands and answers.
 pub mod limits {
@@ -34,6 +41,10 @@ pub mod limits {
     pub const ENDED_RUNS_MAX: u32 = 1_000;
     /// Jobs that learn in one step how what they waited for has ended.
     pub const SETTLED_JOBS_MAX: u32 = 1_000;
+    /// Jobs that one step enqueues for those who listen to events, and bytes of their args; one job at least.
+    pub const LISTENERS_MAX: u32 = 512;
+    /// See [`LISTENERS_MAX`].
+    pub const LISTENERS_BYTES_MAX: usize = 4 * 1024 * 1024;
     /// Jobs that one step of a bulk verb looks at.
     pub const BULK_JOBS_MAX: u32 = 1_000;
     /// Finished jobs, expired jobs and events, each, that one sweep looks at.
@@ -122,12 +133,20 @@ pub enum Command {
     Bulk(Box<Bulk>),
     /// Tell jobs how what they waited for has ended, up to [`limits::SETTLED_JOBS_MAX`]. The writer says this to itself.
     Settle,
+    /// Enqueue those who listen to what has happened, up to [`limits::LISTENERS_MAX`]. The writer says this to itself.
+    Listen,
     /// Remove what has been kept long enough, and discard what has expired. The writer says this to itself.
     Sweep(Sweep),
-    /// Change what holds for the store, a tenant or a queue.
+    /// Change what holds for the store, a tenant, a queue or a kind.
     Set(Box<Settings>),
+    /// Replace what a tenant's kinds listen to: for all events from the answer on.
+    Subscribe(Box<Subscribe>),
     /// Let jobs be claimed again after the store was restored.
     Resume,
+    /// Make, change, pause or delete a schedule.
+    Schedule(Box<ScheduleCall>),
+    /// Make jobs of a schedule: of slots that have come, each once and for ever, or of none.
+    Fire(Box<Fire>),
     /// Give a name its number, for ever, or answer the one that it has. The names of queues and kinds get theirs with
     /// their first job; `default` is [`TenantId::DEFAULT`] from the first.
     Name(Name),

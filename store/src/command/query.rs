@@ -1,8 +1,9 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
-use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings};
+use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// A question about a consistent view. Every answer is a bounded page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,10 @@ pub enum Query {
     Unique(TenantId, String),
     /// The first jobs, up to this many, that depend on a job and have not ended, or were cancelled because of it.
     Dependents(JobRef, u32),
-    /// What holds for the store, a tenant or a queue: what was set, or the defaults.
+    /// What holds for the store, a tenant, a queue or a kind: what was set, or the defaults.
     Settings(Scope),
+    /// Everything that was set.
+    AllSettings,
     /// What a plugin keeps under a key.
     Kv(Namespace, String),
     /// A page of a plugin's keys, ascending.
@@ -44,8 +47,23 @@ pub enum Query {
     KvCount(TenantId),
     /// The log of a run, or of the call that it was a part of; none: it has none, or it is gone.
     RunLog(RunRef),
+    /// What the kinds of each tenant listen to, of those where any does.
+    Subscriptions,
     /// Figures of the store as a whole.
     Stored,
+    /// A schedule.
+    Schedule(ScheduleRef),
+    /// A page of schedules, by tenant and name: of one tenant, or of all.
+    Schedules {
+        /// Whose; none: everyone's.
+        tenant: Option<TenantId>,
+        /// Only those after this one: the last of the page before.
+        after: Option<ScheduleRef>,
+        /// How many at most.
+        limit: u32,
+    },
+    /// How many schedules a tenant has.
+    ScheduleCount(TenantId),
 }
 
 /// See [`Query::KvKeys`].
@@ -97,11 +115,16 @@ pub enum Answer {
     Unique(Option<(JobId, Option<Time>)>),
     Dependents(Vec<JobId>),
     Settings(Settings),
+    AllSettings(Vec<Settings>),
     Kv(Option<Vec<u8>>),
     KvKeys(Vec<String>),
     KvCount(u64),
     RunLog(Option<Vec<u8>>),
+    Subscriptions(Vec<(TenantId, Vec<Subscription>)>),
     Stored(Stored),
+    Schedule(Option<Schedule>),
+    Schedules(Vec<Schedule>),
+    ScheduleCount(u64),
 }
 
 /// A page of jobs.
@@ -138,8 +161,12 @@ pub struct Stored {
     pub log_bytes: u64,
     /// Finished jobs whose dependents are being told.
     pub settling: u64,
+    /// Events whose listeners have yet to be enqueued.
+    pub unheard: u64,
     /// Keys that plugins keep, of all tenants.
     pub kv_keys: u64,
     /// Runs, or calls, whose log is kept.
     pub run_logs: u64,
+    /// Slots of schedules before this are not made up for: the store was let go then, after a restore.
+    pub schedules_from: Time,
 }

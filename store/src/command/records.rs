@@ -141,6 +141,8 @@ pub enum Total {
     Bytes,
     /// Keys that plugins keep.
     KvKeys,
+    /// Schedules.
+    Schedules,
 }
 
 /// What a name names.

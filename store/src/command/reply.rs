@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::index::EndKey;
 use crate::job::{Job, JobId, Rejection, StateName};
+use crate::schedule::Schedule;
 
 /// The answer to a [`Command`](super::Command).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,13 @@ pub enum Reply {
         /// Whether another step is needed.
         more: bool,
     },
+    /// Jobs that were enqueued for those who listen.
+    Listened {
+        /// How many.
+        jobs: u32,
+        /// Whether another step is needed.
+        more: bool,
+    },
     /// What was removed.
     Swept {
         /// Finished jobs that were removed.
@@ -93,6 +101,15 @@ pub enum Reply {
     },
     /// What holds now.
     Set(Settings),
+    /// The schedule as it is now.
+    Schedule {
+        /// The schedule.
+        schedule: Box<Schedule>,
+        /// Whether the command changed anything.
+        changed: bool,
+    },
+    /// The jobs that a schedule made. Of slots that had been decided before, there are none.
+    Fired(Vec<Enqueued>),
     /// Nothing changed, and why.
     Rejected(Rejection),
 }

@@ -1,8 +1,8 @@
-//! What holds for the store, a tenant or a queue, until it is changed: stored, so that it survives a restart.
+//! What holds for the store, a tenant, a queue or a kind, until it is changed: stored, so that it survives a restart.
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Millis, QueueOrder, TenantId};
+use crate::job::{Millis, QueueOrder, TenantId, Time};
 
 /// Of what a setting is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub enum Scope {
     Tenant(TenantId),
     /// A queue, by its name.
     Queue(TenantId, String),
+    /// A kind, by its name.
+    Kind(TenantId, String),
 }
 
 /// Settings, and of what.
@@ -24,6 +26,8 @@ pub enum Settings {
     Tenant(TenantId, TenantSettings),
     /// Of a queue.
     Queue(TenantId, String, QueueSettings),
+    /// Of a kind.
+    Kind(TenantId, String, KindSettings),
 }
 
 /// How long the log is kept: whichever is reached first.
@@ -71,7 +75,54 @@ pub struct QueueSettings {
     pub capacity: Option<u64>,
     /// The order of its jobs; changes only while it has no unfinished job.
     pub order: QueueOrder,
+    /// Calls that may run at once; none: what a manifest says, or else as many as others let. At least 1.
+    pub concurrency: Option<u32>,
+    /// Jobs that may start in a time; none: what a manifest says, or else as many as others let.
+    pub rate: Option<Rate>,
+    /// How much of its tenant's part it gets beside the other queues; none: what a manifest says, or else 1.
+    pub weight: Option<u32>,
+    /// Nothing of it starts meanwhile.
+    pub pause: Option<Pause>,
+    /// Whether enqueues are refused; what is there runs.
+    pub drain: bool,
 }
+
+/// What an operator says of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KindSettings {
+    /// Calls that may run at once; none: what its manifest says, or else as many as others let. At least 1.
+    pub concurrency: Option<u32>,
+    /// Jobs that may start in a time; none: what its manifest says, or else as many as others let.
+    pub rate: Option<Rate>,
+    /// Nothing of it starts meanwhile.
+    pub pause: Option<Pause>,
+}
+
+/// A token bucket: so many jobs in a period, and so many at once after a quiet time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// At least 1.
+    pub jobs: u32,
+    /// At least a millisecond.
+    pub per: Millis,
+    /// At least 1.
+    pub burst: u32,
+}
+
+/// How long something is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pause {
+    /// Until someone ends it.
+    Open,
+    /// Until then, or until someone ends it before.
+    Until(Time),
+}
+
+/// Weights of queues.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// The longest period of a rate.
+pub const RATE_PER_MAX: Millis = Millis::secs(24 * 3_600);
 
 const DAY: Millis = Millis::secs(24 * 3_600);
 
@@ -106,7 +157,42 @@ impl Settings {
             Self::Store(_) => Scope::Store,
             Self::Tenant(tenant, _) => Scope::Tenant(*tenant),
             Self::Queue(tenant, queue, _) => Scope::Queue(*tenant, queue.clone()),
+            Self::Kind(tenant, kind, _) => Scope::Kind(*tenant, kind.clone()),
         }
+    }
+
+    /// What cannot hold: the field, and why.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let (concurrency, rate, weight) = match self {
+            Self::Store(_) | Self::Tenant(..) => return None,
+            Self::Queue(_, _, of) => (of.concurrency, of.rate, of.weight),
+            Self::Kind(_, _, of) => (of.concurrency, of.rate, None),
+        };
+        if concurrency == Some(0) {
+            return Some(("concurrency", "must be at least 1; to let nothing run, pause it".to_owned()));
+        }
+        if let Some(why) = rate.and_then(Rate::problem) {
+            return Some(("rate", why));
+        }
+        if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
+            return Some(("weight", format!("must be 1 to {WEIGHT_MAX}")));
+        }
+        None
+    }
+}
+
+impl Rate {
+    /// What cannot be.
+    #[must_use]
+    pub fn problem(self) -> Option<String> {
+        if self.jobs == 0 || self.burst == 0 {
+            return Some("must let at least 1 job through; to let nothing run, pause it".to_owned());
+        }
+        if self.per.0 == 0 || self.per > RATE_PER_MAX {
+            return Some("must be in a period of 1ms to 24h".to_owned());
+        }
+        None
     }
 }
 
@@ -118,6 +204,7 @@ impl Scope {
             Self::Store => Settings::Store(StoreSettings::default()),
             Self::Tenant(tenant) => Settings::Tenant(*tenant, TenantSettings::default()),
             Self::Queue(tenant, queue) => Settings::Queue(*tenant, queue.clone(), QueueSettings::default()),
+            Self::Kind(tenant, kind) => Settings::Kind(*tenant, kind.clone(), KindSettings::default()),
         }
     }
 }

@@ -8,19 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use crate::command::{
     Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
 };
-use crate::engine::{Change, KeyRecord, KeyRef, Needs};
+use crate::engine::{Change, KeyRef, Needs};
 use crate::job::{
-    Dependency, DependsOn, Edit, Event, Invalid, JobId, JobRef, JobSpec, KindId, Millis, On, OnConflict, QueueId,
-    QueueOrder, Rejection, StateName, TenantId, Verdict,
+    Dependency, DependsOn, Edit, Event, Invalid, JobId, JobRef, JobSpec, KindId, On, OnConflict, QueueId, QueueOrder,
+    Rejection, StateName, TenantId, Verdict,
 };
 
-use super::Batch;
 use super::unique::{Fate, key_of};
-
-/// How long a call with a key is remembered.
-const KEY_KEPT: Millis = Millis::secs(24 * 3_600);
-/// Remembered calls that are forgotten with each new one: more than one, so that they cannot pile up.
-const KEYS_FORGOTTEN_PER_CALL: u32 = 2;
+use super::{Batch, keys};
 
 const MERGED_BEFORE: &str = "args of one list are merged before it is sent; the same key as";
 
@@ -35,8 +30,7 @@ pub(super) fn needs(call: &Enqueue, needs: &mut Needs) {
         before = Some(spec);
     }
     if let Some(key) = &call.key {
-        needs.keys.insert(KeyRef::of(call.tenant, &key.key));
-        needs.expired_keys += KEYS_FORGOTTEN_PER_CALL;
+        keys::needs(call.tenant, key, needs);
     }
 }
 
@@ -109,10 +103,7 @@ impl Batch<'_> {
     pub(super) fn enqueue(&mut self, call: &Enqueue) -> Result<Reply, Rejection> {
         let key = call.key.as_ref().map(|key| (KeyRef::of(call.tenant, &key.key), key));
         if let Some((at, key)) = &key {
-            if key.key.is_empty() || key.key.len() > limits::KEY_BYTES_MAX {
-                let why = format!("must be 1 to {} bytes long", limits::KEY_BYTES_MAX);
-                return Err(Invalid { field: "Idempotency-Key".to_owned(), why }.into());
-            }
+            keys::check(key)?;
             if let Some(answer) = self.repeated(*at, key.request)? {
                 return Ok(answer);
             }
@@ -128,30 +119,9 @@ impl Batch<'_> {
         self.room_for(call.tenant, &plan)?;
         let answer = self.carry_out(call.tenant, &plan);
         if let Some((at, key)) = key {
-            if let Some(old) = self.set.keys.get(&at) {
-                // It has run out, or we would not be here; its successor must not be forgotten in its place.
-                self.changes.push(Change::ForgetKey(at, old.until));
-            }
-            let until = self.now.after(KEY_KEPT);
-            let record = KeyRecord { request: key.request, until, answer: answer.clone() };
-            self.keys.insert(at, record.clone());
-            self.changes.push(Change::Key(at, record));
+            self.remember(at, key, answer.clone());
         }
         Ok(Reply::Enqueued(answer))
-    }
-
-    /// The answer to an earlier call with this key.
-    fn repeated(&self, at: KeyRef, request: [u8; 32]) -> Result<Option<Reply>, Rejection> {
-        let Some(record) = self.keys.get(&at).or_else(|| self.set.keys.get(&at)) else { return Ok(None) };
-        // While the clock is not to be trusted, what is still there has not run out.
-        if record.until <= self.now && self.conduct.destroy {
-            return Ok(None);
-        }
-        if record.request != request && !cfg!(planted = "key_answers_foreign_request") {
-            return Err(Rejection::KeyReused);
-        }
-        let again = record.answer.iter().map(|job| Enqueued { duplicate: true, ..*job });
-        Ok(Some(Reply::Enqueued(again.collect())))
     }
 
     /// What becomes of each job of a list; or the args that are to be merged first.
@@ -221,7 +191,6 @@ impl Batch<'_> {
 
     /// Whether the queues and the tenant have room for the new jobs of a list.
     fn room_for(&self, tenant: TenantId, plan: &Plan<'_>) -> Result<(), Rejection> {
-        let settings = self.tenant_settings(tenant);
         let mut bytes: u64 = 0;
         let mut new: u64 = 0;
         // In order: of several queues that are full, every engine and every replay names the same.
@@ -241,6 +210,16 @@ impl Batch<'_> {
         if new == 0 && bytes == 0 {
             return Ok(());
         }
+        self.room(tenant, bytes, new, queues)
+    }
+
+    /// Whether there is room for one new job.
+    pub(super) fn room_for_one(&self, tenant: TenantId, spec: &JobSpec) -> Result<(), Rejection> {
+        self.room(tenant, spec.args.len() as u64, 1, BTreeMap::from([(spec.queue.as_str(), 1)]))
+    }
+
+    fn room(&self, tenant: TenantId, bytes: u64, new: u64, queues: BTreeMap<&str, u64>) -> Result<(), Rejection> {
+        let settings = self.tenant_settings(tenant);
         let wanted = self.total(TotalKey { tenant, of: Total::Bytes }) + bytes;
         if wanted > settings.stored_bytes {
             return Err(Rejection::TenantStorage { limit: settings.stored_bytes, wanted });
@@ -252,6 +231,9 @@ impl Batch<'_> {
         for (name, new) in queues {
             let scope = Scope::Queue(tenant, name.to_owned());
             let Settings::Queue(_, _, settings) = self.setting(&scope) else { continue };
+            if settings.drain {
+                return Err(Rejection::QueueDrains { queue: name.to_owned() });
+            }
             let Some(capacity) = settings.capacity else { continue };
             let unfinished =
                 self.known_queue(tenant, name).map(|queue| TotalKey { tenant, of: Total::UnfinishedIn(queue) });
@@ -394,6 +376,9 @@ impl Batch<'_> {
         self.next_name = number + 1;
         self.names.insert(name.clone(), number);
         self.changes.push(Change::Name(name, number));
+        if class == NameClass::Kind {
+            self.name_listened_to(tenant, word, KindId(number));
+        }
         number
     }
 
@@ -408,15 +393,6 @@ impl Batch<'_> {
 
     pub(super) fn known_kind(&self, tenant: TenantId, word: &str) -> Option<KindId> {
         self.known_name(tenant, NameClass::Kind, word).map(KindId)
-    }
-
-    /// Drops what no call needs any more.
-    pub(super) fn forget_keys(&mut self) {
-        if self.conduct.destroy {
-            for (at, until) in &self.set.expired_keys {
-                self.changes.push(Change::ForgetKey(*at, *until));
-            }
-        }
     }
 }
 

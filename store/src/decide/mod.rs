@@ -6,8 +6,11 @@
 mod claim;
 mod enqueue;
 mod finish;
+mod keys;
 mod kv;
+mod listen;
 mod records;
+mod schedules;
 mod settle;
 mod staged;
 mod sweep;
@@ -18,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::enqueue::Recent;
+pub use self::listen::needs_of_listeners;
 pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
 use crate::command::{
@@ -26,10 +30,12 @@ use crate::command::{
 use crate::engine::{Change, KeyRecord, KeyRef, KvKey, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
 use crate::job::{
-    Event, EventName, Job, JobId, JobRef, QueueId, QueueOrder, Rejection, RunNumber, State, TenantId, Time, Verdict,
-    transition,
+    Event, EventName, Job, JobId, JobRef, KindId, QueueId, QueueOrder, Rejection, RunNumber, State, TenantId, Time,
+    Verdict, transition,
 };
+use crate::listening::{Heard, Listened};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// What a batch does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub struct Decision {
     pub short: BTreeSet<Lane>,
     /// Jobs whose args are to be merged and were not read, as they took their unique keys in this batch.
     pub unread: BTreeSet<JobRef>,
+    /// Jobs that listen to an event and are not enqueued for it: too many in a row would have followed from each other.
+    pub too_deep: u64,
 }
 
 /// What a batch may do, as the world is.
@@ -98,10 +106,13 @@ pub fn needs(commands: &[Command]) -> Needs {
                 needs.orders |= call.verb == BulkVerb::Retry;
             }
             Command::Settle => needs.settling = limits::SETTLED_JOBS_MAX,
+            Command::Listen => needs.heard = limits::LISTENERS_MAX,
             Command::Sweep(call) => sweep::needs(*call, &mut needs),
             Command::Set(settings) => verbs::need_settings(settings, &mut needs),
             Command::Name(name) => _ = needs.names.insert(name.clone()),
-            Command::ReserveIds { .. } | Command::Resume => {}
+            Command::Schedule(call) => schedules::needs(call, &mut needs),
+            Command::Fire(call) => schedules::fire_needs(call, &mut needs),
+            Command::ReserveIds { .. } | Command::Resume | Command::Subscribe(_) => {}
         }
     }
     needs
@@ -132,7 +143,8 @@ pub fn decide(commands: &[Command], set: &WorkingSet, conduct: Conduct) -> Decis
         })
         .collect();
     let (short, unread) = (std::mem::take(&mut batch.short), std::mem::take(&mut batch.unread));
-    Decision { replies, changes: batch.into_changes(), short, unread }
+    let too_deep = batch.too_deep;
+    Decision { replies, changes: batch.into_changes(), short, unread, too_deep }
 }
 
 /// A batch while it is decided: what was read, and over it what has changed so far.
@@ -159,6 +171,12 @@ struct Batch<'a> {
     newly_waited_for: HashSet<JobRef>,
     newly_named: HashSet<JobRef>,
     spreads: BTreeMap<JobRef, Option<Spread>>,
+    /// What somebody listens to; listeners that are too deep; kinds that got their numbers and are listened to; and, once
+    /// listeners were enqueued, whether there are more of them.
+    heard: Vec<Heard>,
+    too_deep: u64,
+    new_kinds: HashMap<KindId, Arc<Listened>>,
+    listened: Option<bool>,
     /// What this batch has written under keys that conditions of it are about.
     kv: HashMap<KvKey, Option<Vec<u8>>>,
     /// Which runs of jobs have logs, and how large, as this batch leaves them.
@@ -169,6 +187,11 @@ struct Batch<'a> {
     /// How the totals differ from those that were read.
     totals: HashMap<TotalKey, i64>,
     pages: usize,
+    /// Schedules that this batch has changed.
+    schedules: HashMap<ScheduleRef, Option<Schedule>>,
+    /// Jobs of schedules that this batch made, or made to run again.
+    newly_scheduled: HashMap<ScheduleRef, Vec<JobId>>,
+    schedules_from: Time,
     paused: bool,
     next_job: JobId,
     next_name: u32,
@@ -201,12 +224,19 @@ impl<'a> Batch<'a> {
             newly_waited_for: HashSet::new(),
             newly_named: HashSet::new(),
             spreads: BTreeMap::new(),
+            heard: Vec::new(),
+            too_deep: 0,
+            new_kinds: HashMap::new(),
+            listened: None,
             kv: HashMap::new(),
             run_logs: HashMap::new(),
             settings: HashMap::new(),
             orders: HashMap::new(),
             totals: HashMap::new(),
             pages: 0,
+            schedules: HashMap::new(),
+            newly_scheduled: HashMap::new(),
+            schedules_from: set.schedules_from,
             paused: set.paused,
             next_job: set.next_job,
             next_name: set.next_name,
@@ -233,9 +263,13 @@ impl<'a> Batch<'a> {
             Command::Delete { job, force, cascade } => self.delete(*job, *force, *cascade),
             Command::Bulk(call) => Ok(self.bulk(call)),
             Command::Settle => Ok(self.settle()),
+            Command::Listen => Ok(self.listen()),
+            Command::Subscribe(call) => self.subscribe(call),
             Command::Sweep(call) => Ok(self.sweep(*call)),
             Command::Set(settings) => self.set(settings),
             Command::Resume => Ok(self.resume()),
+            Command::Schedule(call) => self.schedule(call),
+            Command::Fire(call) => self.fire(call),
             Command::Name(name) => self.give_number(name),
             Command::ReserveIds { n } => self.reserve_ids(*n),
         };
@@ -269,6 +303,11 @@ impl<'a> Batch<'a> {
             let old_row = self.row(at);
             let (old, new) = (before.as_deref().zip(old_row.as_deref()), after.as_deref().zip(new_row.as_deref()));
             self.changes.push(Change::Event(LogEntry::new(self.now, name, old, new)));
+            if !self.set.listening.is_empty()
+                && let Some(job) = after.as_deref().or(before.as_deref())
+            {
+                self.hear(name, job, after.as_deref());
+            }
         }
         let touched = after.clone().zip(new_row).map(|(job, row)| Touched { job, row });
         if self.jobs.insert(at, touched).is_none() {
@@ -309,6 +348,10 @@ impl<'a> Batch<'a> {
         self.follow_total(is_unfinished, 1);
         if let Some(job) = is_unfinished {
             self.wait_for_others(was_unfinished, job);
+            if let (None, Some(of)) = (was_unfinished, &job.schedule) {
+                let schedule = ScheduleRef { tenant: at.tenant, name: of.name.clone() };
+                self.newly_scheduled.entry(schedule).or_default().push(at.job);
+            }
         }
         if was_unfinished.is_some() && is_unfinished.is_none() {
             let verdict = after.and_then(Job::verdict).unwrap_or(Verdict::Deleted);
@@ -405,6 +448,8 @@ impl<'a> Batch<'a> {
                 self.changes.push(Change::Spread(at, spread));
             }
         }
+        let heard = std::mem::take(&mut self.heard);
+        self.changes.extend(heard.into_iter().map(|heard| Change::Hear(Box::new(heard))));
         // What the batch had written of jobs that it then removed must not outlive them.
         if self.jobs.values().any(Option::is_none) {
             let gone = |at: &JobRef| matches!(self.jobs.get(at), Some(None));

@@ -89,6 +89,7 @@ impl Batch<'_> {
     pub(super) fn write_payloads(&mut self, at: JobRef, outcome: &Outcome, checkpoint: Option<&[u8]>) {
         match outcome {
             Outcome::Completed { output } => {
+                self.hear_output(at, output);
                 if !output.is_empty() {
                     self.changes.push(Change::Payload(at, Part::Output, Some(output.clone())));
                 }

@@ -152,6 +152,9 @@ impl Batch<'_> {
 
     pub(super) fn set(&mut self, settings: &Settings) -> Result<Reply, Rejection> {
         let scope = settings.scope();
+        if let Some((field, why)) = settings.problem() {
+            return Err(Invalid { field: field.to_owned(), why }.into());
+        }
         if let (Settings::Queue(tenant, name, new), Settings::Queue(_, _, old)) = (settings, self.setting(&scope))
             && new.order != old.order
             && let Some(queue) = self.known_queue(*tenant, name)
@@ -176,6 +179,9 @@ impl Batch<'_> {
     pub(super) fn resume(&mut self) -> Reply {
         if std::mem::take(&mut self.paused) {
             self.changes.push(Change::Paused(false));
+            // What schedules missed while the store was away is not made up for.
+            self.schedules_from = self.now;
+            self.changes.push(Change::SchedulesFrom(self.now));
         }
         Reply::Done
     }

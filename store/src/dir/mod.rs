@@ -38,7 +38,7 @@ pub use migrate::Migrated;
 pub use restore::Restored;
 
 /// The schema that this program writes.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// What was being done when a store's folder could not be made, in [`StoreError::Io`].
 pub const MAKING_THE_FOLDER: &str = "making the folder";

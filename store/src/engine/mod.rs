@@ -14,14 +14,16 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Row;
 use crate::command::{
     Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
-    Sweep, Total, TotalKey,
+    Subscription, Sweep, Total, TotalKey,
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
 use crate::job::{
     BootId, Job, JobId, JobRef, Millis, QueueId, QueueOrder, RunNumber, Seq, StateName, TenantId, Time, Verdict,
 };
+use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// Something that keeps jobs durably, used by one writer.
 pub trait Engine: Send {
@@ -102,6 +104,9 @@ pub struct Needs {
     pub scopes: BTreeSet<Scope>,
     /// Jobs that are being told how others ended, up to this many; and where that ends them, those that wait for them.
     pub settling: u32,
+    /// What was heard and has yet to be told, first first, up to so many; and up to [`LISTENERS_BYTES_MAX`](crate::command::limits::LISTENERS_BYTES_MAX) bytes of
+    /// it, but for one at least.
+    pub heard: u32,
     /// Jobs that were cancelled because of this one, behind that one, up to so many, and their rows and dependencies.
     pub ended_by: BTreeMap<(JobRef, Option<JobId>), u32>,
     /// Pages of lists, and their rows.
@@ -110,6 +115,9 @@ pub struct Needs {
     pub sweep: Option<Sweep>,
     /// Whether to read the orders of the queues of finished jobs whose rows are read.
     pub orders: bool,
+    /// Schedules, and how many their tenants have; where that is true, also their first unfinished jobs, up to
+    /// [`OVERLAPS_READ`](crate::schedule::OVERLAPS_READ), and their rows.
+    pub schedules: BTreeMap<ScheduleRef, bool>,
 }
 
 impl Needs {
@@ -160,6 +168,12 @@ pub struct WorkingSet {
     pub waiting: HashMap<JobRef, (Vec<JobId>, bool)>,
     /// Whether everything that is being settled was read.
     pub settling_all: bool,
+    /// What was heard and has yet to be told, by its number; and whether this is all.
+    pub heard: Vec<(u64, Heard)>,
+    /// See `heard`.
+    pub heard_all: bool,
+    /// Who listens to what; always read.
+    pub listening: Arc<Listening>,
     /// Jobs that were cancelled because of a job; whether these are all.
     pub ended_by: HashMap<(JobRef, Option<JobId>), (Vec<JobId>, bool)>,
     /// Who holds unique keys: those that were asked for, and those of the rows that were read.
@@ -193,6 +207,12 @@ pub struct WorkingSet {
     pub next_job: JobId,
     /// The next number of a name.
     pub next_name: u32,
+    /// The schedules that are there.
+    pub schedules: HashMap<ScheduleRef, Schedule>,
+    /// Unfinished jobs of schedules, as far as they were asked for; whether these are all.
+    pub scheduled: HashMap<ScheduleRef, (Vec<JobId>, bool)>,
+    /// Slots of schedules before this are not made up for.
+    pub schedules_from: Time,
 }
 
 impl WorkingSet {
@@ -203,6 +223,13 @@ impl WorkingSet {
         self.waiters.extend(later.waiters);
         self.settling.extend(later.settling);
         self.uniques.extend(later.uniques);
+    }
+
+    /// Adds names, and what holds, that were read later in the same transaction.
+    pub fn add_names(&mut self, later: Self) {
+        self.names.extend(later.names);
+        self.settings.extend(later.settings);
+        self.totals.extend(later.totals);
     }
 }
 
@@ -320,10 +347,20 @@ pub enum Change {
     UniqueUntil(KeyRef, Time),
     /// A job whose dependents are to be told how it ended; none: they have been.
     Spread(JobRef, Option<Spread>),
+    /// What somebody listens to, at the end of the line; numbered when it is written.
+    Hear(Box<Heard>),
+    /// What has yet to be told of it; none: nothing any more.
+    Heard(u64, Option<Box<Heard>>),
+    /// What a tenant's kinds listen to from now on.
+    Subscriptions(TenantId, Vec<Subscription>),
     /// What holds from now on.
     Settings(Settings),
     /// Whether claims wait for an operator.
     Paused(bool),
+    /// A schedule; none: it is gone.
+    Schedule(ScheduleRef, Option<Box<Schedule>>),
+    /// Slots of schedules before this are not made up for.
+    SchedulesFrom(Time),
     /// The events before this one.
     TrimLog(Seq),
     /// The next id of a job.
@@ -384,6 +421,12 @@ pub(crate) fn total_differences(counts: &[(CountKey, i64)]) -> Vec<(TotalKey, i6
 /// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dump {
+    /// Schedules.
+    pub schedules: Vec<Schedule>,
+    /// Entries of the index of unfinished jobs of schedules.
+    pub scheduled: Vec<crate::index::ScheduledKey>,
+    /// Slots of schedules before this are not made up for.
+    pub schedules_from: Time,
     /// Rows.
     pub jobs: Vec<Job>,
     /// Payloads.
@@ -418,6 +461,10 @@ pub struct Dump {
     pub uniques: Vec<(KeyRef, UniqueRecord)>,
     /// Jobs whose dependents are being told.
     pub spreads: Vec<(JobRef, Spread)>,
+    /// What was heard and has yet to be told.
+    pub heard: Vec<(u64, Heard)>,
+    /// What kinds listen to.
+    pub subscriptions: Vec<(TenantId, Vec<Subscription>)>,
     /// What was set.
     pub settings: Vec<(Scope, Settings)>,
     /// Totals.

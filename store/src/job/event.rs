@@ -258,6 +258,18 @@ impl EventName {
         }
     }
 
+    /// Whether a subscription can be about it: all can but a request to cancel, which is no event of the job's life.
+    #[must_use]
+    pub fn can_be_listened_to(self) -> bool {
+        self != Self::CancelRequested
+    }
+
+    /// The event of that name.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.as_str() == word)
+    }
+
     /// What the log calls `event`, which led to the state `after` (none: the job is gone). None: not logged, as the
     /// event changed nothing that the log keeps (a lease's expiry).
     #[must_use]
@@ -366,6 +378,12 @@ pub enum Rejection {
         /// How many there would be.
         wanted: u64,
     },
+    /// The queue takes no jobs.
+    #[error("queue {queue} drains: it takes no new jobs until `runner queue resume {queue}`; what is there runs")]
+    QueueDrains {
+        /// Which.
+        queue: String,
+    },
     /// What is kept of the tenant's jobs and plugins takes as much as it may.
     #[error("the tenant's stored bytes would be {wanted}; the limit is {limit}")]
     TenantStorage {
@@ -382,5 +400,31 @@ pub enum Rejection {
     QueueNotEmpty {
         /// How many.
         unfinished: u64,
+    },
+    /// No such schedule, or another tenant's.
+    #[error("there is no schedule of this name")]
+    NoSchedule,
+    /// The name is taken.
+    #[error("there is a schedule of this name already; choose another name, or change that one")]
+    ScheduleExists,
+    /// It was edited since the caller looked at it.
+    #[error("the schedule was changed in between; look at it again")]
+    ScheduleChanged,
+    /// It stands in a manifest, and is changed there.
+    #[error(
+        "the schedule stands in the manifest of plugin {plugin}: change it there; it can be paused, resumed and fired here"
+    )]
+    FromManifest {
+        /// Whose manifest.
+        plugin: String,
+    },
+    /// A job of the schedule has not ended, and its policy is that there is one at a time.
+    #[error("job {0} of this schedule has not ended, and its overlap policy is skip; wait for it or cancel it")]
+    Overlapping(JobId),
+    /// The tenant has as many schedules as it may have.
+    #[error("the tenant has {max} schedules, which is the limit; delete some")]
+    TooManySchedules {
+        /// How many there may be.
+        max: u64,
     },
 }

@@ -17,6 +17,8 @@ mod transition;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::OfSchedule;
+
 pub use self::depth::{TooDeep, depth_after, staged_depth};
 pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
 pub use self::ids::{BootId, JobId, JobRef, KindId, PluginId, Priority, QueueId, RunNumber, Seq, TenantId};
@@ -93,6 +95,9 @@ pub struct Job {
     /// Whether a call failed that it shared with others: it is then taken alone.
     #[serde(default)]
     pub alone: bool,
+    /// The schedule that made it, and of which slot it is.
+    #[serde(default)]
+    pub schedule: Option<OfSchedule>,
 }
 
 /// A unique key, and when it is held.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::OfSchedule;
+
 use super::{Backoff, Edit, JobId, Millis, Priority, RetryPolicy, StateName, Time, limits};
 
 /// One job to be enqueued.
@@ -40,6 +42,9 @@ pub struct JobSpec {
     /// the run that stages it.
     #[serde(default)]
     pub depth: u32,
+    /// The schedule that makes it. Nobody else can say so.
+    #[serde(default)]
+    pub schedule: Option<OfSchedule>,
 }
 
 /// One thing that a job is to wait for.
@@ -162,6 +167,7 @@ impl JobSpec {
             depends_on: Vec::new(),
             unique: None,
             depth: 0,
+            schedule: None,
         }
     }
 
@@ -184,6 +190,7 @@ impl JobSpec {
             tags: self.tags.clone(),
             depends_on: Vec::new(),
             unique: self.unique.clone(),
+            schedule: self.schedule.clone(),
             ..*self
         }
     }

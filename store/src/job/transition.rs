@@ -94,6 +94,7 @@ fn enqueued(
         depth: spec.depth,
         conflicts: 0,
         alone: false,
+        schedule: spec.schedule.clone(),
     };
     if let Some(state) = ended_by_dependency(&job, now) {
         job.state = state;

@@ -30,14 +30,14 @@ use crate::sandbox::guests::{command_with, component_of, export, handler, handle
 
 /// What a condition may take that a busy machine is late with.
 const DEADLINE: Duration = Duration::from_secs(30);
-const SPIN: &str = "(loop $again (br $again)) unreachable";
+pub(super) const SPIN: &str = "(loop $again (br $again)) unreachable";
 
-struct Setup<'a> {
-    plugins: Vec<(&'a str, Vec<u8>, &'a str)>,
-    configuration: &'a str,
-    slots: u32,
-    memory_bytes: Option<u64>,
-    dir: Option<&'a StoreDir>,
+pub(super) struct Setup<'a> {
+    pub(super) plugins: Vec<(&'a str, Vec<u8>, &'a str)>,
+    pub(super) configuration: &'a str,
+    pub(super) slots: u32,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) dir: Option<&'a StoreDir>,
 }
 
 impl Default for Setup<'_> {
@@ -46,15 +46,25 @@ impl Default for Setup<'_> {
     }
 }
 
-/// An API with a node behind it.
-async fn with_node(setup: Setup<'_>) -> (Api, Node) {
-    let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
-    let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
+/// These plugins, of the default tenant.
+pub(super) fn registry(host: &Host, plugins: &[(&str, Vec<u8>, &str)]) -> Registry {
     let mut registry = Registry::default();
-    for (name, bytes, manifest) in setup.plugins {
-        registry.add(TENANT_DEFAULT, Arc::new(host.compile(name, &bytes, Manifest::parse(manifest).unwrap()).unwrap()));
+    for (name, bytes, manifest) in plugins {
+        registry.add(TENANT_DEFAULT, Arc::new(host.compile(name, bytes, Manifest::parse(manifest).unwrap()).unwrap()));
     }
-    let registry = Catalog::fixed(registry);
+    registry
+}
+
+/// An API with a node behind it.
+pub(super) async fn with_node(setup: Setup<'_>) -> (Api, Node) {
+    let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
+    let catalog = Catalog::fixed(registry(&host, &setup.plugins));
+    with_catalog(setup, host, catalog).await
+}
+
+/// The same with plugins that the test changes.
+pub(super) async fn with_catalog(setup: Setup<'_>, host: Arc<Host>, registry: Arc<Catalog>) -> (Api, Node) {
+    let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
     let operator = Arc::new(Operator::read(setup.configuration, Path::new(".")).unwrap());
     let settings = NodeSettings {
         slots: setup.slots,
@@ -68,13 +78,13 @@ async fn with_node(setup: Setup<'_>) -> (Api, Node) {
     (Api { router: api::router(Arc::clone(&app)), app, store }, node)
 }
 
-async fn stop(node: Node) {
+pub(super) async fn stop(node: Node) {
     node.interrupt();
     node.stopped().await;
 }
 
 /// Looks until it holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !holds().await {
         assert!(began.elapsed() < DEADLINE, "{what} did not come");
@@ -83,18 +93,18 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 impl Api {
-    async fn state(&self, id: &str) -> String {
+    pub(super) async fn state(&self, id: &str) -> String {
         self.get(&format!("/v1/jobs/{id}")).await.json()["state"].as_str().unwrap().to_owned()
     }
 
-    async fn ended(&self, id: &str, state: &str) -> Value {
+    pub(super) async fn ended(&self, id: &str, state: &str) -> Value {
         let job = self.get(&format!("/v1/jobs/{id}/wait?timeout=30s")).await.json();
         assert_eq!(job["state"], state, "{job}");
         self.get(&format!("/v1/jobs/{id}")).await.json()
     }
 
     /// The reasons why a job does not run.
-    async fn reasons(&self, id: &str) -> Vec<(String, String)> {
+    pub(super) async fn reasons(&self, id: &str) -> Vec<(String, String)> {
         let why = self.get(&format!("/v1/jobs/{id}/why")).await.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         why["why"].as_array().unwrap().iter().map(|why| (text(&why["code"]), text(&why["detail"]))).collect()

@@ -1,13 +1,22 @@
 //! Whose jobs a call is about, and that nobody reaches another tenant's.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::http::Method;
 use runner_runtime::api::guard::Guard;
+use runner_runtime::api::plugins::Plugins;
+use runner_runtime::api::{self, App};
+use runner_runtime::wasm::catalog::{Loading, LoadingState, Serving};
+use runner_runtime::wasm::folder::{Problem, Registry, Report, TENANT_DEFAULT};
+use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::command::{Command, Name, NameClass, Reply};
 use runner_store::job::TenantId;
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
+use crate::sandbox::guests::command;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -83,4 +92,53 @@ async fn a_tenant_is_named_rightly_and_where_its_owner_asks() {
         }
         assert_eq!(api.of("default", Method::GET, "/v1/jobs", &Value::Null).await.status, 200, "{guard:?}");
     }
+}
+
+/// Of each tenant a plugin that is loaded, one that is broken, and one that is still to be compiled.
+fn plugins_of(tenants: &[(&str, &str)]) -> Plugins {
+    let host = Host::new(&HostSettings::default()).unwrap();
+    let mut serving = Serving { registry: Registry::default(), ..Serving::default() };
+    for (tenant, folder) in tenants {
+        let plugin = host.compile(&format!("{tenant}-loaded"), &command(""), Manifest::default()).unwrap();
+        serving.registry.add(tenant, Arc::new(plugin));
+        let file = |name: &str| PathBuf::from(format!("plugins/{folder}{tenant}-{name}.wasm"));
+        let problem = Problem::NameTwice { first: file("first") };
+        serving.reports.push(Arc::new(Report { path: file("broken"), problem }));
+        let (tenant, name) = ((*tenant).to_owned(), format!("{tenant}-loading"));
+        serving.loading.push(Loading { tenant, name, state: LoadingState::Queued });
+    }
+    Plugins::of_node(Catalog::new(serving))
+}
+
+/// A plugin's name, its kinds and what is wrong with it are its tenant's own affair.
+#[tokio::test]
+async fn a_tenant_is_shown_its_own_plugins_only() {
+    let api = Api::named("acme").await;
+    // What lies in no tenant's folder is the default's.
+    let plugins = plugins_of(&[(TENANT_DEFAULT, ""), ("acme", "acme/")]);
+    let app = App::new(api.store.clone(), plugins, Box::new(|| None));
+    let open = api::router(Arc::clone(&app));
+    let mut api = Api { router: open.clone(), app, ..api };
+    let shows = async |api: &Api, header: Option<&str>, expected: &[&str]| {
+        let header = header.map(|tenant| ("runner-tenant", tenant));
+        let shown = api.send(Method::GET, "/v1/plugins", header.as_slice(), "").await;
+        for tenant in ["default", "acme"] {
+            for what in ["loaded", "broken", "loading"] {
+                let told = shown.text().contains(&format!("{tenant}-{what}"));
+                assert_eq!(told, expected.contains(&tenant), "{tenant}-{what}, asked as {header:?}: {}", shown.text());
+            }
+        }
+    };
+    for guard in [Guard::Socket, Guard::Open] {
+        api.router = open.clone().layer(Extension(guard));
+        shows(&api, Some("acme"), &["acme"]).await;
+        shows(&api, Some("default"), &["default"]).await;
+    }
+    // Whoever owns the store sees all of it; whoever comes by the network is the default tenant.
+    api.router = open.clone().layer(Extension(Guard::Socket));
+    shows(&api, None, &["default", "acme"]).await;
+    api.router = open.layer(Extension(Guard::Loopback));
+    shows(&api, None, &["default"]).await;
+    let refused = api.of("acme", Method::GET, "/v1/plugins", &Value::Null).await;
+    refused.check_refused(403, "not_allowed", Some("Runner-Tenant"), "unix socket");
 }

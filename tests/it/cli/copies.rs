@@ -83,7 +83,7 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
     let stats = json(&place.check(&["store", "stats", "--data", "data", "-o", "json"], 0, &[]).out);
     assert_eq!(
         (&stats["total"], &stats["store"]["epoch"], &stats["store"]["schema"]),
-        (&5.into(), &1.into(), &3.into())
+        (&5.into(), &1.into(), &4.into())
     );
     let (ballast, disk) = (64 * 1024 * 1024, &stats["store"]["disk"]);
     if disk["free_bytes"].as_u64().unwrap() > disk["reserve_bytes"].as_u64().unwrap() + 2 * ballast {
@@ -136,15 +136,15 @@ fn a_store_is_measured() {
     place.check(
         &["store", "stats", "--data", "data"],
         0,
-        &["completed", "payloads", "schema 3, epoch 1", " live, ", "log: oldest event 1,", "kept in reserve", "room: "],
+        &["completed", "payloads", "schema 4, epoch 1", " live, ", "log: oldest event 1,", "kept in reserve", "room: "],
     );
 }
 
 #[test]
 fn a_store_of_this_program_needs_no_migration_and_another_is_named() {
     let place = with_jobs();
-    place.check(&["store", "migrate", "data"], 0, &["data has schema 3 already; nothing was changed"]);
+    place.check(&["store", "migrate", "data"], 0, &["data has schema 4 already; nothing was changed"]);
     place.write("data/store.marker", b"runner store\nschema 99\nid 0000000000000000\n");
-    place.check(&["store", "migrate", "data"], 9, &["schema 99, this program knows up to 3"]);
+    place.check(&["store", "migrate", "data"], 9, &["schema 99, this program knows up to 4"]);
     place.check(&["store", "migrate", "nothing"], 9, &["no store in nothing"]);
 }

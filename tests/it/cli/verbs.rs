@@ -79,7 +79,27 @@ fn queues_and_the_store_are_set() {
     place.check(&["queue", "show", "media", "-o", "json"], 0, &[r#""available":2"#]);
     place.check(&["queue", "show", "none"], 3, &["no queue of this name"]);
     place.check(&["queue", "list"], 0, &["QUEUE", "media"]);
-    place.check(&["queue", "resume"], 2, &["--all"]);
+    place.check(&["queue", "resume"], 2, &["<QUEUE>"]);
+    place.check(
+        &["queue", "set", "media", "--rate", "5/1s burst 2", "--weight", "3"],
+        0,
+        &["5/1s burst 2 (set)", "3 (set)"],
+    );
+    place.check(&["queue", "set", "media", "--concurrency", "0"], 2, &["concurrency", "to let nothing run, pause it"]);
+    place.check(
+        &["queue", "pause", "media", "--until", "2999-01-01T00:00:00Z"],
+        0,
+        &["until 2999-01-01T00:00:00.000Z"],
+    );
+    place.check(&["queue", "pause", "media", "--until", "soon"], 2, &["until", "is not an RFC 3339 time"]);
+    place.check(&["queue", "drain", "media"], 0, &["draining", "yes"]);
+    place.check(&["enqueue", "a", "--queue", "media"], 4, &["queue media drains", "`runner queue resume media`"]);
+    place.check(&["queue", "resume", "media"], 0, &["no"]);
+    place.check(&["kind", "set", "a", "--concurrency", "2"], 0, &["2 (set)"]);
+    place.check(&["kind", "list"], 0, &["KIND", "a"]);
+    place.check(&["kind", "pause", "a", "-o", "json"], 0, &[r#""paused":true"#]);
+    place.check(&["kind", "resume", "a"], 0, &["paused", "no"]);
+    place.check(&["kind", "show", "none"], 3, &["no kind of this name"]);
     place.check(&["queue", "resume", "--all"], 0, &["all queues run"]);
     place.check(&["store", "settings"], 0, &["keep_completed  7d", "10.0 GiB"]);
     place.check(&["store", "set", "--keep-completed", "2d", "--log-bytes", "1GiB"], 0, &["keep_completed  2d"]);

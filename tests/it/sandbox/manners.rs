@@ -107,6 +107,27 @@ fn progress_and_checkpoint_are_in_the_report() {
     assert_eq!(report.checkpoint, Some(b"ha".to_vec()));
 }
 
+/// A checkpoint that is refused is none: what was kept before stays, and the run can tell.
+#[test]
+fn a_checkpoint_that_is_too_large_changes_nothing() {
+    let imports = r#"
+      (import "runner:plugin/host@0.1.0" "checkpoint" (func $checkpoint (param i32 i32 i32)))
+      (import "runner:plugin/host@0.1.0" "progress" (func $progress (param i32 i32 i32)))
+      (data (i32.const 256) "kept")"#;
+    // A byte more than 256 KiB; the answer's first byte is 1 for an error, and is shown as progress.
+    let body = format!(
+        "(call $checkpoint (i32.const 256) (i32.const 4) (i32.const 512))
+         (call $checkpoint (i32.const 0) (i32.const 262145) (i32.const 544))
+         (call $progress (i32.load8_u (i32.const 544)) (i32.const 256) (i32.const 4)) {RESULT}"
+    );
+    let report = check(&handler_with(imports, &body), |_| {}, OutcomeName::Completed);
+    assert_eq!((report.checkpoint, report.progress), (Some(b"kept".to_vec()), Some((1, "kept".to_owned()))));
+    // The same where it would fit but for what the run may stage in all.
+    let small = body.replace("262145", "5000");
+    let report = check(&handler_with(imports, &small), |limits| limits.staged_bytes = 4_096, OutcomeName::Completed);
+    assert_eq!((report.checkpoint, report.progress), (Some(b"kept".to_vec()), Some((1, "kept".to_owned()))));
+}
+
 #[test]
 fn stdout_and_stderr_are_the_log_with_what_was_left_open() {
     let report = check(&says("one\ntwo", "three", 0), |_| {}, OutcomeName::Completed);

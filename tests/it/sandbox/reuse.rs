@@ -19,6 +19,11 @@ const ONE_MORE: &str = "(global.set $runs (i32.add (global.get $runs) (i32.const
 /// Whether the job's args begin with `x`: the one that is to be different.
 const IS_X: &str = "(i32.eq (i32.load8_u (i32.load offset=32 (local.get $job))) (i32.const 120))";
 
+/// A handler that answers with how many runs its instance has had.
+pub(crate) fn counts() -> Vec<u8> {
+    handler_with(COUNT, &format!("{ONE_MORE} {ANSWER}"))
+}
+
 /// Counts its runs; does this where its args begin with `x`.
 fn counting(on_x: &str, manifest: &str) -> Arc<Plugin> {
     let body = format!("{ONE_MORE} (if {IS_X} (then {on_x})) {ANSWER}");

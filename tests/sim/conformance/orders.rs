@@ -8,7 +8,7 @@ use runner_store::job::{
 use crate::world::*;
 
 fn set_order(queue: &str, order: QueueOrder) -> Command {
-    let settings = QueueSettings { capacity: None, order };
+    let settings = QueueSettings { order, ..QueueSettings::default() };
     Command::Set(Box::new(Settings::Queue(TENANT, queue.to_owned(), settings)))
 }
 
@@ -129,7 +129,7 @@ fn settings_survive_a_restart_and_say_what_holds() {
         assert_eq!(w.job(id).order, QueueOrder::RunAt);
         let scope = runner_store::command::Scope::Queue(TENANT, "later".to_owned());
         let answer = w.ask(&runner_store::command::Query::Settings(scope));
-        let expected = QueueSettings { capacity: None, order: QueueOrder::RunAt };
+        let expected = QueueSettings { order: QueueOrder::RunAt, ..QueueSettings::default() };
         let expected = Settings::Queue(TENANT, "later".to_owned(), expected);
         assert_eq!(answer, runner_store::command::Answer::Settings(expected));
     });
@@ -191,10 +191,12 @@ fn a_checkpoint_is_kept_by_the_run_that_holds_the_lease() {
         w.advance(2_000);
         let again = w.start(id);
         assert_eq!(w.call(checkpoint(run, b"4")), stale(1), "the fence");
+        assert_eq!(w.payload(id, Part::Checkpoint).as_deref(), Some(&b"2"[..]), "what is stale writes nothing");
         let large = vec![0; limits::CHECKPOINT_BYTES_MAX + 1];
         let reply = w.call(checkpoint(again, &large));
         let Reply::Rejected(Rejection::Invalid(Invalid { field, .. })) = reply else { panic!("{reply:?}") };
         assert_eq!(field, "checkpoint");
+        assert_eq!(w.payload(id, Part::Checkpoint).as_deref(), Some(&b"2"[..]), "nor does what is too large");
         w.finish(id, completed());
         assert_eq!(w.payload(id, Part::Checkpoint), None, "removed on completed");
     });

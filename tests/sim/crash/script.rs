@@ -17,6 +17,8 @@ use crate::world::START;
 /// Jobs whose args are more than a new file has room for.
 const LARGE_JOBS: usize = 12;
 const LARGE_BYTES: usize = 150_000;
+/// Every so many batches those who listen are told.
+const LISTEN_EVERY: usize = 3;
 const BATCH_COMMANDS_MAX: u64 = 16;
 
 /// See the module.
@@ -145,7 +147,13 @@ impl Script {
 
 /// The batches of the model; the first one sets what holds.
 pub(crate) fn random(n: usize, now: Time, workload: &mut Workload) -> Vec<Command> {
-    if n == 0 { workload.opening() } else { workload.batch(now, BATCH_COMMANDS_MAX) }
+    if n == 0 {
+        return workload.opening_to_many();
+    }
+    let mut commands = workload.batch(now, BATCH_COMMANDS_MAX);
+    // As the writer says it to itself: what was heard is told in a batch of its own, or beside others.
+    commands.extend(n.is_multiple_of(LISTEN_EVERY).then_some(Command::Listen));
+    commands
 }
 
 /// Lets some args span several pages.

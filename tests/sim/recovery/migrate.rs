@@ -132,3 +132,30 @@ fn what_cannot_be_brought_up_to_date_is_named() {
     assert!(matches!(migrate(&nowhere, true), Err(StoreError::Missing(_))));
     assert_eq!(place.names(), ["store"]);
 }
+
+/// Schema 3 had everything but what kinds listen to and what was heard.
+#[test]
+fn a_store_of_schema_3_is_brought_up_to_date() {
+    let place = Place::new();
+    let before = place.open(&place.dir).dump().unwrap();
+    let db = Database::open(place.dir.jobs()).unwrap();
+    let write = db.begin_write().unwrap();
+    let heard: TableDefinition<'static, &'static [u8; 8], &'static [u8]> = TableDefinition::new("heard");
+    let subscriptions: TableDefinition<'static, &'static [u8; 4], &'static [u8]> =
+        TableDefinition::new("subscriptions");
+    let meta: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+    assert!(write.delete_table(heard).unwrap() && write.delete_table(subscriptions).unwrap());
+    write.open_table(meta).unwrap().insert("schema", 3).unwrap();
+    write.commit().unwrap();
+    drop(db);
+    let marker = fs::read_to_string(place.path("store/store.marker")).unwrap();
+    let older = marker.replace(&format!("schema {SCHEMA}"), "schema 3");
+    fs::write(place.path("store/store.marker"), older).unwrap();
+    let refused = place.dir.open(Create::No, place.clock.clone(), Default::default());
+    assert!(matches!(refused, Err(StoreError::Older { found: 3, .. })), "it says so");
+    let migrated = place.dir.migrate(true, START).unwrap();
+    assert_eq!((migrated.from, migrated.to), (3, SCHEMA));
+    let engine = place.open(&place.dir);
+    assert_eq!(engine.dump().unwrap(), before);
+    assert!(engine.check().unwrap().is_clean());
+}

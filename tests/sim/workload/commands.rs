@@ -2,11 +2,12 @@
 
 use runner_store::command::{
     Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey, JobsQuery,
-    KvKeysQuery, KvWrite, KvWrites, Measured, Name, NameClass, Namespace, RunRef, Settings, StagedJob, StoreSettings,
-    Sweep,
+    KvKeysQuery, KvWrite, KvWrites, Listener, Measured, Name, NameClass, Namespace, RunRef, Settings, StagedJob,
+    StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
-    Edit, JobId, JobRef, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings, StateName, TenantId, Time,
+    Edit, EventName, JobId, JobRef, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings, StateName, TenantId,
+    Time,
 };
 
 use super::Workload;
@@ -20,7 +21,17 @@ impl Workload {
             let name = move |name: &&str| Command::Name(Name::of_plugin(TenantId(tenant as u32), *name));
             ["thumbs", "mail"].iter().map(name)
         });
-        std::iter::once(Command::Set(Box::new(Settings::Store(keep)))).chain(plugins).collect()
+        let keep = Command::Set(Box::new(Settings::Store(keep)));
+        let alert = listening(1, &[EventName::Discarded]);
+        [keep, alert].into_iter().chain(plugins).collect()
+    }
+
+    /// The same, where much of what happens is listened to.
+    pub(crate) fn opening_to_many(&self) -> Vec<Command> {
+        let mut opening = self.opening();
+        let events = [EventName::Started, EventName::Cancelled, EventName::Discarded];
+        opening.extend((1..=super::TENANTS).map(|tenant| listening(tenant as u32, &events)));
+        opening
     }
 
     /// What is said at this time.
@@ -33,6 +44,9 @@ impl Workload {
             && self.dice.one_in(2)
         {
             return self.command_about(job);
+        }
+        if self.dice.one_in(20) {
+            return self.about_a_schedule();
         }
         match self.dice.below(200) {
             0..36 => self.enqueue(),
@@ -48,13 +62,15 @@ impl Workload {
             152..158 => self.edit(),
             158..166 => Command::Delete { job: self.a_job(), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
             166..168 => Command::ReserveIds { n: self.dice.below(5) as u32 },
-            168..180 => Command::Settle,
+            168..177 => Command::Settle,
+            177..180 => Command::Listen,
             180..184 => self.a_sweep(),
             184..187 => self.a_bulk(),
             187..190 => Command::Start { job: self.a_job(), holder: self.a_boot() },
             190..193 => Command::Checkpoint { run: self.a_run(), bytes: vec![b'c'; self.dice.below(20) as usize] },
             193..196 => Command::Revive { job: self.a_job(), after: None },
-            196..198 => Command::Set(Box::new(self.settings())),
+            196 => Command::Set(Box::new(self.settings())),
+            197 => Command::Subscribe(Box::new(self.subscribe())),
             198 => self.a_name(),
             _ => Command::Resume,
         }
@@ -193,12 +209,26 @@ impl Workload {
         let n = self.dice.below(3);
         let mut staged = Vec::new();
         for position in 0..n {
-            let never = JobId(self.next_job + 3 + position);
+            // Beyond what listeners take in one batch: one that listens is nobody's staged job.
+            let never = JobId(self.next_job + 1_000 + position);
             let id = if self.dice.one_in(20) { Some(never) } else { self.reserved.pop() };
             let spec = self.spec(of.tenant, position);
             staged.extend(id.map(|id| StagedJob { id, spec }));
         }
         staged
+    }
+
+    /// Whoever listens is never listened to at its beginning: each such job would lead to others.
+    fn subscribe(&mut self) -> Subscribe {
+        let tenant = self.a_tenant();
+        let n = self.dice.below(4);
+        let one = |_| {
+            let d = &mut self.dice;
+            let event = EventName::ALL[d.below(EventName::ALL.len() as u64) as usize];
+            let of = if event == EventName::Enqueued { "a" } else { ["a", "b", "*", "alert"][d.below(4) as usize] };
+            subscription(event, of, "alert")
+        };
+        Subscribe { tenant, subscriptions: (0..n).map(one).collect() }
     }
 
     fn end_boots(&mut self) -> Command {
@@ -282,4 +312,15 @@ impl Workload {
     pub(crate) fn someone(&mut self) -> JobRef {
         self.a_job()
     }
+}
+
+/// A tenant whose kind `alert` listens to these events of all.
+fn listening(tenant: u32, events: &[EventName]) -> Command {
+    let subscriptions = events.iter().map(|event| subscription(*event, "*", "alert")).collect();
+    Command::Subscribe(Box::new(Subscribe { tenant: TenantId(tenant), subscriptions }))
+}
+
+fn subscription(event: EventName, of: &str, kind: &str) -> Subscription {
+    let to = Listener { kind: kind.to_owned(), queue: "p".to_owned(), priority: Priority(1) };
+    Subscription { event, of: vec![of.to_owned()], to, by: "alerts".to_owned() }
 }

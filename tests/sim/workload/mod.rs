@@ -4,15 +4,17 @@
 //! the replies to earlier ones. The same seed and the same replies make the same commands, for ever.
 
 mod commands;
+mod schedules;
 mod specs;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use runner_store::command::{
     Command, Enqueue, Finish, FinishCall, Lane, Merged, Name, NameClass, NeedsMerge, Reply, RunRef,
 };
 use runner_store::index::EndKey;
 use runner_store::job::{BootId, DependsOn, JobId, JobRef, KindId, On, PluginId, QueueId, RunNumber, TenantId, Time};
+use runner_store::schedule::ScheduleRef;
 
 const TENANTS: u64 = 3;
 const BOOTS: u64 = 3;
@@ -72,6 +74,8 @@ pub(crate) struct Workload {
     merging: Option<Command>,
     sweep: Option<EndKey>,
     bulk: Option<JobId>,
+    /// How often each schedule was edited.
+    editions: HashMap<ScheduleRef, u32>,
 }
 
 impl Workload {
@@ -92,6 +96,7 @@ impl Workload {
             merging: None,
             sweep: None,
             bulk: None,
+            editions: HashMap::new(),
         }
     }
 
@@ -149,6 +154,12 @@ impl Workload {
                     self.plugins.push(plugin);
                 }
             }
+            (_, Reply::Schedule { schedule, .. }) => _ = self.editions.insert(schedule.at(), schedule.edits),
+            (Command::Fire(call), Reply::Fired(jobs)) => {
+                self.recent.extend(jobs.iter().map(|job| JobRef { tenant: call.at.tenant, job: job.id }));
+                self.next_job = jobs.iter().map(|job| job.id.0 + 1).fold(self.next_job, u64::max);
+            }
+            (Command::Listen, Reply::Listened { jobs, .. }) => self.next_job += u64::from(*jobs),
             (Command::Sweep(_), Reply::Swept { more, after, .. }) => self.sweep = after.filter(|_| *more),
             (Command::Bulk(_), Reply::Bulk { next, .. }) => self.bulk = *next,
             _ => {}

@@ -1,12 +1,12 @@
 //! Random jobs, and what is set for queues, tenants and the store.
 
-use runner_store::command::{Keep, QueueSettings, Settings, StoreSettings, TenantSettings};
+use runner_store::command::{Keep, KindSettings, Pause, QueueSettings, Rate, Settings, StoreSettings, TenantSettings};
 use runner_store::job::{
     Backoff, DependsOn, EdgePolicy, JobId, JobSpec, Millis, On, OnConflict, Priority, QueueOrder, RetryPolicy,
     StateName, States, TenantId, Time, Unique,
 };
 
-use super::Workload;
+use super::{Dice, Workload};
 
 const HOUR: u64 = 3_600_000;
 
@@ -100,7 +100,14 @@ impl Workload {
     pub(super) fn settings(&mut self) -> Settings {
         let tenant = self.a_tenant();
         let trims = self.trims;
+        // Beside the others, so that what schedulers alone care about changes nothing else that follows from a seed.
+        let aside = &mut Dice(self.dice.0 ^ 0x5ca1_ab1e);
         let d = &mut self.dice;
+        if aside.one_in(9) {
+            let concurrency = aside.maybe(2, |d| d.below(5) as u32);
+            let kind = ["k", "unused"][aside.below(2) as usize].to_owned();
+            return Settings::Kind(tenant, kind, KindSettings { concurrency, ..KindSettings::default() });
+        }
         match d.below(8) {
             0 => Settings::Store(StoreSettings {
                 log_age: if trims { Millis(d.below(4) * HOUR) } else { Millis(u64::MAX) },
@@ -112,6 +119,12 @@ impl Workload {
                 QueueSettings {
                     capacity: d.maybe(2, |d| d.below(60)),
                     order: if d.one_in(2) { QueueOrder::RunAt } else { QueueOrder::Priority },
+                    // One in five of these cannot hold.
+                    concurrency: aside.maybe(3, |d| d.below(5) as u32),
+                    rate: aside.maybe(4, |d| Rate { jobs: d.below(5) as u32, per: Millis(d.below(3) * 500), burst: 1 }),
+                    weight: aside.maybe(4, |d| d.below(5) as u32),
+                    pause: aside.maybe(4, |_| Pause::Open),
+                    drain: aside.one_in(40),
                 },
             ),
             _ => Settings::Tenant(

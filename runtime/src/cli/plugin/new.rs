@@ -20,6 +20,7 @@ const BINDINGS: &str = r#"
 # The contract in Rust; only the guest needs it.
 [target.'cfg(target_family = "wasm")'.dependencies]
 wit-bindgen = { version = "0.61", default-features = false, features = ["macros", "realloc"] }
+
 "#;
 
 #[derive(Debug, clap::Args)]

@@ -53,7 +53,14 @@ fn summary(stats: &StatsShown) -> String {
              or for `runner doctor --accept-clock`\n"
         )
     });
+    let deep = match stats.listeners_too_deep {
+        0 => String::new(),
+        n => format!(
+            "{n} jobs that listen to events were not enqueued: more than 20 in a row would have followed from each other\n"
+        ),
+    };
     clock
+        + &deep
         + &format!(
             "store {}: schema {}, epoch {}{paused}\n\
          file {}: {} live, {} fragmented, {} free\n\

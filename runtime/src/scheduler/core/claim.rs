@@ -2,11 +2,14 @@
 //!
 //! The free slots are shared among the tenants that have something for them: none gets more than another that wants more,
 //! and what one does not want is the others'. On top of that each claims as far ahead as its own runs have been ending
-//! lately. Where there are others, each has at least one run ready, so that the next slot finds it when it is its turn.
+//! lately. Where there are others, each has at least one run ready, so that the next slot finds it when it is its turn. What
+//! a tenant gets its queues share by their weights ([`queues`](super::queues)), and nothing is claimed that a gate would not
+//! let through ([`gate`](super::gate)).
 
 use runner_store::command::{Grant, Lane, limits};
 use runner_store::job::TenantId;
 
+use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
 /// Claims that may leave out what is not claimed ahead because no slot is free for it. Then nothing is asked for until one
@@ -20,8 +23,9 @@ struct Demand {
     tenant: TenantId,
     /// Ready already.
     ready: u32,
-    /// Runs that could be claimed.
+    /// Runs that could be claimed, and where.
     singles: u32,
+    queues: Vec<QueueDemand>,
     /// Lanes that have gathered a call.
     calls: Vec<Lane>,
     /// As many of both as its budget has room for.
@@ -35,34 +39,56 @@ struct Demand {
 }
 
 impl Core {
-    pub(super) fn claimed(&mut self, runs: Vec<Claimed>, actions: &mut Vec<Action>) {
+    pub(super) fn claimed(&mut self, mut runs: Vec<Claimed>, now: Moment, actions: &mut Vec<Action>) {
         let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.round += 1;
         let cancelled = self.take_cancelled();
         let mut shared: Vec<Claimed> = Vec::new();
+        if !self.gates.is_empty() {
+            // Where they are not all let through any more, the first are.
+            runs.sort_unstable_by_key(|claimed| claimed.order);
+        }
+        // Runs of one lane come in a row: it is looked at once for them.
+        let mut looked_at: Option<(Lane, bool)> = None;
         for claimed in runs {
             let spent = !self.spent.is_empty() && self.spent.contains(&claimed.lane.tenant);
-            if self.draining || spent || cancelled.contains(&claimed.run) {
+            let known = looked_at.filter(|(lane, _)| *lane == claimed.lane);
+            let (_, too_large) = known.unwrap_or_else(|| (claimed.lane, self.too_large(claimed.lane).is_some()));
+            looked_at = Some((claimed.lane, too_large));
+            if self.draining || spent || too_large || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
             } else if self.batched.contains(&claimed.lane) {
                 shared.push(claimed);
             } else {
-                self.put(Call::of_one(&claimed));
+                self.put_or_not(Call::of_one(&claimed), now, actions);
             }
         }
         while let Some(lane) = shared.first().map(|claimed| claimed.lane) {
             let (of_lane, others) = shared.into_iter().partition(|claimed| claimed.lane == lane);
             shared = others;
-            self.calls(lane, of_lane).into_iter().for_each(|call| self.put(call));
+            for call in self.calls(lane, of_lane) {
+                self.put_or_not(call, now, actions);
+            }
+        }
+    }
+
+    fn put_or_not(&mut self, call: Call, now: Moment, actions: &mut Vec<Action>) {
+        if self.lets_through(&call, now) {
+            self.put(call);
+        } else {
+            actions.extend(call.runs().map(Action::HandBack));
         }
     }
 
     fn put(&mut self, call: Call) {
         let id = call.lane.tenant;
         self.suspects_in_hand += usize::from(call.lane.suspect);
-        let before = self.tenant(id).ready.insert(call.order, call);
-        self.ready += usize::from(before.is_none());
+        self.gate_claimed(&call);
+        let ready = &mut self.tenant(id).ready;
+        let before = ready.len();
+        ready.insert(call);
+        self.ready += self.tenant(id).ready.len() - before;
         self.waits_or_not(id);
         self.open_or_not(id);
     }
@@ -72,18 +98,18 @@ impl Core {
             return;
         }
         let exact = self.exact_wait(now);
-        let none_free = self.slots_for_all() == 0;
+        let none_free = self.slots_for_all(now) == 0;
         if exact && none_free && self.passed_over >= PASSED_OVER_MAX {
             return;
         }
         self.left_out = exact;
         let mut demands = self.demands(now);
-        let slots = self.slots_for_all_and(&demands);
+        let slots = self.slots_for_all_and(&demands, now);
         share(&mut demands, slots);
         let (mut takes, mut left) = (Vec::new(), limits::CLAIM_RUNS_MAX);
-        let mut suspects = u32::from(!self.suspect_in_hand() && self.free.len() > self.ready_for_slots());
+        let mut suspects = u32::from(!self.suspect_in_hand() && self.free.len() > self.ready_for_slots(now));
         for demand in demands {
-            self.take_for(demand, &mut suspects, &mut left, &mut takes);
+            self.take_for(demand, now, (&mut suspects, &mut left), &mut takes);
         }
         if !takes.is_empty() {
             self.suspects_claimed = takes.iter().flat_map(|take| &take.grants).any(|grant| grant.lane.suspect);
@@ -101,7 +127,7 @@ impl Core {
         let (round, free, crowd) = (self.round, self.free.len(), self.open.len() > 1);
         let held = self.ready + self.by_hand.len();
         let room_ahead = held + self.running.len() < (self.slots + AHEAD_MAX) as usize;
-        for id in &self.open {
+        for (_, id) in &self.open {
             let Some(tenant) = self.tenants.get_mut(id) else { continue };
             let ready = tenant.ready.len();
             let of_pace = room_ahead && tenant.pace.lately(round) >= 2;
@@ -114,22 +140,32 @@ impl Core {
     }
 
     /// Runs that are ready and wait for nothing but a slot and the node's memory.
-    fn ready_for_slots(&self) -> usize {
-        let of = |id| self.tenants.get(id).map_or(0, |tenant| tenant.ready_for_slots() as usize);
-        self.by_hand.len() + self.waiting.iter().map(of).sum::<usize>()
+    fn ready_for_slots(&self, now: Moment) -> usize {
+        self.by_hand.len() + self.waiting.iter().map(|(_, id)| self.ready_of(*id, now) as usize).sum::<usize>()
+    }
+
+    /// The same of one tenant: what waits for its own budget, or for a token, takes no slot from others.
+    fn ready_of(&self, id: TenantId, now: Moment) -> u32 {
+        let Some(tenant) = self.tenants.get(&id) else { return 0 };
+        let ready = tenant.ready_for_slots();
+        if ready == 0 || self.gates.is_empty() {
+            return ready;
+        }
+        let waits = tenant.ready.calls().filter(|call| self.tokens_come(call, now).is_some()).count();
+        ready.saturating_sub(u32::try_from(waits).unwrap_or(u32::MAX))
     }
 
     /// Slots that are free and that nobody who is ready takes.
-    fn slots_for_all(&self) -> u32 {
-        u32::try_from(self.free.len().saturating_sub(self.ready_for_slots())).unwrap_or(0)
+    fn slots_for_all(&self, now: Moment) -> u32 {
+        u32::try_from(self.free.len().saturating_sub(self.ready_for_slots(now))).unwrap_or(0)
     }
 
     /// Slots that those who want them share, with what is ready of theirs: no more than the node has memory for.
-    fn slots_for_all_and(&self, demands: &[Demand]) -> u32 {
+    fn slots_for_all_and(&self, demands: &[Demand], now: Moment) -> u32 {
         let asking: u32 = demands.iter().map(|demand| demand.ready).sum();
-        let slots = self.slots_for_all().saturating_add(asking).min(self.free.len() as u32);
+        let slots = self.slots_for_all(now).saturating_add(asking).min(self.free.len() as u32);
         let lanes = demands.iter().filter_map(|demand| self.tenants.get(&demand.tenant)).flat_map(|tenant| {
-            let ready = tenant.ready.values().next().map(|call| call.lane);
+            let ready = tenant.ready.first().map(|call| call.lane);
             tenant.open.iter().copied().chain(ready).map(|lane| tenant.memory_of(lane))
         });
         let smallest = lanes.min().unwrap_or(0).max(1);
@@ -139,27 +175,31 @@ impl Core {
 
     /// Whether something waits that is only claimed when a slot is free, and that could start in one.
     fn exact_wait(&self, now: Moment) -> bool {
-        let gathered = self.batched.iter().any(|lane| self.could_start(*lane) && self.gathered(*lane, now));
-        gathered || (!self.suspect_in_hand() && self.suspects_wait())
+        let gathered = self.batched.iter().any(|lane| self.could_start(*lane, now) && self.gathered(*lane, now));
+        gathered || (!self.suspect_in_hand() && self.suspects_wait(now))
     }
 
-    fn suspects_wait(&self) -> bool {
+    fn suspects_wait(&self, now: Moment) -> bool {
         let suspects = |id| self.tenants.get(id).map(|tenant| tenant.open.iter().filter(|lane| lane.suspect));
-        self.open.iter().filter_map(suspects).flatten().any(|lane| self.could_start(*lane))
+        self.open.iter().filter_map(|(_, id)| suspects(id)).flatten().any(|lane| self.could_start(*lane, now))
     }
 
-    /// Whether a lane has jobs that its tenant's budget has room for.
-    fn could_start(&self, lane: Lane) -> bool {
+    /// Whether a lane has jobs that its tenant's budget has room for, and its gates.
+    fn could_start(&self, lane: Lane, now: Moment) -> bool {
         let Some(tenant) = self.tenants.get(&lane.tenant) else { return false };
-        tenant.open.contains(&lane) && tenant.room(tenant.memory_of(lane)) > 0 && !self.spent.contains(&lane.tenant)
+        let (calls, jobs) = self.gate_room(lane, now);
+        calls.min(jobs) > 0
+            && tenant.open.contains(&lane)
+            && tenant.room(tenant.memory_of(lane)) > 0
+            && !self.spent.contains(&lane.tenant)
     }
 
     /// What each tenant could use, those first whose turn it is.
     fn demands(&mut self, now: Moment) -> Vec<Demand> {
-        let (before, after): (Vec<TenantId>, Vec<TenantId>) = self.open.iter().partition(|id| **id <= self.turn);
-        let crowd = before.len() + after.len() > 1;
+        let open: Vec<TenantId> = self.open.iter().map(|(_, id)| *id).collect();
+        let crowd = open.len() > 1;
         let mut demands = Vec::new();
-        for id in after.into_iter().chain(before) {
+        for id in open {
             if demands.len() == TENANTS_MAX {
                 self.left_out = true;
                 break;
@@ -173,39 +213,61 @@ impl Core {
         let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
         let (round, in_hand) = (self.round, self.suspect_in_hand());
         let tenant = self.tenants.get(&id)?;
-        let (mut singles, mut calls, mut suspects, mut room, mut left_out) = (0_u32, Vec::new(), 0_u64, 0, false);
+        let (mut calls, mut suspects, mut room, mut left_out) = (Vec::new(), 0_u64, 0, false);
+        let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());
         for lane in &tenant.open {
             let of_lane = tenant.room(tenant.memory_of(*lane));
             let available = tenant.lanes.get(lane).map_or(0, |state| state.available);
             room = room.max(of_lane);
-            left_out |= u64::from(of_lane) < available;
+            let (gate_calls, gate_jobs) = self.gate_room(*lane, now);
+            let through = gate_calls.min(gate_jobs);
+            if through == 0 {
+                left_out = true;
+                shut.push(*lane);
+                continue;
+            }
+            left_out |= u64::from(of_lane.min(through)) < available;
+            let could = of_lane.min(through).min(u32::try_from(available).unwrap_or(u32::MAX));
             if lane.suspect {
                 suspects += available;
+                singles.add(*lane, u32::from(!in_hand && could > 0));
             } else if tenant.batch(*lane).is_none() {
-                singles = singles.saturating_add(of_lane.min(u32::try_from(available).unwrap_or(u32::MAX)));
+                singles.add(*lane, could);
             } else if of_lane > 0 && self.gathered(*lane, now) {
                 calls.push(*lane);
             }
         }
-        let one_suspect = u32::from(suspects > 0 && !in_hand);
-        self.left_out |= left_out || suspects > u64::from(one_suspect);
-        let singles = singles.saturating_add(one_suspect).min(room);
+        self.left_out |= left_out || suspects > u64::from(!in_hand);
+        let (ready, nothing_ready) = (self.ready_of(id, now), tenant.ready.is_empty());
+        let queues = singles.queues(&tenant.ready, |queue| self.room_of(queue, now));
+        let sum = queues.iter().fold(0_u32, |sum, queue| sum.saturating_add(queue.wants));
+        let singles = sum.min(room);
+        shut.into_iter().for_each(|lane| self.wait_for_gates(lane, now));
         calls.truncate(room as usize);
         if singles == 0 && calls.is_empty() {
             return None;
         }
-        let (ready, nothing_ready) = (tenant.ready_for_slots(), tenant.ready.is_empty());
+        // A slot that another one's run leaves is for who has had least, too.
+        let least = crowd && self.open.first().is_some_and(|(_, first)| *first == id);
+        let of_all = if least { self.pace.ahead(round) } else { 0 };
         let pace = &mut self.tenant(id).pace;
-        let (lately, ahead) = (pace.lately(round), pace.ahead(round));
+        let (lately, ahead) = (pace.lately(round), pace.ahead(round).max(of_all));
         // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
         // that end, so that what was claimed becomes less.
         let at_least = u32::from((lately >= 2 && room_ahead) || (crowd && nothing_ready));
-        Some(Demand { tenant: id, ready, singles, calls, room, ahead, at_least, share: 0 })
+        Some(Demand { tenant: id, ready, singles, queues, calls, room, ahead, at_least, share: 0 })
     }
 
     /// What a tenant takes, by its share.
-    fn take_for(&mut self, mut demand: Demand, suspects: &mut u32, left: &mut u32, takes: &mut Vec<Take>) {
+    fn take_for(
+        &mut self,
+        mut demand: Demand,
+        now: Moment,
+        (suspects, left): (&mut u32, &mut u32),
+        takes: &mut Vec<Take>,
+    ) {
         let free = demand.share.saturating_sub(demand.ready);
+        let mut gates = queues::Left::default();
         let tenant = self.tenants.entry(demand.tenant).or_default();
         let both = demand.singles > 0 && !demand.calls.is_empty();
         // Where both want the last slot, it is the one's and then the other's.
@@ -216,29 +278,34 @@ impl Core {
         demand.calls.truncate(for_calls as usize);
         let calls = u32::try_from(demand.calls.len()).unwrap_or(u32::MAX);
         for lane in demand.calls {
-            let max = tenant.batch(lane).map_or(1, |batch| batch.max).min(*left);
+            let batch = self.tenants.get(&demand.tenant).and_then(|tenant| tenant.batch(lane));
+            let max = batch.map_or(1, |batch| batch.max).min(*left);
+            let max = gates.take_call(lane, max, |of| self.room_of(of, now));
             if max > 0 {
                 *left -= max;
                 takes.push(Take { max, grants: vec![Grant { lane, max }], shared: true });
             }
         }
         let ahead = demand.share.saturating_add(demand.ahead).saturating_sub(demand.ready).saturating_sub(calls);
-        let max = ahead.max(demand.at_least).min(demand.singles).min(demand.room.saturating_sub(calls)).min(*left);
-        let mut grants = Vec::new();
-        for lane in tenant.open.iter().filter(|lane| max > 0 && tenant.batch(**lane).is_none()) {
-            let available = tenant.lanes.get(lane).map_or(0, |state| state.available);
-            let room = tenant.room(tenant.memory_of(*lane)).min(u32::try_from(available).unwrap_or(u32::MAX));
-            if room == 0 {
-                continue;
+        let room = demand.room.saturating_sub(calls);
+        let max = ahead.max(demand.at_least).min(demand.singles).min(room).min(*left);
+        // One more of each queue that has nothing ready, so that the next slot finds it when it is its turn; but of handlers
+        // that take long nothing is claimed ahead.
+        let most = if demand.ahead > 0 { room.min(*left) } else { max };
+        for (queue, max) in queues::split(&demand.queues, max, most) {
+            let mut grants = Vec::new();
+            let max = gates.of_queue(&demand.queues[queue], max, |of| self.room_of(of, now));
+            for Grant { lane, max: could } in &demand.queues[queue].lanes {
+                let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };
+                let max = gates.take(*lane, could.min(max), |of| self.room_of(of, now));
+                if max > 0 {
+                    grants.push(Grant { lane: *lane, max });
+                }
             }
-            let max = room.min(if lane.suspect { std::mem::take(suspects) } else { max });
-            if max > 0 {
-                grants.push(Grant { lane: *lane, max });
+            if max > 0 && !grants.is_empty() {
+                *left = left.saturating_sub(max);
+                takes.push(Take { max, grants, shared: false });
             }
-        }
-        if !grants.is_empty() {
-            *left -= max;
-            takes.push(Take { max, grants, shared: false });
         }
     }
 }

@@ -1,14 +1,16 @@
 //! What leaves: runs that end, that someone wants ended, and that are given back before they start.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use runner_store::command::RunRef;
+use runner_store::command::{Lane, RunRef};
 use runner_store::job::TenantId;
 
+use super::cost::Cost;
 use super::{Action, Call, Core, Moment};
 
 impl Core {
-    pub(super) fn ended(&mut self, run: RunRef, fuel: u64, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn ended(&mut self, run: RunRef, (fuel, took): (u64, Duration), now: Moment, actions: &mut Vec<Action>) {
         let Some(call) = self.running.remove(&run) else { return };
         self.free.push(call.slot);
         self.reserved_bytes -= call.memory_bytes;
@@ -22,6 +24,9 @@ impl Core {
         tenant.running -= 1;
         tenant.reserved_bytes -= call.memory_bytes;
         tenant.pace.ended(round);
+        self.pace.ended(round);
+        self.gate_ended(call.lane);
+        self.cost_ends(call.lane, call.about, Cost::of(fuel, took));
         self.spend(call.lane.tenant, fuel, now, actions);
         self.open_or_not(call.lane.tenant);
         // There is a slot, and memory, for what was left out for want of it.
@@ -52,7 +57,7 @@ impl Core {
     /// Gives back everything that has not started.
     pub(super) fn drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
-        let waiting: Vec<TenantId> = self.waiting.iter().copied().collect();
+        let waiting: Vec<TenantId> = self.waiting.iter().map(|(_, id)| *id).collect();
         let by_hand: BTreeSet<TenantId> = self.by_hand.iter().map(|call| call.lane.tenant).collect();
         for tenant in by_hand.into_iter().chain(waiting) {
             self.hand_back_all_of(tenant, actions);
@@ -68,18 +73,12 @@ impl Core {
         }
         let id = run.at.tenant;
         let Some(tenant) = self.tenants.get_mut(&id) else { return false };
-        let Some(call) = tenant.ready.values_mut().find(|call| call.runs().any(|one| one == run)) else { return false };
-        if !call.others.is_empty() {
-            if call.first == run {
-                call.first = call.others.remove(0);
-            } else {
-                call.others.retain(|other| *other != run);
-            }
+        let Some((lane, calls)) = tenant.ready.take_out(run) else { return false };
+        self.gate_unready(lane, calls, 1);
+        if calls == 0 {
             return true;
         }
-        let (order, suspect) = (call.order, call.lane.suspect);
-        tenant.ready.remove(&order);
-        self.suspects_in_hand -= usize::from(suspect);
+        self.suspects_in_hand -= usize::from(lane.suspect);
         self.ready -= 1;
         self.waits_or_not(id);
         self.open_or_not(id);
@@ -91,11 +90,21 @@ impl Core {
         let by_hand = std::mem::take(&mut self.by_hand);
         let (given, kept): (Vec<Call>, Vec<Call>) = by_hand.into_iter().partition(|call| call.lane.tenant == id);
         self.by_hand = kept.into();
-        let ready = std::mem::take(&mut self.tenant(id).ready);
+        for call in given {
+            self.suspects_in_hand -= usize::from(call.lane.suspect);
+            actions.extend(call.runs().map(Action::HandBack));
+        }
+        self.hand_back_of(id, &|_| true, actions);
+    }
+
+    /// Gives back those of its runs that were claimed, of lanes that are meant, and have not started.
+    pub(super) fn hand_back_of(&mut self, id: TenantId, meant: &dyn Fn(Lane) -> bool, actions: &mut Vec<Action>) {
+        let ready = self.tenant(id).ready.take_all(meant);
         self.ready -= ready.len();
         self.waits_or_not(id);
         self.open_or_not(id);
-        for call in given.into_iter().chain(ready.into_values()) {
+        for call in ready {
+            self.gate_unready(call.lane, 1, call.jobs());
             self.suspects_in_hand -= usize::from(call.lane.suspect);
             actions.extend(call.runs().map(Action::HandBack));
         }

@@ -1,17 +1,19 @@
 //! Who gets a free slot.
 //!
-//! What was started by hand goes first, then tenants take turns, each with what comes first of its own. A run whose memory
+//! What was started by hand goes first, then the tenant that has had least, with what comes first of its queue that has had
+//! least. A run whose memory
 //! does not fit into what is left of its tenant's budget waits, and what comes behind it in its tenant with it; others go
 //! on. One that does not fit into what is left of the *node's* waits, too, but may be overtaken by no more than
 //! [`OVERTAKEN_MAX`] runs of others; then nothing starts before it, so that what runs makes room for it. Every run ends
 //! at its time-out, so it starts.
 
-use std::ops::Bound;
+use std::ops::Bound::{Excluded, Unbounded};
 
-use runner_store::command::RunRef;
+use runner_store::command::{Lane, RunRef};
+use runner_store::index::Order;
 use runner_store::job::TenantId;
 
-use super::{Action, Call, Core, Running};
+use super::{Action, Call, Core, Moment, Running};
 
 /// Runs that may start while another one, which came first, waits for the node's memory: about one for each slot of a small
 /// machine, so that the slots do not stand empty while it begins to wait.
@@ -43,16 +45,19 @@ enum May {
 }
 
 impl Core {
-    pub(super) fn start(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
         while !self.free.is_empty() && self.ready() > 0 {
-            let Some(call) = self.take_next() else { break };
+            let Some(call) = self.take_next(now) else { break };
             let slot = self.free.pop().expect("a slot is free");
-            self.enter(call, slot, actions);
+            self.enter(call, slot, now, actions);
         }
     }
 
-    fn enter(&mut self, call: Call, slot: usize, actions: &mut Vec<Action>) {
+    fn enter(&mut self, call: Call, slot: usize, now: Moment, actions: &mut Vec<Action>) {
+        let jobs = call.jobs();
         let Call { first, others, lane, .. } = call;
+        let about = self.cost_starts(lane);
+        self.gate_started(lane, jobs, now);
         let tenant = self.tenant(lane.tenant);
         let memory_bytes = tenant.memory_of(lane);
         tenant.running += 1;
@@ -61,18 +66,18 @@ impl Core {
         if !others.is_empty() {
             self.shares.extend(others.iter().chain([&first]).copied());
         }
-        let running = Running { slot, lane, memory_bytes, others: others.clone() };
+        let running = Running { slot, lane, memory_bytes, about, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });
     }
 
-    fn take_next(&mut self) -> Option<Call> {
+    fn take_next(&mut self, now: Moment) -> Option<Call> {
         if let Some(short) = self.short {
-            match self.may(short.who) {
+            match self.may(short.who, now) {
                 Some(May::Yes) => {
                     self.short = None;
-                    return self.take(short.who);
+                    return self.take(short.who, now);
                 }
                 Some(May::Short) if short.overtaken >= OVERTAKEN_MAX => return None,
                 Some(May::Short) => {}
@@ -80,37 +85,32 @@ impl Core {
                 Some(May::Not) | None => self.short = None,
             }
         }
-        let who = self.next_by_hand().or_else(|| self.next_in_turn())?;
+        let who = self.next_by_hand(now).or_else(|| self.next_in_turn(now))?;
         if let Some(short) = &mut self.short {
             short.overtaken += 1;
         }
-        self.take(who)
+        self.take(who, now)
     }
 
-    fn next_by_hand(&mut self) -> Option<Who> {
+    fn next_by_hand(&mut self, now: Moment) -> Option<Who> {
         let all: Vec<Who> = self.by_hand.iter().map(|call| Who::ByHand(call.first)).collect();
-        all.into_iter().find(|who| self.is_next(*who))
+        all.into_iter().find(|who| self.is_next(*who, now))
     }
 
-    fn next_in_turn(&mut self) -> Option<Who> {
-        let mut from = Bound::Excluded(self.turn);
-        let mut wrapped = false;
-        loop {
-            let next = self.waiting.range((from, Bound::Unbounded)).next().copied();
-            match next {
-                // Once around.
-                Some(id) if wrapped && id > self.turn => return None,
-                Some(id) if self.is_next(Who::Tenant(id)) => return Some(Who::Tenant(id)),
-                Some(id) => from = Bound::Excluded(id),
-                None if wrapped => return None,
-                None => (from, wrapped) = (Bound::Unbounded, true),
+    fn next_in_turn(&mut self, now: Moment) -> Option<Who> {
+        let mut next = self.waiting.first().copied();
+        while let Some((had, id)) = next {
+            if self.is_next(Who::Tenant(id), now) {
+                return Some(Who::Tenant(id));
             }
+            next = self.waiting.range((Excluded((had, id)), Unbounded)).next().copied();
         }
+        None
     }
 
     /// Whether this one starts now; the first that is short of the node's memory is remembered.
-    fn is_next(&mut self, who: Who) -> bool {
-        match self.may(who) {
+    fn is_next(&mut self, who: Who, now: Moment) -> bool {
+        match self.may(who, now) {
             Some(May::Yes) => true,
             Some(May::Short) => {
                 self.short.get_or_insert(Short { who, overtaken: 0 });
@@ -121,10 +121,15 @@ impl Core {
     }
 
     /// None: there is no such call any more.
-    fn may(&self, who: Who) -> Option<May> {
+    fn may(&mut self, who: Who, now: Moment) -> Option<May> {
         let lane = match who {
             Who::ByHand(run) => self.by_hand.iter().find(|call| call.first == run)?.lane,
-            Who::Tenant(id) => self.tenants.get(&id)?.ready.first_key_value()?.1.lane,
+            Who::Tenant(id) => match self.first_of(id, now) {
+                Some((lane, _)) => lane,
+                // Its tokens come later.
+                None if self.tenants.get(&id).is_some_and(|tenant| !tenant.ready.is_empty()) => return Some(May::Not),
+                None => return None,
+            },
         };
         let tenant = self.tenants.get(&lane.tenant);
         let memory_bytes = tenant.map_or(0, |tenant| tenant.memory_of(lane));
@@ -135,16 +140,33 @@ impl Core {
         Some(if fits { May::Yes } else { May::Short })
     }
 
-    fn take(&mut self, who: Who) -> Option<Call> {
+    /// What starts next of a tenant: what comes first, but what waits for its token goes behind those that do not.
+    fn first_of(&mut self, id: TenantId, now: Moment) -> Option<(Lane, Order)> {
+        let tenant = self.tenants.get(&id)?;
+        let mut comes = Vec::new();
+        let first = tenant.ready.in_turn().find(|call| match self.tokens_come(call, now) {
+            None => true,
+            Some(at) => {
+                comes.push(at);
+                false
+            }
+        });
+        let first = first.map(|call| (call.lane, call.order));
+        self.opening.extend(comes);
+        first
+    }
+
+    fn take(&mut self, who: Who, now: Moment) -> Option<Call> {
         match who {
             Who::ByHand(run) => {
                 let at = self.by_hand.iter().position(|call| call.first == run)?;
                 self.by_hand.remove(at)
             }
             Who::Tenant(id) => {
-                let (_, call) = self.tenant(id).ready.pop_first()?;
+                let (lane, order) = self.first_of(id, now)?;
+                let call = self.tenant(id).ready.take(lane.queue, order)?;
                 self.ready -= 1;
-                self.turn = id;
+                self.gate_unready(call.lane, 1, call.jobs());
                 self.waits_or_not(id);
                 Some(call)
             }
@@ -153,10 +175,11 @@ impl Core {
 
     /// Keeps the list of those that have something ready.
     pub(super) fn waits_or_not(&mut self, id: TenantId) {
-        if self.tenants.get(&id).is_some_and(|tenant| !tenant.ready.is_empty()) {
-            self.waiting.insert(id);
+        let Some(tenant) = self.tenants.get(&id) else { return };
+        if tenant.ready.is_empty() {
+            self.waiting.remove(&(tenant.had, id));
         } else {
-            self.waiting.remove(&id);
+            self.waiting.insert((tenant.had, id));
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use runner_store::command::Lane;
-use runner_store::index::Order;
 use runner_store::job::{Millis, TenantId};
 
 use super::batch::Arrivals;
-use super::{AHEAD_MAX, Call, Core, Moment};
+use super::cost::Lately;
+use super::line::Lines;
+use super::{AHEAD_MAX, Core, Moment};
 use crate::operator::FuelBudget;
 use crate::wasm::manifest::Batch;
 
@@ -39,7 +40,9 @@ pub(super) struct Tenant {
     /// Lanes whose jobs could be claimed: a plugin serves them, they are not empty, a run is not too large.
     pub(super) open: BTreeSet<Lane>,
     /// Claimed, not started.
-    pub(super) ready: BTreeMap<Order, Call>,
+    pub(super) ready: Lines,
+    /// What its runs have cost; see [`super::cost`].
+    pub(super) had: u64,
     pub(super) running: u32,
     pub(super) reserved_bytes: u64,
     pub(super) pace: Pace,
@@ -56,6 +59,8 @@ pub(super) struct LaneState {
     pub(super) serves: Option<Serves>,
     /// When those that share calls came.
     pub(super) arrivals: Arrivals,
+    /// What its runs cost.
+    pub(super) lately: Lately,
 }
 
 /// How fast runs end: in the present round between two claims, and in the one before.
@@ -137,8 +142,8 @@ impl Tenant {
 
     /// Runs that are ready and wait for the node alone: what waits for its own tenant takes no slot from others.
     pub(super) fn ready_for_slots(&self) -> u32 {
-        match self.ready.first_key_value() {
-            Some((_, head)) if self.has_room(self.memory_of(head.lane)) => {
+        match self.ready.first() {
+            Some(head) if self.has_room(self.memory_of(head.lane)) => {
                 u32::try_from(self.ready.len()).unwrap_or(u32::MAX)
             }
             _ => 0,
@@ -172,8 +177,12 @@ impl Tenant {
 impl Core {
     pub(super) fn available(&mut self, lane: Lane, difference: i64, now: Moment) {
         let state = self.tenant(lane.tenant).lanes.entry(lane).or_default();
+        let comes = state.available == 0 && difference > 0;
         state.available = state.available.saturating_add_signed(difference);
         state.arrivals.changed(difference, now.uptime);
+        if comes {
+            self.comes_anew(lane.tenant);
+        }
         self.lane_open_or_not(lane);
         // Also where there are fewer: a claim that only discarded what had expired has come nearer to what has not.
         if difference != 0 {
@@ -223,10 +232,12 @@ impl Core {
     /// Keeps the list of tenants that could claim.
     pub(super) fn open_or_not(&mut self, id: TenantId) {
         let spent = !self.spent.is_empty() && self.spent.contains(&id);
-        let open = !spent && self.tenants.get(&id).is_some_and(|tenant| !tenant.open.is_empty() && !tenant.is_full());
+        let Some(tenant) = self.tenants.get(&id) else { return };
+        let open = !spent && !tenant.open.is_empty() && !tenant.is_full();
+        let ranked = (tenant.had, id);
         if !open {
-            self.open.remove(&id);
-        } else if self.open.insert(id) {
+            self.open.remove(&ranked);
+        } else if self.open.insert(ranked) {
             self.look_again();
         }
     }
@@ -244,10 +255,11 @@ impl Core {
         }
     }
 
-    /// When a batch has lingered, or a tenant may go on: the next such moment, if it is ahead.
-    pub(super) fn next_alarm(&self, now: Moment) -> Option<Millis> {
+    /// When a batch has lingered, a tenant may go on or a gate opens: the next such moment, if it is ahead.
+    pub(super) fn next_alarm(&mut self, now: Moment) -> Option<Millis> {
+        let opening = if self.opening.is_empty() { None } else { self.next_opening(now) };
         if self.spent.is_empty() && self.batched.is_empty() {
-            return None;
+            return opening;
         }
         let tenant = |id: &TenantId| self.tenants.get(id);
         let periods = self.spent.iter().filter_map(|id| tenant(id)?.next_period(now));
@@ -256,6 +268,6 @@ impl Core {
             let linger = tenant.batch(*lane)?.linger;
             tenant.lanes.get(lane)?.arrivals.lingered_at(linger).filter(|at| *at > now.uptime)
         });
-        periods.chain(batches).min()
+        periods.chain(batches).chain(opening).min()
     }
 }

@@ -1,10 +1,15 @@
 //! The core on virtual time: what it does when something happens, told in stories. Those that take many steps happen in a
 //! [`world`] with a store and handlers of its own.
 
+mod auditor;
 mod batches;
 mod budgets;
+mod limits;
+mod shares;
+mod simulation;
 mod world;
 
+use runner_store::command::Grant;
 use runner_store::job::{JobId, JobRef, KindId, Priority, QueueId, QueueOrder, RunNumber, TenantId};
 
 use super::*;
@@ -29,7 +34,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn ended(id: u64) -> Event {
-    Event::Ended { run: run(id), fuel: 0 }
+    Event::Ended { run: run(id), fuel: 0, took: Duration::from_millis(1) }
 }
 
 /// More than any test needs.
@@ -258,6 +263,29 @@ fn a_draining_node_hands_back_and_starts_nothing_more() {
     assert_eq!(late, vec![Action::HandBack(run(3))], "an answer that comes late is handed back too");
     assert_eq!(core.handle(ended(1), at(0)), vec![]);
     assert_eq!((core.running(), core.ready()), (0, 0));
+}
+
+#[test]
+fn a_node_that_goes_on_claims_what_it_gave_back_and_what_came_meanwhile() {
+    let l = lane(1, false);
+    let (mut core, _) = with(1, &[(l, 2)]);
+    core.handle(Event::Claimed(vec![claimed(1, 0, l), claimed(2, 0, l)]), at(0));
+    assert_eq!(core.handle(Event::Drain, at(0)), vec![Action::HandBack(run(2))]);
+    core.handle(Event::Available { lane: l, difference: -1 }, at(0));
+    core.handle(ended(1), at(0));
+    assert_eq!(
+        core.handle(Event::NextDue(Some(runner_store::job::Time(0))), at(0)),
+        vec![],
+        "nor is it asked what is due"
+    );
+    let actions = core.handle(Event::Resume, at(0));
+    assert!(
+        actions.contains(&Action::Due) && actions.iter().any(|action| matches!(action, Action::Claim(_))),
+        "{actions:?}"
+    );
+    let actions = core.handle(Event::Claimed(vec![claimed(2, 0, l)]), at(0));
+    assert_eq!(starts(&actions), [2]);
+    assert_eq!(core.may_start(l, 9, at(0)), MayStart::Yes);
 }
 
 #[test]

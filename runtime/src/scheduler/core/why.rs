@@ -3,6 +3,7 @@
 use runner_store::command::Lane;
 use runner_store::job::Millis;
 
+use super::gate::{GateOf, Shut};
 use super::{Core, Moment};
 
 /// What holds a job up.
@@ -29,6 +30,8 @@ pub enum Held {
         /// How many.
         most: u32,
     },
+    /// Its queue or its kind lets nothing through.
+    Gate(GateOf, Shut),
     /// It waits for memory.
     Memory {
         /// What it needs.
@@ -68,6 +71,7 @@ impl Core {
     #[must_use]
     pub fn why(&self, lane: Lane, now: Moment) -> Vec<Held> {
         let mut held: Vec<Held> = self.held_for_long(lane, now).into_iter().collect();
+        held.extend(self.shut(lane, now).into_iter().map(|(of, shut)| Held::Gate(of, shut)));
         let Some(tenant) = self.tenants.get(&lane.tenant) else { return held };
         if let Some(most) = tenant.budget.concurrency.filter(|most| tenant.running >= *most) {
             held.push(Held::Concurrency { most });
@@ -99,16 +103,24 @@ impl Core {
 
     /// What does not pass when some run ends.
     pub(super) fn held_for_long(&self, lane: Lane, now: Moment) -> Option<Held> {
-        let tenant = self.tenants.get(&lane.tenant)?;
-        let needs_bytes = tenant.memory_of(lane);
-        let budgets = [(tenant.budget.memory_bytes, Whose::Tenant), (Some(self.memory_bytes), Whose::Node)];
-        for (most, whose) in budgets {
-            if let Some(most_bytes) = most.filter(|most| *most < needs_bytes) {
-                return Some(Held::TooLarge { needs_bytes, most_bytes, whose });
-            }
+        if let Some(held) = self.too_large(lane) {
+            return Some(held);
         }
+        let tenant = self.tenants.get(&lane.tenant)?;
         let next = tenant.next_period(now).filter(|_| tenant.is_spent(now))?;
         let budget = tenant.budget.fuel.map_or(0, |budget| budget.fuel);
         Some(Held::Fuel { budget, next: Millis(next.0.saturating_sub(now.uptime.0)) })
+    }
+
+    /// Where a run of a lane does not fit into a budget even if nothing else runs.
+    pub(super) fn too_large(&self, lane: Lane) -> Option<Held> {
+        let tenant = self.tenants.get(&lane.tenant)?;
+        let needs_bytes = tenant.memory_of(lane);
+        let budgets = [(tenant.budget.memory_bytes, Whose::Tenant), (Some(self.memory_bytes), Whose::Node)];
+        let (most_bytes, whose) = budgets
+            .into_iter()
+            .filter_map(|(most, whose)| Some((most?, whose)))
+            .find(|(most, _)| *most < needs_bytes)?;
+        Some(Held::TooLarge { needs_bytes, most_bytes, whose })
     }
 }

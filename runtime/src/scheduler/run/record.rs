@@ -32,7 +32,7 @@ pub(crate) struct Ended {
     streams: Option<Streams>,
     fuel: u64,
     charges: Vec<Charge>,
-    took: Duration,
+    took: Option<Duration>,
 }
 
 /// When a call began and ended.
@@ -41,7 +41,7 @@ type Times = (Time, Time);
 impl Ended {
     /// Runs that were never entered.
     pub(super) fn handed_back(parts: Arc<Parts>, back: Vec<RunRef>) -> Self {
-        Self { parts, back, finish: None, kv: None, streams: None, fuel: 0, charges: Vec::new(), took: Duration::MAX }
+        Self { parts, back, finish: None, kv: None, streams: None, fuel: 0, charges: Vec::new(), took: None }
     }
 
     /// A call that was left, or under which the host failed.
@@ -57,7 +57,7 @@ impl Ended {
         let mut ended = Self { streams: Some(streams), ..Self::handed_back(parts, gone) };
         match report {
             Ok(mut report) => {
-                (ended.fuel, ended.took) = (report.fuel_used, report.wall);
+                (ended.fuel, ended.took) = (report.fuel_used, Some(report.wall));
                 ended.charges = std::mem::take(&mut report.charges);
                 let writes = std::mem::take(&mut report.kv);
                 ended.kv = (!writes.is_empty()).then(|| (members[0].job.tenant, plugin, writes));
@@ -77,8 +77,8 @@ impl Ended {
         self.fuel
     }
 
-    /// How long the guest had; the longest time there is where none was entered.
-    pub(crate) fn took(&self) -> Duration {
+    /// How long the guest had, if one was entered.
+    pub(crate) fn took(&self) -> Option<Duration> {
         self.took
     }
 

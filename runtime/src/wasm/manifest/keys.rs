@@ -1,12 +1,14 @@
 //! The keys of a manifest, and what each means.
 
+use runner_store::command::{Rate, WEIGHT_MAX};
 use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
 
-use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, allow};
+use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, QueueLimits, allow, on, schedules};
 use crate::table::{self, Table, Value};
 use crate::wasm::limits::MIB;
+use crate::wasm::units;
 
 /// Wall clock: a day is longer than any job should hold a slot, and fits `u32` milliseconds.
 const TIMEOUT_MAX: Millis = Millis::secs(86_400);
@@ -68,7 +70,15 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
         manifest.reuse = table.take("reuse").map(|value| reuse(&value)).transpose()?.flatten();
         table.done()?;
     }
-    root.not_yet(&["queue", "on", "schedule"])?;
+    if let Some(value) = root.take("queue") {
+        manifest.queues = queues(&value)?;
+    }
+    if let Some(value) = root.take("schedule") {
+        manifest.schedules = schedules::schedules(&value, &manifest.kinds)?;
+    }
+    if let Some(value) = root.take("on") {
+        manifest.on = on::on(&value, &manifest.kinds)?;
+    }
     root.done()?;
     Ok(manifest)
 }
@@ -221,6 +231,46 @@ fn batch(value: &Value<'_>) -> Result<Batch, ManifestError> {
     Ok(Batch { max, linger })
 }
 
+/// What holds for queues, by name.
+fn queues(value: &Value<'_>) -> Result<Vec<(String, QueueLimits)>, ManifestError> {
+    let queues = value.table()?.entries();
+    if queues.len() > KINDS_MAX {
+        return Err(value.error(&format!("has more than {KINDS_MAX} queues")));
+    }
+    let queue = |(queue, value): (&str, Value<'_>)| {
+        if let Some(problem) = name_problem(queue) {
+            return Err(value.error(&format!("is no right name of a queue: {problem}")));
+        }
+        let mut table = value.table()?;
+        let limits = QueueLimits {
+            concurrency: table.take("concurrency").map(|value| at_once(&value)).transpose()?,
+            rate: table.take("rate").map(|value| rate(&value)).transpose()?,
+            weight: table
+                .take("weight")
+                .map(|value| value.integer(1, WEIGHT_MAX.into()))
+                .transpose()?
+                .map(|weight| weight as u32),
+        };
+        for key in ["capacity", "order"] {
+            if let Some(value) = table.take(key) {
+                return Err(value.error("is the operator's to set: `runner queue set`"));
+            }
+        }
+        table.done()?;
+        Ok((queue.to_owned(), limits))
+    };
+    queues.into_iter().map(queue).collect()
+}
+
+/// Calls at once.
+fn at_once(value: &Value<'_>) -> Result<u32, ManifestError> {
+    Ok(u32::try_from(value.integer(1, u32::MAX.into())?).unwrap_or(u32::MAX))
+}
+
+fn rate(value: &Value<'_>) -> Result<Rate, ManifestError> {
+    units::rate(value.str()?).map_err(|why| value.error(&why))
+}
+
 fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings), ManifestError> {
     let mut table = value.table()?;
     let Some(name_value) = table.take("name") else {
@@ -248,6 +298,8 @@ pub(super) fn settings(table: &mut Table<'_>) -> Result<KindSettings, ManifestEr
         settings.priority = Some(i16::try_from(priority).unwrap_or(0));
     }
     settings.batch = table.take("batch").map(|value| batch(&value)).transpose()?;
-    table.not_yet(&["concurrency", "rate", "key", "key_concurrency", "strict_order"])?;
+    settings.concurrency = table.take("concurrency").map(|value| at_once(&value)).transpose()?;
+    settings.rate = table.take("rate").map(|value| rate(&value)).transpose()?;
+    table.not_yet(&["key", "key_concurrency", "strict_order"])?;
     Ok(settings)
 }

@@ -65,7 +65,6 @@ fn what_is_wrong_is_named_with_its_line() {
     check_refused("kinds = [\"a\",\n \"a\"]", 2, "has `a` twice");
     check_refused("kinds = [\"../etc\"]", 1, "must begin with a letter or a digit");
     check_refused("kinds = [\"a\"]\n[[kind]]\nname = \"b\"", 3, "not among `kinds`");
-    check_refused("[[on]]\nevent = \"discarded\"", 1, "not served by this version");
     check_refused("[allow]\nkv = 1", 2, "must be true or false");
     check_refused("[allow]\nkv_ = true", 2, "unknown key `kv_` in [allow]; did you mean `kv`?");
     check_refused("[allow.blobs]\n\n\"../x\" = \"read\"", 3, "must begin with a letter or a digit");
@@ -87,4 +86,34 @@ fn what_is_wrong_is_named_with_its_line() {
     check_refused("[retry]\nbackoff = \"never\"\ndelays = [\"1s\"]", 3, "exclude each other");
     check_refused("sha256 = \"abc\"", 1, "64 hexadecimal digits");
     check_refused("kinds = [", 1, "");
+}
+
+#[test]
+fn a_kind_listens_to_events_of_others() {
+    let text = "kinds = [\"alert\", \"log\"]\n[[on]]\nevent = \"discarded\"\nof = [\"image.*\", \"mail\"]\nkind = \"alert\"\n\
+                [[on]]\nevent = \"enqueued\"\nof = [\"*\"]\nkind = \"log\"";
+    let on = Manifest::parse(text).expect("is right").on;
+    assert_eq!(on.len(), 2);
+    assert_eq!((on[0].event.as_str(), on[0].kind.as_str()), ("discarded", "alert"));
+    assert_eq!(on[0].of, ["image.*", "mail"]);
+}
+
+#[test]
+fn what_is_wrong_about_whom_a_kind_listens_to_is_named_with_its_line() {
+    let on = |event: &str, of: &str, kind: &str| format!("[[on]]\nevent = {event}\nof = {of}\nkind = {kind}");
+    let check = |text: &str, line, words| check_refused(text, line, words);
+    check(&on("\"failed\"", "[\"a\"]", "\"b\""), 2, "must be one of enqueued, released, blocked");
+    check(&on("\"cancel_requested\"", "[\"a\"]", "\"b\""), 2, "must be one of");
+    check(&on("[\"started\"]", "[\"a\"]", "\"b\""), 2, "must be a text");
+    check(&on("\"started\"", "\"a\"", "\"b\""), 3, "must be a list");
+    check(&on("\"started\"", "[]", "\"b\""), 3, "must have 1 to 100 kinds");
+    check(&on("\"started\"", "[\"a..*\"]", "\"b\""), 3, "which no kind can match");
+    check(&on("\"started\"", "[\"a\"]", "\"b c\""), 4, "is no right name");
+    check("[[on]]\nof = [\"a\"]\nkind = \"b\"", 1, "needs an `event`");
+    check("[[on]]\nevent = \"started\"\nkind = \"b\"", 1, "needs an `of`");
+    check("[[on]]\nevent = \"started\"\nof = [\"a\"]", 1, "needs a `kind`");
+    check(&format!("kinds = [\"a\"]\n{}", on("\"started\"", "[\"a\"]", "\"b\"")), 5, "not among `kinds`: a");
+    check(&format!("{}\nqueue = \"q\"", on("\"started\"", "[\"a\"]", "\"b\"")), 5, "unknown key `queue` in [on]");
+    check("on = 1", 1, "must be a list");
+    check(&on("\"started\"", "[\"a\"]", "\"b\"").repeat(101).replace("[[on]]", "\n[[on]]"), 2, "at most 100 tables");
 }

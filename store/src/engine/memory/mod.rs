@@ -11,11 +11,13 @@ use super::{
     UniqueRecord, WorkingSet, count_differences, total_differences,
 };
 use crate::clock::Clock;
-use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Total, TotalKey};
+use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Subscription, Total, TotalKey};
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, TagKey, WaitKey};
-use crate::job::{Job, JobId, JobRef, RunNumber, Seq, Time};
+use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, ScheduledKey, TagKey, WaitKey};
+use crate::job::{Job, JobId, JobRef, RunNumber, Seq, TenantId, Time};
+use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
+use crate::schedule::{Schedule, ScheduleRef};
 
 /// See the module.
 pub struct Memory {
@@ -39,12 +41,18 @@ struct Tables {
     uniques: BTreeMap<KeyRef, UniqueRecord>,
     uniques_until: BTreeSet<(Time, KeyRef)>,
     spreads: BTreeMap<JobRef, Spread>,
+    heard: BTreeMap<u64, Heard>,
+    subscriptions: BTreeMap<TenantId, Vec<Subscription>>,
+    listening: Arc<Listening>,
     settings: BTreeMap<Scope, Settings>,
     totals: BTreeMap<TotalKey, u64>,
     counts: BTreeMap<CountKey, u64>,
     names: BTreeMap<Name, u32>,
     keys: BTreeMap<KeyRef, KeyRecord>,
     keys_until: BTreeSet<(Time, KeyRef)>,
+    schedules: BTreeMap<ScheduleRef, Schedule>,
+    scheduled: BTreeSet<ScheduledKey>,
+    schedules_from: Time,
     log: BTreeMap<Seq, LogEntry>,
     log_bytes: u64,
     paused: bool,
@@ -81,6 +89,11 @@ impl Engine for Memory {
         let mut tables = self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for change in changes {
             tables.apply(change);
+        }
+        for change in changes {
+            if let Change::Heard(number, None) = change {
+                tables.heard.remove(number);
+            }
         }
         let counts = count_differences(changes);
         for (key, difference) in &counts {
@@ -134,6 +147,9 @@ impl Tables {
             Change::Kv(key, value) => self.put_kv(key, value.clone()),
             Change::Name(name, number) => {
                 self.names.insert(name.clone(), *number);
+                if !self.listening.is_empty() {
+                    Arc::make_mut(&mut self.listening).name(name, *number);
+                }
                 self.next_name = self.next_name.max(number + 1);
             }
             Change::Key(at, record) => {
@@ -152,7 +168,17 @@ impl Tables {
             Change::UniqueUntil(at, until) => _ = self.uniques_until.remove(&(*until, *at)),
             Change::Spread(at, Some(spread)) => _ = self.spreads.insert(*at, *spread),
             Change::Spread(at, None) => _ = self.spreads.remove(at),
+            Change::Hear(heard) => {
+                let number = self.heard.last_key_value().map_or(1, |(last, _)| last + 1);
+                self.heard.insert(number, (**heard).clone());
+            }
+            Change::Heard(number, Some(heard)) => _ = self.heard.insert(*number, (**heard).clone()),
+            // Last of all: what is added in the same batch stands behind it.
+            Change::Heard(_, None) => {}
+            Change::Subscriptions(tenant, subscriptions) => self.subscribe(*tenant, subscriptions),
             Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
+            Change::Schedule(at, schedule) => self.put_schedule(at, schedule.as_deref().cloned()),
+            Change::SchedulesFrom(from) => self.schedules_from = *from,
             Change::Paused(paused) => self.paused = *paused,
             Change::TrimLog(before) => {
                 let kept = self.log.split_off(before);
@@ -160,6 +186,16 @@ impl Tables {
                 self.log_bytes -= gone.values().map(event_bytes).sum::<u64>();
             }
             Change::NextJob(id) => self.next_job = id.0,
+        }
+    }
+
+    fn subscribe(&mut self, tenant: TenantId, subscriptions: &[Subscription]) {
+        let names = self.names.iter().map(|(name, number)| (name, *number));
+        Arc::make_mut(&mut self.listening).set(tenant, subscriptions, names);
+        if subscriptions.is_empty() {
+            self.subscriptions.remove(&tenant);
+        } else {
+            self.subscriptions.insert(tenant, subscriptions.to_vec());
         }
     }
 
@@ -186,7 +222,7 @@ impl Tables {
     }
 
     fn remove_entries(&mut self, keys: &Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
         if let Some(key) = lane
             && let Some(orders) = self.lanes.get_mut(&key.lane)
         {
@@ -200,10 +236,11 @@ impl Tables {
         ended.iter().for_each(|key| _ = self.ended.remove(key));
         waits.iter().for_each(|key| _ = self.waits.remove(key));
         tags.iter().for_each(|key| _ = self.tags.remove(key));
+        scheduled.iter().for_each(|key| _ = self.scheduled.remove(key));
     }
 
     fn insert_entries(&mut self, keys: Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
         if let Some(key) = lane {
             self.lanes.entry(key.lane).or_default().insert(key.order);
         }
@@ -212,6 +249,7 @@ impl Tables {
         self.ended.extend(ended);
         self.waits.extend(waits);
         self.tags.extend(tags);
+        self.scheduled.extend(scheduled);
     }
 
     fn put_payload(&mut self, at: JobRef, part: Part, bytes: Option<Vec<u8>>) {
@@ -247,6 +285,16 @@ impl Tables {
         self.add_to(TotalKey { tenant, of: Total::KvKeys }, comes - went);
     }
 
+    fn put_schedule(&mut self, at: &ScheduleRef, schedule: Option<Schedule>) {
+        let comes = i64::from(schedule.is_some());
+        let old = match schedule {
+            Some(schedule) => self.schedules.insert(at.clone(), schedule),
+            None => self.schedules.remove(at),
+        };
+        let difference = comes - i64::from(old.is_some());
+        self.add_to(TotalKey { tenant: at.tenant, of: Total::Schedules }, difference);
+    }
+
     fn add_to(&mut self, key: TotalKey, difference: i64) {
         let total = self.totals.entry(key).or_default();
         *total = total.checked_add_signed(difference).expect("no total falls below zero");
@@ -263,6 +311,9 @@ impl Tables {
         let mut lists: Vec<_> = self.jobs.values().map(|job| index::keys(job).list).collect();
         lists.sort_unstable();
         Dump {
+            schedules: self.schedules.values().cloned().collect(),
+            scheduled: self.scheduled.iter().copied().collect(),
+            schedules_from: self.schedules_from,
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
             payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
             runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),
@@ -280,6 +331,8 @@ impl Tables {
             tags: self.tags.iter().copied().collect(),
             uniques: self.uniques.iter().map(|(key, record)| (*key, *record)).collect(),
             spreads: self.spreads.iter().map(|(at, spread)| (*at, *spread)).collect(),
+            heard: self.heard.iter().map(|(number, heard)| (*number, heard.clone())).collect(),
+            subscriptions: self.subscriptions.iter().map(|(tenant, all)| (*tenant, all.clone())).collect(),
             settings: self.settings.iter().map(|(scope, settings)| (scope.clone(), settings.clone())).collect(),
             totals: self.totals.iter().map(|(key, n)| (*key, *n)).collect(),
             paused: self.paused,

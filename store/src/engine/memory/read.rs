@@ -14,8 +14,9 @@ use crate::engine::{
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, WaitKey};
+use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
+use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
 impl Tables {
     pub(super) fn prefetch(&self, needs: &Needs, now: Time, uptime: Millis) -> WorkingSet {
@@ -25,6 +26,8 @@ impl Tables {
             paused: self.paused,
             next_job: JobId(self.next_job),
             next_name: self.next_name,
+            schedules_from: self.schedules_from,
+            listening: Arc::clone(&self.listening),
             ..WorkingSet::default()
         };
         let mut wanted: Vec<JobRef> = needs.jobs.iter().copied().collect();
@@ -36,6 +39,7 @@ impl Tables {
             wanted.extend(&jobs);
             set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, std::collections::BTreeSet::len) <= max });
         }
+        self.find_heard(needs.heard, &mut set);
         let due = self.due.iter().take_while(|key| key.run_at <= now).take(needs.due as usize);
         set.due = due.map(DueKey::at).collect();
         wanted.extend(&set.due);
@@ -70,6 +74,7 @@ impl Tables {
         if let Some(sweep) = needs.sweep {
             self.find_swept(sweep, &mut set);
         }
+        needs.schedules.iter().for_each(|(at, with_jobs)| self.find_schedule(at, *with_jobs, &mut set));
         if needs.orders {
             self.find_orders(&mut set);
         }
@@ -111,7 +116,7 @@ impl Tables {
             self.totals.get(&TotalKey { tenant, of }).map(|n| (TotalKey { tenant, of }, *n))
         };
         match scope {
-            Scope::Store => {}
+            Scope::Store | Scope::Kind(..) => {}
             Scope::Tenant(tenant) => {
                 let totals = [Total::Unfinished, Total::Completed, Total::Bytes];
                 set.totals.extend(totals.into_iter().filter_map(|total| of(*tenant, total)));
@@ -172,6 +177,19 @@ impl Tables {
         (first, ids.next().is_none())
     }
 
+    fn find_heard(&self, max: u32, set: &mut WorkingSet) {
+        let mut bytes = 0;
+        set.heard_all = true;
+        for (number, heard) in self.heard.iter().take_while(|_| max > 0) {
+            bytes += heard.weight();
+            if !set.heard.is_empty() && (set.heard.len() >= max as usize || bytes > limits::LISTENERS_BYTES_MAX) {
+                set.heard_all = false;
+                return;
+            }
+            set.heard.push((*number, heard.clone()));
+        }
+    }
+
     fn find_settling(&self, max: usize, set: &mut WorkingSet) {
         set.settling_all = true;
         if max == 0 {
@@ -223,6 +241,26 @@ impl Tables {
             }
             set.ended_by.insert((*at, *after), (ids, all));
         }
+    }
+
+    fn find_schedule(&self, at: &ScheduleRef, with_jobs: bool, set: &mut WorkingSet) {
+        if let Some(schedule) = self.schedules.get(at) {
+            set.schedules.insert(at.clone(), schedule.clone());
+        }
+        let total = TotalKey { tenant: at.tenant, of: Total::Schedules };
+        set.totals.extend(self.totals.get(&total).map(|n| (total, *n)));
+        if !with_jobs {
+            return;
+        }
+        let key = |id| ScheduledKey::new(JobRef { tenant: at.tenant, job: JobId(id) }, &at.name);
+        let of_it = |id: &JobId| {
+            let job = self.jobs.get(&JobRef { tenant: at.tenant, job: *id });
+            job.is_some_and(|job| job.schedule.as_ref().is_some_and(|of| of.name == at.name))
+        };
+        let mut ids = self.scheduled.range(key(0)..=key(u64::MAX)).map(|key| key.id).filter(of_it);
+        let first: Vec<JobId> = ids.by_ref().take(OVERLAPS_READ).collect();
+        first.iter().for_each(|id| self.put(JobRef { tenant: at.tenant, job: *id }, set));
+        set.scheduled.insert(at.clone(), (first, ids.next().is_none()));
     }
 
     fn find_swept(&self, sweep: Sweep, set: &mut WorkingSet) {
@@ -341,11 +379,18 @@ impl Snapshot for View {
             Query::Settings(scope) => {
                 Answer::Settings(tables.settings.get(scope).cloned().unwrap_or_else(|| scope.defaults()))
             }
+            Query::AllSettings => Answer::AllSettings(tables.settings.values().cloned().collect()),
+            Query::Subscriptions => {
+                let all = tables.subscriptions.iter().map(|(tenant, all)| (*tenant, all.clone()));
+                Answer::Subscriptions(all.collect())
+            }
             Query::Stored => Answer::Stored(Stored {
                 epoch: 1,
                 paused: tables.paused,
                 log_bytes: tables.log_bytes,
                 settling: tables.spreads.len() as u64,
+                schedules_from: tables.schedules_from,
+                unheard: tables.heard.len() as u64,
                 kv_keys: tables.kv.len() as u64,
                 run_logs: tables.run_logs.len() as u64,
             }),
@@ -356,6 +401,18 @@ impl Snapshot for View {
                 Answer::KvCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
             Query::RunLog(run) => Answer::RunLog(tables.run_log(*run)),
+            Query::Schedule(at) => Answer::Schedule(tables.schedules.get(at).cloned()),
+            Query::Schedules { tenant, after, limit } => {
+                let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let whose = |at: &ScheduleRef| tenant.is_none_or(|tenant| tenant == at.tenant);
+                let range = tables.schedules.range((from, Bound::Unbounded)).filter(|(at, _)| whose(at));
+                let limit = (*limit).min(limits::PAGE_ROWS_MAX) as usize;
+                Answer::Schedules(range.take(limit).map(|(_, schedule)| schedule.clone()).collect())
+            }
+            Query::ScheduleCount(tenant) => {
+                let key = TotalKey { tenant: *tenant, of: Total::Schedules };
+                Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
+            }
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

@@ -3,7 +3,7 @@
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::check::{each, number};
-use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, listening, meta, read::View, tables};
 use crate::codec;
 use crate::command::{RunRef, Settings};
 use crate::engine::Dump;
@@ -77,6 +77,16 @@ impl Redb {
             dump.tags.push(tables::tag_of(key));
             Ok(())
         })?;
+        each(db.open_table(tables::SCHEDULED), |key, ()| {
+            dump.scheduled.push(tables::scheduled_of(key));
+            Ok(())
+        })?;
+        for entry in db.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
+            let (key, value) = entry.map_err(engine_error)?;
+            let schedule = codec::decode(value.value());
+            dump.schedules.push(schedule.map_err(|error| damaged("schedules", key.value(), error))?);
+        }
+        dump.schedules_from = crate::job::Time(view.number(tables::SCHEDULES_FROM)?.unwrap_or_default());
         each(db.open_table(tables::UNIQUES), |key, value| {
             dump.uniques.push((tables::key_of(key), codec::decode(value).map_err(|e| damaged("uniques", key, e))?));
             Ok(())
@@ -85,6 +95,12 @@ impl Redb {
             dump.spreads.push((tables::job_of(key), codec::decode(value).map_err(|e| damaged("spreads", key, e))?));
             Ok(())
         })?;
+        each(db.open_table(tables::HEARD), |key, value| {
+            let heard = codec::decode(value).map_err(|e| damaged("heard", key, e))?;
+            dump.heard.push((u64::from_be_bytes(*key), heard));
+            Ok(())
+        })?;
+        dump.subscriptions = listening::subscriptions(&db.open_table(tables::SUBSCRIPTIONS).map_err(engine_error)?)?;
         each(db.open_table(tables::SETTINGS), |key, value| {
             let settings: Settings = codec::decode(value).map_err(|e| damaged("settings", key, e))?;
             dump.settings.push((settings.scope(), settings));

@@ -29,7 +29,7 @@ use std::collections::HashMap;
 pub use ::redb;
 use ::redb::WriteTransaction;
 
-use super::{guarded, read, write};
+use super::{guarded, listening, read, write};
 use crate::clock::Clock;
 use crate::command::{Command, CountKey, Enqueue, Name, Reply};
 use crate::decide::{self, Conduct};
@@ -53,6 +53,8 @@ pub struct InTransaction {
 pub struct Wake {
     pub(crate) counts: Vec<(CountKey, i64)>,
     pub(crate) names: Vec<(Name, u32)>,
+    /// Whether somebody listens to what happened.
+    pub(crate) heard: bool,
 }
 
 /// Enqueues inside `into`: the same rules as for any other caller, with one exception. Whether the disk has room is not
@@ -68,6 +70,9 @@ pub fn enqueue(into: &WriteTransaction, clock: &Clock, call: &Enqueue) -> Result
         read::new_names(into, &mut names, &mut next_name)?;
         let set = WorkingSet { now: clock.now(), uptime: clock.uptime(), next_name, ..WorkingSet::default() };
         let mut set = read::prefetch(into, &needs, set)?;
+        if listening::version(into)? > 0 {
+            set.listening = listening::listening(into, &names)?;
+        }
         read::queue_totals(into, &needs, |name| names.get(name).copied(), &mut set)?;
         set.names = names;
         let mut decision = decide::decide(&commands, &set, Conduct::default());
@@ -77,7 +82,8 @@ pub fn enqueue(into: &WriteTransaction, clock: &Clock, call: &Enqueue) -> Result
             _ => None,
         };
         let names = decision.changes.iter().filter_map(name).collect();
-        let wake = Wake { counts: persisted.counts, names };
+        let heard = decision.changes.iter().any(|change| matches!(change, Change::Hear(_)));
+        let wake = Wake { counts: persisted.counts, names, heard };
         Ok(InTransaction { reply: decision.replies.remove(0), wake })
     })
 }

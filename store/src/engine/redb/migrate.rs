@@ -18,8 +18,11 @@ pub struct Step {
 }
 
 /// Every step that there is, in order: one for each schema before this program's.
-pub const STEPS: &[Step] =
-    &[Step { from: 1, apply: super::rebuild::schema_2 }, Step { from: 2, apply: super::rebuild::schema_3 }];
+pub const STEPS: &[Step] = &[
+    Step { from: 1, apply: super::rebuild::schema_2 },
+    Step { from: 2, apply: super::rebuild::schema_3 },
+    Step { from: 3, apply: super::rebuild::schema_4 },
+];
 
 /// The schema of a store's file, whatever it is.
 ///

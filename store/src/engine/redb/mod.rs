@@ -10,6 +10,7 @@ mod check;
 mod copy;
 mod dump;
 pub mod embed;
+mod listening;
 mod meta;
 mod migrate;
 mod read;
@@ -31,6 +32,7 @@ use crate::codec;
 use crate::command::Name;
 use crate::dir::{self, StoreDir};
 use crate::error::StoreError;
+use crate::listening::Listening;
 
 pub use copy::{Copied, Live};
 pub use meta::Meta;
@@ -56,6 +58,8 @@ pub struct Redb {
     transaction: Option<WriteTransaction>,
     names: HashMap<Name, u32>,
     next_name: u32,
+    /// Who listens to what, as of that change of it: looked at anew where others changed it, or added names.
+    listening: (u64, Arc<Listening>),
     clock: Clock,
     commit: Commit,
     /// Where a failure is noted, so that the next start checks the file; none for a file that is in no store's folder.
@@ -145,7 +149,8 @@ impl Redb {
         drop(view);
         // Names are read with the first batch that needs one.
         let (names, next_name) = (HashMap::new(), 1);
-        Ok(Self { db: Arc::new(db), transaction: None, names, next_name, clock, commit, home: None })
+        let (db, listening) = (Arc::new(db), (0, Arc::default()));
+        Ok(Self { db, transaction: None, names, next_name, listening, clock, commit, home: None })
     }
 
     /// The file itself, for programs that keep tables of their own in it; see [`embed`].
@@ -173,6 +178,15 @@ impl Redb {
         {
             tracing::error!(%error, %unwritten, "the store failed, and that could not be noted; check it before its next start");
         }
+        self.spared(result)
+    }
+
+    /// After a panic within redb its locks are poisoned, and to close it would panic again, where nothing catches that: it
+    /// is never closed, as if the process had died. The system closes the file with the process.
+    fn spared<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(result, Err(StoreError::Panicked(_))) {
+            std::mem::forget(Arc::clone(&self.db));
+        }
         result
     }
 
@@ -180,10 +194,16 @@ impl Redb {
         let transaction = self.begin()?;
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let set = WorkingSet { now, uptime, ..WorkingSet::default() };
-        if !needs.names.is_empty() {
+        let version = guarded(|| listening::version(&transaction))?;
+        if !needs.names.is_empty() || version > 0 {
+            let known = self.next_name;
             guarded(|| read::new_names(&transaction, &mut self.names, &mut self.next_name))?;
+            if version != self.listening.0 || (version > 0 && known != self.next_name) {
+                self.listening = (version, guarded(|| listening::listening(&transaction, &self.names))?);
+            }
         }
         let mut set = guarded(|| read::prefetch(&transaction, needs, set))?;
+        set.listening = Arc::clone(&self.listening.1);
         for name in &needs.names {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
@@ -220,6 +240,9 @@ impl Redb {
             if let Change::Name(name, number) = change {
                 self.names.insert(name.clone(), *number);
                 self.next_name = self.next_name.max(number + 1);
+                if !self.listening.1.is_empty() {
+                    Arc::make_mut(&mut self.listening.1).name(name, *number);
+                }
             }
         }
         Ok(persisted)

@@ -25,6 +25,12 @@ pub(super) fn schema_3(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
 
+/// Makes the tables that schema 4 added: schedules, what kinds listen to, and what was heard. No earlier store has anything
+/// of them.
+pub(super) fn schema_4(into: &WriteTransaction) -> Result<(), StoreError> {
+    super::write::create_tables(into)
+}
+
 /// The index entries of every row. Answers the bytes of payloads, which are totalled next.
 fn entries(into: &WriteTransaction) -> Result<BTreeMap<TotalKey, i64>, StoreError> {
     let jobs = into.open_table(tables::JOBS).map_err(engine_error)?;

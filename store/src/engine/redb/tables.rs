@@ -5,8 +5,9 @@ use redb::TableDefinition;
 
 use crate::command::{CountKey, Lane, Namespace, Part, Scope, Total, TotalKey};
 use crate::engine::{KeyRef, KvKey, Wait};
-use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, TagKey, WaitKey};
+use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, ScheduledKey, TagKey, WaitKey};
 use crate::job::{JobId, JobRef, KindId, PluginId, QueueId, RunNumber, StateName, TenantId, Time};
+use crate::schedule::ScheduleRef;
 
 /// Tenant and plugin, before a key of a plugin.
 const NAMESPACE_BYTES: usize = 8;
@@ -47,6 +48,10 @@ pub(super) const UNIQUES: Table<36, &[u8]> = TableDefinition::new("uniques");
 pub(super) const UNIQUES_UNTIL: Table<44, ()> = TableDefinition::new("uniques_until");
 /// tenant, id of a job whose dependents are being told → how it ended.
 pub(super) const SPREADS: Table<12, &[u8]> = TableDefinition::new("spreads");
+/// number → what was heard and has yet to be told.
+pub(super) const HEARD: Table<8, &[u8]> = TableDefinition::new("heard");
+/// tenant → what its kinds listen to.
+pub(super) const SUBSCRIPTIONS: Table<4, &[u8]> = TableDefinition::new("subscriptions");
 /// tenant, class, SHA-256 of the name → scope and settings.
 pub(super) const SETTINGS: Table<37, &[u8]> = TableDefinition::new("settings");
 /// tenant, plugin, then the key's own bytes → value. The one key of variable length: it stands at the end, behind what
@@ -56,6 +61,10 @@ pub(super) const KV: TableDefinition<'static, &'static [u8], &'static [u8]> = Ta
 pub(super) const RUN_LOGS: Table<16, &[u8]> = TableDefinition::new("run_logs");
 /// tenant, class, queue → how much.
 pub(super) const TOTALS: Table<9, u64> = TableDefinition::new("totals");
+/// tenant, then the name's own bytes → schedule. As with [`KV`], what is of variable length stands at the end.
+pub(super) const SCHEDULES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("schedules");
+/// tenant, hash of a schedule's name, id.
+pub(super) const SCHEDULED: Table<20, ()> = TableDefinition::new("scheduled");
 /// number → event.
 pub(super) const LOG: Table<8, &[u8]> = TableDefinition::new("log");
 /// Single numbers, by name.
@@ -67,6 +76,10 @@ pub(super) const NEXT_JOB: &str = "next_job";
 pub(super) const NEXT_SEQ: &str = "next_seq";
 /// In [`META`]: the next number of a name.
 pub(super) const NEXT_NAME: &str = "next_name";
+/// In [`META`]: slots of schedules before this time are not made up for.
+pub(super) const SCHEDULES_FROM: &str = "schedules_from";
+/// In [`META`]: how often what kinds listen to has changed; none: never.
+pub(super) const SUBSCRIBED: &str = "subscribed";
 /// In [`META`]: bytes of the log.
 pub(super) const LOG_BYTES: &str = "log_bytes";
 /// Calls a macro with every table. What makes, copies or measures a store goes by this list: no table can be forgotten in
@@ -75,7 +88,7 @@ macro_rules! for_each_table {
     ($each:ident) => {
         $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS SETTINGS TOTALS KV RUN_LOGS LOG META
+            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META
         )
     };
 }
@@ -97,6 +110,11 @@ pub(super) fn kv_of(key: &[u8]) -> Option<KvKey> {
     let mut head = Unpacker(head);
     let space = Namespace { tenant: TenantId(head.u32()), plugin: PluginId(head.u32()) };
     Some(KvKey { space, key: String::from_utf8(key.to_vec()).ok()? })
+}
+
+/// A schedule, by its name.
+pub(super) fn schedule(at: &ScheduleRef) -> Vec<u8> {
+    [&at.tenant.0.to_be_bytes(), at.name.as_bytes()].concat()
 }
 
 /// Writes the parts of a key, one after another.
@@ -343,11 +361,21 @@ pub(super) fn tag_of(key: &[u8; 20]) -> TagKey {
     TagKey { tenant: TenantId(key.u32()), hash: key.u64(), id: JobId(key.u64()) }
 }
 
+pub(super) fn scheduled(key: &ScheduledKey) -> [u8; 20] {
+    tag(&TagKey { tenant: key.tenant, hash: key.hash, id: key.id })
+}
+
+pub(super) fn scheduled_of(key: &[u8; 20]) -> ScheduledKey {
+    let TagKey { tenant, hash, id } = tag_of(key);
+    ScheduledKey { tenant, hash, id }
+}
+
 pub(super) fn setting(scope: &Scope) -> [u8; 37] {
     let (tenant, class, hash) = match scope {
         Scope::Store => (0, 0, [0; 32]),
         Scope::Tenant(tenant) => (tenant.0, 1, [0; 32]),
         Scope::Queue(tenant, name) => (tenant.0, 2, crate::sha256(name.as_bytes())),
+        Scope::Kind(tenant, name) => (tenant.0, 3, crate::sha256(name.as_bytes())),
     };
     Packer::new().put(tenant.to_be_bytes()).put([class]).put(hash).done()
 }
@@ -359,6 +387,7 @@ pub(super) fn total(key: TotalKey) -> [u8; 9] {
         Total::Completed => (2, 0),
         Total::Bytes => (3, 0),
         Total::KvKeys => (4, 0),
+        Total::Schedules => (5, 0),
     };
     Packer::new().put(key.tenant.0.to_be_bytes()).put([class]).put(queue.to_be_bytes()).done()
 }
@@ -372,7 +401,8 @@ pub(super) fn total_of(key: &[u8; 9]) -> TotalKey {
         1 => Total::UnfinishedIn(QueueId(key.u32())),
         2 => Total::Completed,
         3 => Total::Bytes,
-        _ => Total::KvKeys,
+        4 => Total::KvKeys,
+        _ => Total::Schedules,
     };
     TotalKey { tenant, of }
 }
@@ -449,7 +479,10 @@ mod tests {
         }
         let t = TagKey::new(at, "k", "v");
         assert_eq!(tag_of(&tag(&t)), t);
-        for of in [Total::Unfinished, Total::UnfinishedIn(QueueId(5)), Total::Completed, Total::Bytes, Total::KvKeys] {
+        let s = ScheduledKey::new(at, "nightly");
+        assert_eq!(scheduled_of(&scheduled(&s)), s);
+        let sums = [Total::Unfinished, Total::UnfinishedIn(QueueId(5)), Total::Completed, Total::Bytes, Total::KvKeys];
+        for of in sums.into_iter().chain([Total::Schedules]) {
             let key = TotalKey { tenant: TenantId(9), of };
             assert_eq!(total_of(&total(key)), key);
         }

@@ -96,6 +96,33 @@ fn a_run_that_is_larger_than_its_budget_is_never_claimed_and_says_so() {
     assert_eq!(world.started(b).len(), 3);
 }
 
+/// The story: a manifest that was changed asked for more memory than there is. Jobs that had been claimed before went back, but
+/// those whose claim was still open came in after that, could never start, and in the end nobody else could either.
+#[test]
+fn what_was_claimed_before_its_runs_became_too_large_goes_back_and_others_go_on() {
+    for when in 50..54 {
+        let mut world = World::new(1, 100 * MIB);
+        let (grows, own) = (world.lane(lane_of(1, 1), kind(1, MIB)), world.lane(lane_of(1, 2), kind(1, MIB)));
+        let other = world.lane(lane_of(2, 1), kind(1, MIB));
+        world.enqueue(grows, 1_000, -1);
+        world.run_until(when);
+        let by_hand = world.by_hand(grows);
+        let larger = Some(Serves { memory_bytes: 200 * MIB, batch: None });
+        world.tell([Event::Served { lane: grows, by: larger }]);
+        let before = world.started(grows).len();
+        world.enqueue(own, 5, 0);
+        world.enqueue(other, 100, 0);
+        world.answer_by_hand(by_hand);
+        world.run_until(1_000);
+        assert_eq!((world.started(own).len(), world.started(other).len()), (5, 100));
+        assert_eq!((world.started(grows).len(), world.core.ready()), (before, 0));
+        assert!(before > 0 && world.handed_back > 1, "some had started, others were claimed, and one by hand");
+        world.tell([Event::Served { lane: grows, by: Some(kind(1, MIB).serves) }]);
+        world.run_until(4_000);
+        assert_eq!(world.started(grows).len(), 1_000, "none is lost");
+    }
+}
+
 #[test]
 fn a_tenant_has_no_more_runs_than_it_may_and_a_canary_finds_a_slot_beside_a_crowd() {
     let mut world = World::new(16, MEMORY);

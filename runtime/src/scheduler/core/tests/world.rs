@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::auditor::Auditor;
 use super::*;
 
 /// How long the store takes to answer.
-const COMMIT: u64 = 2;
+pub(super) const COMMIT: u64 = 2;
 
 /// What the jobs of a kind are like.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,7 @@ pub(super) struct World {
     /// Every call that was ever entered.
     pub(super) calls: Vec<Call>,
     pub(super) handed_back: u64,
+    pub(super) auditor: Auditor,
 }
 
 enum Later {
@@ -49,6 +51,10 @@ enum Later {
 
 pub(super) fn lane_of(tenant: u32, kind: u32) -> Lane {
     Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(kind), suspect: false }
+}
+
+pub(super) fn lane_in(queue: u32, kind: u32) -> Lane {
+    Lane { tenant: TenantId(1), queue: QueueId(queue), kind: KindId(kind), suspect: false }
 }
 
 pub(super) fn kind(takes_ms: u64, memory_bytes: u64) -> Kind {
@@ -71,6 +77,7 @@ impl World {
             running: BTreeMap::new(),
             calls: Vec::new(),
             handed_back: 0,
+            auditor: Auditor::default(),
         }
     }
 
@@ -82,6 +89,15 @@ impl World {
         self.kinds.insert(lane, kind);
         self.tell([Event::Served { lane, by: Some(kind.serves) }]);
         lane
+    }
+
+    pub(super) fn limits(&mut self, of: GateOf, limits: Limits) {
+        self.auditor.set(of, limits, self.now);
+        self.tell([Event::Limits { of, limits }]);
+    }
+
+    pub(super) fn weight(&mut self, queue: u32, weight: u32) {
+        self.tell([Event::Weight { tenant: TenantId(1), queue: QueueId(queue), weight }]);
     }
 
     pub(super) fn budget(&mut self, tenant: u32, budget: Budget) {
@@ -144,11 +160,29 @@ impl World {
             }
             Later::End(id) => {
                 let call = self.running.remove(&id).expect("it runs");
+                self.auditor.ends(call.lane);
                 let fuel = self.kinds[&call.lane].fuel;
                 call.jobs.iter().for_each(|job| _ = self.claimed.remove(job));
-                self.tell([Event::Ended { run: self.run_of(call.lane, id), fuel }]);
+                self.tell([Event::Ended {
+                    run: self.run_of(call.lane, id),
+                    fuel,
+                    took: Duration::from_millis(self.kinds[&call.lane].takes_ms),
+                }]);
             }
         }
+    }
+
+    /// Takes the first job of a lane to be started by hand; the store's answer is still to come.
+    pub(super) fn by_hand(&mut self, lane: Lane) -> Claimed {
+        let (order, id) = self.queued.get_mut(&lane).and_then(BTreeSet::pop_first).expect("it has a job");
+        self.claimed.insert(id, (lane, order));
+        self.tell([Event::Wanted { suspect: false }]);
+        Claimed { run: self.run_of(lane, id), lane, order, args_bytes: 10, alone: false }
+    }
+
+    pub(super) fn answer_by_hand(&mut self, run: Claimed) {
+        self.tell([Event::Available { lane: run.lane, difference: -1 }]);
+        self.tell([Event::StartedByHand { suspect: false, run: Some(run) }]);
     }
 
     fn answer(&mut self, takes: Vec<Take>) {
@@ -188,6 +222,7 @@ impl World {
                     let lane = self.claimed[&run.at.job.0].0;
                     let jobs = std::iter::once(&run).chain(&others).map(|run| run.at.job.0).collect();
                     let call = Call { at: self.now, lane, jobs };
+                    self.auditor.starts(lane, call.jobs.len() as u64, self.now);
                     self.running.insert(run.at.job.0, call.clone());
                     self.calls.push(call);
                     self.later(self.kinds[&lane].takes_ms, Later::End(run.at.job.0));
@@ -222,6 +257,41 @@ impl World {
             assert!(tenant.budget.concurrency.is_none_or(|most| runs + tenant.ready.len() <= most as usize));
             assert!(tenant.budget.memory_bytes.is_none_or(|most| memory(&of) <= most), "a tenant's memory");
         }
+    }
+
+    /// The lanes of which a job could start now, as far as anyone who knows nothing of the core can tell.
+    pub(super) fn could_start(&self) -> Vec<Lane> {
+        if self.running.len() as u32 >= self.core.slots {
+            return Vec::new();
+        }
+        let lanes = self.queued.iter().filter(|(_, jobs)| !jobs.is_empty()).map(|(lane, _)| *lane);
+        lanes.filter(|lane| self.auditor.lets(*lane, self.now)).collect()
+    }
+
+    /// What the core says of those lanes.
+    pub(super) fn explain(&self) -> String {
+        let Core { claim, free, ready, alarm, left_out, .. } = &self.core;
+        let lanes: Vec<String> = self
+            .could_start()
+            .iter()
+            .map(|lane| {
+                let tenant = &self.core.tenants[&lane.tenant];
+                let (room, why) = (self.core.gate_room(*lane, self.moment()), self.core.why(*lane, self.moment()));
+                let ready: Vec<(Lane, Option<Millis>)> =
+                    tenant.ready.calls().map(|call| (call.lane, self.core.tokens_come(call, self.moment()))).collect();
+                format!("{lane:?}: room {room:?}, why {why:?}, of its tenant {ready:?} are ready")
+            })
+            .collect();
+        format!(
+            "{claim:?}, {} free, {ready} ready, alarm {alarm:?}, left out {left_out}; {}",
+            free.len(),
+            lanes.join("; ")
+        )
+    }
+
+    /// Jobs that are queued, of all lanes.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.values().map(BTreeSet::len).sum()
     }
 
     /// Jobs of a lane that a handler was entered for, in the order of their calls.

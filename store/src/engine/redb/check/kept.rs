@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use redb::ReadableTable;
 
-use super::{View, each, engine_error, tables};
+use super::{View, damaged, each, engine_error, tables};
 use crate::check::Report;
+use crate::codec;
 use crate::command::{NameClass, Total, TotalKey};
 use crate::error::StoreError;
 use crate::job::{JobRef, RunNumber, TenantId};
+use crate::schedule::Schedule;
 
 /// Every log belongs to a run of a row, and no job has more of them than are kept; every key is that of a plugin with a
 /// name; no tenant has the number of another.
 pub(super) fn check(view: &View, report: &mut Report) -> Result<(), StoreError> {
     check_logs(view, report)?;
+    check_schedules(view, report)?;
     let mut plugins: HashSet<(TenantId, u32)> = HashSet::new();
     for (name, number) in view.names()? {
         match name.class {
@@ -36,6 +39,20 @@ pub(super) fn check(view: &View, report: &mut Report) -> Result<(), StoreError> 
         report.ensure(named, || {
             format!("the key {:?} belongs to plugin {}, which has no name", key.key, key.space.plugin)
         });
+    }
+    Ok(())
+}
+
+/// Every schedule decodes, and stands where its name says.
+fn check_schedules(view: &View, report: &mut Report) -> Result<(), StoreError> {
+    for entry in view.0.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
+        let (key, value) = entry.map_err(engine_error)?;
+        match codec::decode::<Schedule>(value.value()) {
+            Ok(schedule) => report.ensure(tables::schedule(&schedule.at()) == key.value(), || {
+                format!("schedule {:?} stands where another should", schedule.name)
+            }),
+            Err(error) => report.find(|| damaged("schedules", key.value(), error).to_string()),
+        }
     }
     Ok(())
 }
@@ -68,6 +85,12 @@ pub(super) fn add_totals(view: &View, totals: &mut BTreeMap<TotalKey, i64>) -> R
         add(at.tenant, Total::Bytes, log.len());
         Ok(())
     })?;
+    for entry in view.0.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
+        let (key, _) = entry.map_err(engine_error)?;
+        if let Some((tenant, _)) = key.value().split_first_chunk() {
+            add(TenantId(u32::from_be_bytes(*tenant)), Total::Schedules, 1);
+        }
+    }
     for entry in view.0.open_table(tables::KV).map_err(engine_error)?.iter().map_err(engine_error)? {
         let (key, value) = entry.map_err(engine_error)?;
         // What is no key is a finding of its own.

@@ -10,11 +10,12 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata
 use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
-use crate::command::{CountKey, Settings, Total, TotalKey};
+use crate::command::{CountKey, Settings, Subscription, Total, TotalKey};
 use crate::engine::{EVENT_BYTES_BESIDE, KeyRecord, KeyRef, Spread, UniqueRecord, total_differences};
 use crate::error::StoreError;
 use crate::index::{self, Keys};
 use crate::job::{Job, JobId, JobRef, Seq};
+use crate::listening::Heard;
 use crate::log::LogEntry;
 
 /// Where the log has left a job.
@@ -34,7 +35,8 @@ impl Redb {
         let db = Arc::get_mut(&mut self.db);
         let db =
             db.ok_or_else(|| StoreError::Engine("the pages cannot be verified while the store is read".to_owned()))?;
-        guarded(|| db.check_integrity().map_err(engine_error))
+        let verified = guarded(|| db.check_integrity().map_err(engine_error));
+        self.spared(verified)
     }
 
     /// Checks the whole store on a snapshot: everything but the bytes of payloads against everything else.
@@ -42,7 +44,7 @@ impl Redb {
     /// # Errors
     /// The file could not be read at all; whatever can be read and is wrong is a finding instead.
     pub fn check(&self) -> Result<Report, StoreError> {
-        guarded(|| self.compare())
+        self.spared(guarded(|| self.compare()))
     }
 
     fn compare(&self) -> Result<Report, StoreError> {
@@ -209,6 +211,7 @@ struct Entries {
     ended: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
     waits: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
     tags: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+    scheduled: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
 }
 
 impl Entries {
@@ -222,19 +225,22 @@ impl Entries {
             ended: (view.0.open_table(tables::ENDED).map_err(open)?, 0),
             waits: (view.0.open_table(tables::WAITS).map_err(open)?, 0),
             tags: (view.0.open_table(tables::TAGS).map_err(open)?, 0),
+            scheduled: (view.0.open_table(tables::SCHEDULED).map_err(open)?, 0),
         })
     }
 
     /// The entries of one row are there.
     fn check(&mut self, job: &Job, keys: &Keys, report: &mut Report) -> Result<(), StoreError> {
         let id = job.id;
-        let Keys { lane, due, list, expiry, ended, waits, tags } = keys;
+        let Keys { lane, due, list, expiry, ended, waits, tags, scheduled } = keys;
         find(&mut self.lists, Some(tables::list(list)), id, "the lists", report)?;
         find(&mut self.lanes, lane.as_ref().map(tables::lane), id, "its lane", report)?;
         find(&mut self.due, due.as_ref().map(tables::due), id, "the due index", report)?;
         find(&mut self.expiry, expiry.as_ref().map(tables::expiry), id, "the expiry index", report)?;
         find(&mut self.ended, ended.as_ref().map(tables::ended), id, "the index of finished jobs", report)?;
         find(&mut self.waits, waits.iter().map(tables::wait), id, "the index of those that wait", report)?;
+        let of_schedule = scheduled.as_ref().map(tables::scheduled);
+        find(&mut self.scheduled, of_schedule, id, "the index of schedules' jobs", report)?;
         find(&mut self.tags, tags.iter().map(tables::tag), id, "the index of tags", report)
     }
 
@@ -248,6 +254,7 @@ impl Entries {
             ("ended", self.ended.0.len(), self.ended.1),
             ("waits", self.waits.0.len(), self.waits.1),
             ("tags", self.tags.0.len(), self.tags.1),
+            ("scheduled", self.scheduled.0.len(), self.scheduled.1),
         ];
         for (table, is, should_be) in numbers {
             let is = is.map_err(engine_error)?;
@@ -356,6 +363,27 @@ fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
     each(view.0.open_table(tables::SPREADS), |key, value| {
         if let Err(error) = codec::decode::<Spread>(value) {
             report.find(|| damaged("spreads", key, error).to_string());
+        }
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::HEARD), |key, value| {
+        match codec::decode::<Heard>(value) {
+            Ok(heard) => report.ensure(!heard.to.is_empty(), || {
+                format!("event `{}` of job {} was heard by nobody", heard.event.as_str(), heard.at.job)
+            }),
+            Err(error) => report.find(|| damaged("heard", key, error).to_string()),
+        }
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::SUBSCRIPTIONS), |key, value| {
+        match codec::decode::<Vec<Subscription>>(value) {
+            Ok(all) => {
+                let right = !all.is_empty() && all.iter().all(|one| one.check().is_ok());
+                report.ensure(right, || {
+                    format!("tenant {}: what its kinds listen to is wrong", u32::from_be_bytes(*key))
+                });
+            }
+            Err(error) => report.find(|| damaged("subscriptions", key, error).to_string()),
         }
         Ok(())
     })?;

@@ -2,6 +2,7 @@
 
 mod kept;
 mod list;
+mod schedules;
 mod sweep;
 mod view;
 
@@ -12,7 +13,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
 pub(super) use self::view::View;
-use super::{damaged, engine_error, meta, tables};
+use super::{damaged, engine_error, listening, meta, tables};
 use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
@@ -21,7 +22,7 @@ use crate::engine::{
 };
 use crate::error::StoreError;
 use crate::index::WaitKey;
-use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId};
+use crate::job::{BootId, Holder, Job, JobId, JobRef, QueueId, RunNumber, StateName, TenantId, Time};
 
 /// Reads what `needs` names into `set`, which knows the time.
 pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingSet) -> Result<WorkingSet, StoreError> {
@@ -29,6 +30,8 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     let numbers = from.open_table(tables::META).map_err(engine_error)?;
     set.next_job = JobId(numbers.get(tables::NEXT_JOB).map_err(engine_error)?.map_or(1, |n| n.value()));
     set.paused = numbers.get(meta::PAUSED).map_err(engine_error)?.is_some_and(|n| n.value() != 0);
+    let resumed = numbers.get(tables::SCHEDULES_FROM).map_err(engine_error)?;
+    set.schedules_from = Time(resumed.map_or(0, |n| n.value()));
     // A table is opened once at a time.
     drop(numbers);
     let rows = Rows::open(from)?;
@@ -65,10 +68,12 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
         let lists = from.open_table(tables::LISTS).map_err(engine_error)?;
         dead(&lists, &rows, living, max, &mut set)?;
     }
+    listening::heard(from, needs.heard, &mut set)?;
     keys(from, needs, &mut set)?;
     uniques(from, needs, &rows, &mut set)?;
     rows.settling(needs.settling as usize, &mut set)?;
     rows.ended_by(needs, &mut set)?;
+    schedules::read(from, needs, &rows, &mut set)?;
     drop(rows);
     pages(from, needs, &mut set)?;
     scopes(from, needs, &mut set)?;

@@ -6,11 +6,11 @@ use super::list::Lists;
 use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
-use crate::engine::redb::{damaged, engine_error, guarded, meta, tables};
+use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
 use crate::index::WaitKey;
-use crate::job::{JobId, JobRef, Seq};
+use crate::job::{JobId, JobRef, Seq, Time};
 
 /// A consistent view.
 pub(in crate::engine::redb) struct View(pub(in crate::engine::redb) ReadTransaction);
@@ -68,10 +68,29 @@ impl View {
                 let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
                 Answer::Settings(super::setting(&settings, scope)?.unwrap_or_else(|| scope.defaults()))
             }
+            Query::AllSettings => {
+                let settings = self.0.open_table(tables::SETTINGS).map_err(engine_error)?;
+                let mut all = Vec::new();
+                for entry in settings.iter().map_err(engine_error)? {
+                    let (key, value) = entry.map_err(engine_error)?;
+                    let decoded = codec::decode(value.value());
+                    all.push(decoded.map_err(|error| damaged("settings", key.value(), error))?);
+                }
+                Answer::AllSettings(all)
+            }
             Query::Kv(space, key) => Answer::Kv(self.kv(*space, key)?),
             Query::KvKeys(query) => Answer::KvKeys(self.kv_keys(query)?),
             Query::KvCount(tenant) => Answer::KvCount(self.kv_count(*tenant)?),
             Query::RunLog(run) => Answer::RunLog(self.run_log(*run)?),
+            Query::Schedule(at) => Answer::Schedule(self.schedule(at)?),
+            Query::Schedules { tenant, after, limit } => {
+                Answer::Schedules(self.schedules(*tenant, after.as_ref(), *limit)?)
+            }
+            Query::ScheduleCount(tenant) => Answer::ScheduleCount(self.schedule_count(*tenant)?),
+            Query::Subscriptions => {
+                let table = self.0.open_table(tables::SUBSCRIPTIONS).map_err(engine_error)?;
+                Answer::Subscriptions(listening::subscriptions(&table)?)
+            }
             Query::Stored => Answer::Stored(self.stored()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
@@ -115,14 +134,17 @@ impl View {
 
     fn stored(&self) -> Result<Stored, StoreError> {
         let spreads = self.0.open_table(tables::SPREADS).map_err(engine_error)?;
+        let heard = self.0.open_table(tables::HEARD).map_err(engine_error)?;
         let (kv_keys, run_logs) = self.kept()?;
         Ok(Stored {
             epoch: self.number(meta::EPOCH)?.unwrap_or(1),
             paused: self.number(meta::PAUSED)?.unwrap_or_default() != 0,
             log_bytes: self.number(tables::LOG_BYTES)?.unwrap_or_default(),
             settling: spreads.len().map_err(engine_error)?,
+            unheard: heard.len().map_err(engine_error)?,
             kv_keys,
             run_logs,
+            schedules_from: Time(self.number(tables::SCHEDULES_FROM)?.unwrap_or_default()),
         })
     }
 

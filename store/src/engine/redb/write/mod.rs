@@ -1,12 +1,13 @@
 //! Writing: a batch's changes, gathered by table and sorted by key, since the cost of a commit is in the pages it dirties.
 
 mod kept;
+mod schedules;
 
 use std::collections::BTreeMap;
 
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value, WriteTransaction};
 
-use super::{engine_error, meta, tables};
+use super::{engine_error, listening, meta, tables};
 use crate::codec::{self, Row};
 use crate::command::{Part, Total, TotalKey};
 use crate::engine::{Change, EVENT_BYTES_BESIDE, Persisted, count_differences, total_differences};
@@ -35,9 +36,13 @@ struct Writes<'a> {
     ended: Ops<21, ()>,
     waits: Ops<21, ()>,
     tags: Ops<20, ()>,
+    scheduled: Ops<20, ()>,
+    schedules: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    schedules_from: Option<u64>,
     uniques: Ops<36, Vec<u8>>,
     uniques_until: Ops<44, ()>,
     spreads: Ops<12, Vec<u8>>,
+    listening: listening::Writes<'a>,
     settings: Ops<37, Vec<u8>>,
     log: Vec<&'a LogEntry>,
     trim_log: Option<Seq>,
@@ -75,15 +80,18 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     write(into, tables::ENDED, writes.ended, |()| ())?;
     write(into, tables::WAITS, writes.waits, |()| ())?;
     write(into, tables::TAGS, writes.tags, |()| ())?;
+    write(into, tables::SCHEDULED, writes.scheduled, |()| ())?;
+    let schedules = schedules::write(into, writes.schedules)?;
     write(into, tables::NAMES, writes.names, Vec::as_slice)?;
     write(into, tables::KEYS, writes.keys, Vec::as_slice)?;
     write(into, tables::KEYS_UNTIL, writes.keys_until, |()| ())?;
     write(into, tables::UNIQUES, writes.uniques, Vec::as_slice)?;
     write(into, tables::UNIQUES_UNTIL, writes.uniques_until, |()| ())?;
     write(into, tables::SPREADS, writes.spreads, Vec::as_slice)?;
+    listening::write(into, &writes.listening)?;
     write(into, tables::SETTINGS, writes.settings, Vec::as_slice)?;
     add(into, tables::COUNTS, counts.iter().map(|(key, n)| (tables::count(key), *n)))?;
-    let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv);
+    let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv).chain(schedules);
     add(into, tables::TOTALS, totals.map(|(key, n)| (tables::total(key), n)))?;
     let due = into.open_table(tables::DUE).map_err(engine_error)?;
     let next_due = due.first().map_err(engine_error)?.map(|(key, _)| tables::due_of(key.value()).run_at);
@@ -130,9 +138,16 @@ fn gather(changes: &[Change]) -> Writes<'_> {
             }
             Change::UniqueUntil(at, until) => writes.uniques_until.push((tables::key_until(*at, *until), None)),
             Change::Spread(at, spread) => writes.spreads.push((tables::job(*at), spread.as_ref().map(codec::encode))),
+            Change::Hear(heard) => writes.listening.new.push(heard),
+            Change::Heard(number, heard) => writes.listening.rest.push((*number, heard.as_deref())),
+            Change::Subscriptions(tenant, all) => writes.listening.subscriptions.push((*tenant, all)),
             Change::Settings(settings) => {
                 writes.settings.push((tables::setting(&settings.scope()), Some(codec::encode(settings))));
             }
+            Change::Schedule(at, schedule) => {
+                writes.schedules.push((tables::schedule(at), schedule.as_deref().map(codec::encode)));
+            }
+            Change::SchedulesFrom(from) => writes.schedules_from = Some(from.0),
             Change::Paused(paused) => writes.paused = Some(*paused),
             Change::TrimLog(before) => writes.trim_log = Some(*before),
             Change::NextJob(id) => writes.next_job = Some(id.0),
@@ -162,6 +177,8 @@ impl<'a> Writes<'a> {
         differ(&mut self.ended, old.and_then(ended), new.and_then(ended));
         let list = |keys: &Keys| tables::list(&keys.list);
         differ(&mut self.lists, old.map(list), new.map(list));
+        let scheduled = |keys: &Keys| keys.scheduled.as_ref().map(tables::scheduled);
+        differ(&mut self.scheduled, old.and_then(scheduled), new.and_then(scheduled));
         let waits =
             |keys: Option<&Keys>| keys.map_or_else(Vec::new, |keys| keys.waits.iter().map(tables::wait).collect());
         differ_all(&mut self.waits, waits(old), waits(new));
@@ -278,6 +295,7 @@ fn write_numbers(into: &WriteTransaction, writes: &Writes<'_>) -> Result<bool, S
         (tables::NEXT_JOB, writes.next_job),
         (tables::NEXT_NAME, writes.next_name.map(u64::from)),
         (meta::PAUSED, writes.paused.map(u64::from)),
+        (tables::SCHEDULES_FROM, writes.schedules_from),
     ];
     for (name, number) in new {
         if let Some(number) = number {

@@ -1,0 +1,215 @@
+//! Kinds: what stands in each, who provides it, and what holds for it. `GET /v1/kinds[/{k}]`, `PATCH /v1/kinds/{k}`,
+//! `POST /v1/kinds/{k}/pause|resume`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use runner_store::command::{Answer, Command, KindSettings, NameClass, Query, Reply, Scope, Settings};
+use runner_store::engine::Snapshot;
+use runner_store::error::StoreError;
+use runner_store::job::{StateName, TenantId, name_problem};
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::body;
+use super::error::Problem;
+use super::params::{Named, NamedVerb, Params};
+use super::queues::{no_verb, nullable, pause_until, paused};
+use super::read::Object;
+use super::tenant::Whose;
+use crate::holds;
+use crate::wasm::units::rate_text;
+
+/// All kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindsShown {
+    /// By name: those that have had jobs, that plugins provide or that something is set for.
+    pub kinds: Vec<KindShown>,
+}
+
+/// A kind as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindShown {
+    /// Its name.
+    pub name: String,
+    /// The plugin that provides it; none: its jobs wait for one.
+    pub plugin: Option<String>,
+    /// Calls at once; none: as many as others let.
+    pub concurrency: Option<u32>,
+    /// Jobs that start in a time, as `100/1m burst 10`; none: as many as others let.
+    pub rate: Option<String>,
+    /// Where `concurrency` and `rate` come from: `set`, `manifest of PLUGIN` or `default`.
+    pub sources: BTreeMap<String, String>,
+    /// Whether nothing of it starts.
+    pub paused: bool,
+    /// Until when; none: until someone ends it.
+    pub paused_until: Option<String>,
+    /// How many jobs it has, by state; without zeros.
+    pub states: BTreeMap<String, u64>,
+}
+
+type States = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// `GET /v1/kinds`.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    params: Params,
+) -> Result<Json<KindsShown>, Problem> {
+    params.finish()?;
+    let view = app.store.snapshot()?;
+    let mut states = counts(&app, view.as_ref(), tenant)?;
+    let tenant_name = app.store.tenant_name(tenant);
+    let provided: BTreeSet<String> =
+        app.plugins.with_registry(|registry| registry.kinds(&tenant_name).map(|(kind, _)| kind.to_owned()).collect());
+    for kind in provided {
+        states.entry(kind).or_default();
+    }
+    if let Answer::AllSettings(all) = view.read(&Query::AllSettings)? {
+        for settings in all {
+            if let Settings::Kind(of, name, settings) = settings
+                && of == tenant
+                && settings != KindSettings::default()
+            {
+                states.entry(name).or_default();
+            }
+        }
+    }
+    let one =
+        |(name, states): (&String, _)| Ok(shown(&app, tenant, name, settings(view.as_ref(), tenant, name)?, states));
+    Ok(Json(KindsShown { kinds: states.iter().map(one).collect::<Result<_, StoreError>>()? }))
+}
+
+/// `GET /v1/kinds/{k}`.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    Named(name): Named,
+    params: Params,
+) -> Result<Json<KindShown>, Problem> {
+    params.finish()?;
+    let view = app.store.snapshot()?;
+    let settings = settings(view.as_ref(), tenant, &name)?;
+    let mut states = counts(&app, view.as_ref(), tenant)?;
+    let shown = shown(&app, tenant, &name, settings, &states.remove(&name).unwrap_or_default());
+    let unknown = app.store.kind_id(tenant, &name).is_none() && shown.plugin.is_none();
+    if unknown && settings == KindSettings::default() {
+        let detail = "there is no kind of this name: no plugin provides it, and none has had a job or a setting";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+    }
+    Ok(Json(shown))
+}
+
+/// `PATCH /v1/kinds/{k}` with `{"concurrency": 4, "rate": "100/1m burst 10"}`, also for a kind that has had no job yet; null
+/// takes back what was set.
+pub async fn set(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    Named(name): Named,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<KindShown>, Problem> {
+    params.finish()?;
+    right_name(&name)?;
+    let text = body::json(&app.bodies, &headers, body).await?;
+    let mut object = Object::read(&text, body::parse(&text)?)?;
+    let concurrency = object.take_any("concurrency").map(|value| nullable(&value, |value| value.u32())).transpose()?;
+    let rate = object.take_any("rate").map(|value| nullable(&value, |value| value.rate())).transpose()?;
+    object.finish()?;
+    if concurrency.is_none() && rate.is_none() {
+        return Err(Problem::invalid("body", "says nothing to be set; there are concurrency and rate"));
+    }
+    let change = |now: KindSettings| KindSettings {
+        concurrency: concurrency.unwrap_or(now.concurrency),
+        rate: rate.unwrap_or(now.rate),
+        ..now
+    };
+    changed(&app, tenant, &name, change).await.map(Json)
+}
+
+/// `POST /v1/kinds/{k}/pause` (with `{"until": "…"}`, if it is to end by itself) `| resume`.
+pub async fn verb(
+    State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
+    NamedVerb(name, verb): NamedVerb,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<KindShown>, Problem> {
+    params.finish()?;
+    right_name(&name)?;
+    let until = pause_until(&app, &headers, body, &verb).await?;
+    let pause = match verb.as_str() {
+        "pause" => Some(until),
+        "resume" => None,
+        _ => return Err(no_verb(&verb, "pause and resume")),
+    };
+    changed(&app, tenant, &name, |now| KindSettings { pause, ..now }).await.map(Json)
+}
+
+fn right_name(name: &str) -> Result<(), Problem> {
+    name_problem(name).map_or(Ok(()), |why| Err(Problem::invalid("kind", why)))
+}
+
+async fn changed(
+    app: &App,
+    tenant: TenantId,
+    name: &str,
+    change: impl FnOnce(KindSettings) -> KindSettings,
+) -> Result<KindShown, Problem> {
+    let _one = app.settings.lock().await;
+    let new = change(settings(app.store.snapshot()?.as_ref(), tenant, name)?);
+    match app.call(Command::Set(Box::new(Settings::Kind(tenant, name.to_owned(), new)))).await? {
+        Reply::Set(_) => {
+            let states = counts(app, app.store.snapshot()?.as_ref(), tenant)?.remove(name).unwrap_or_default();
+            Ok(shown(app, tenant, name, new, &states))
+        }
+        Reply::Rejected(rejection) => Err(rejection.into()),
+        other => unreachable!("the answer to a setting is not {other:?}"),
+    }
+}
+
+/// Jobs by kind and state, of kinds that have had any.
+fn counts(app: &App, view: &dyn Snapshot, tenant: TenantId) -> Result<States, StoreError> {
+    let mut kinds = States::new();
+    if let Answer::Names(names) = view.read(&Query::Names)? {
+        let own = |name: &runner_store::command::Name| name.class == NameClass::Kind && name.tenant == tenant;
+        kinds.extend(names.into_iter().filter(|(name, _)| own(name)).map(|(name, _)| (name.name, BTreeMap::new())));
+    }
+    let Answer::Counts(counts) = view.read(&Query::Counts)? else { unreachable!("counts are answered with counts") };
+    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == tenant) {
+        let states = kinds.entry(app.store.kind_name(key.lane.kind).to_string()).or_default();
+        *states.entry(StateName::as_str(key.state).to_owned()).or_default() += jobs;
+    }
+    Ok(kinds)
+}
+
+fn settings(view: &dyn Snapshot, tenant: TenantId, name: &str) -> Result<KindSettings, StoreError> {
+    match view.read(&Query::Settings(Scope::Kind(tenant, name.to_owned())))? {
+        Answer::Settings(Settings::Kind(_, _, settings)) => Ok(settings),
+        _ => Ok(KindSettings::default()),
+    }
+}
+
+fn shown(app: &App, tenant: TenantId, name: &str, settings: KindSettings, states: &BTreeMap<String, u64>) -> KindShown {
+    let tenant_name = app.store.tenant_name(tenant);
+    let plugin = app.plugins.with_registry(|registry| registry.get(&tenant_name, name).cloned());
+    let holds = holds::of_kind(&settings, plugin.as_deref(), name);
+    let sources = [("concurrency", &holds.concurrency.source), ("rate", &holds.rate.source)];
+    let (paused, paused_until) = paused(settings.pause, app.clock.now());
+    KindShown {
+        name: name.to_owned(),
+        plugin: plugin.map(|plugin| plugin.name().to_owned()),
+        concurrency: holds.concurrency.value,
+        rate: holds.rate.value.map(rate_text),
+        sources: sources.into_iter().map(|(key, source)| (key.to_owned(), source.word())).collect(),
+        paused,
+        paused_until,
+        states: states.clone(),
+    }
+}

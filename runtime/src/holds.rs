@@ -1,0 +1,113 @@
+//! What holds for a queue or a kind, and who said so: an operator goes before a manifest, and where neither says anything
+//! nothing holds. One key at a time: an operator who sets a rate does not take back the manifest's concurrency.
+
+use runner_store::command::{KindSettings, QueueSettings, Rate};
+
+use crate::scheduler::core::{Limits, WEIGHT_DEFAULT};
+use crate::wasm::Plugin;
+use crate::wasm::folder::Registry;
+
+/// Who said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// An operator.
+    Set,
+    /// The manifest of the plugin of this name.
+    Manifest(String),
+    /// Nobody.
+    Default,
+}
+
+/// A value, and who said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said<T> {
+    /// None: no limit.
+    pub value: Option<T>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// What holds for a queue, beside what only an operator can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfQueue {
+    /// Calls at once.
+    pub concurrency: Said<u32>,
+    /// Jobs that start in a time.
+    pub rate: Said<Rate>,
+    /// Its part beside other queues.
+    pub weight: Said<u32>,
+}
+
+/// What holds for a kind, beside what only an operator can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfKind {
+    /// Calls at once.
+    pub concurrency: Said<u32>,
+    /// Jobs that start in a time.
+    pub rate: Said<Rate>,
+}
+
+impl Source {
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Set => "set".to_owned(),
+            Self::Manifest(plugin) => format!("manifest of {plugin}"),
+            Self::Default => "default".to_owned(),
+        }
+    }
+}
+
+impl<T: Copy> Said<T> {
+    fn of<'a>(set: Option<T>, mut manifests: impl Iterator<Item = (&'a str, Option<T>)>) -> Self {
+        if set.is_some() {
+            return Self { value: set, source: Source::Set };
+        }
+        match manifests.find_map(|(plugin, value)| Some((plugin, value?))) {
+            Some((plugin, value)) => Self { value: Some(value), source: Source::Manifest(plugin.to_owned()) },
+            None => Self { value: None, source: Source::Default },
+        }
+    }
+}
+
+/// Of a queue. Where several manifests say something of it, the one counts whose plugin was loaded first.
+#[must_use]
+pub fn of_queue(set: &QueueSettings, registry: &Registry, tenant: &str, queue: &str) -> OfQueue {
+    let manifests = || {
+        let plugins = registry.plugins().filter(|(owner, _)| *owner == tenant);
+        plugins.filter_map(|(_, plugin)| Some((plugin.name(), plugin.queue(queue)?)))
+    };
+    OfQueue {
+        concurrency: Said::of(set.concurrency, manifests().map(|(plugin, queue)| (plugin, queue.concurrency))),
+        rate: Said::of(set.rate, manifests().map(|(plugin, queue)| (plugin, queue.rate))),
+        weight: Said::of(set.weight, manifests().map(|(plugin, queue)| (plugin, queue.weight))),
+    }
+}
+
+/// Of a kind, and of the plugin that provides it, if one does.
+#[must_use]
+pub fn of_kind(set: &KindSettings, plugin: Option<&Plugin>, kind: &str) -> OfKind {
+    let manifest = plugin.map(|plugin| (plugin.name(), plugin.kind_limits(kind)));
+    OfKind {
+        concurrency: Said::of(set.concurrency, manifest.iter().map(|(plugin, limits)| (*plugin, limits.concurrency))),
+        rate: Said::of(set.rate, manifest.iter().map(|(plugin, limits)| (*plugin, limits.rate))),
+    }
+}
+
+impl OfQueue {
+    /// For the scheduler.
+    #[must_use]
+    pub fn limits(&self, set: &QueueSettings) -> (Limits, u32) {
+        let limits = Limits { concurrency: self.concurrency.value, rate: self.rate.value, pause: set.pause };
+        (limits, self.weight.value.unwrap_or(WEIGHT_DEFAULT))
+    }
+}
+
+impl OfKind {
+    /// For the scheduler.
+    #[must_use]
+    pub fn limits(&self, set: &KindSettings) -> Limits {
+        Limits { concurrency: self.concurrency.value, rate: self.rate.value, pause: set.pause }
+    }
+}

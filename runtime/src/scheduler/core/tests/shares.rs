@@ -1,0 +1,115 @@
+//! What tenants have of the node, and queues of their tenant: by what runs cost, and by weight.
+
+use super::world::{Kind, World, kind, lane_in, lane_of};
+use super::*;
+
+/// Milliseconds for which slots were held.
+fn held(world: &World, lane: Lane) -> f64 {
+    let calls = world.calls.iter().filter(|call| call.lane == lane);
+    calls.map(|call| world.kinds[&lane].takes_ms.min(world.now - call.at) as f64).sum()
+}
+
+fn share(world: &World, lane: Lane, all: &[Lane]) -> f64 {
+    held(world, lane) / all.iter().map(|lane| held(world, *lane)).sum::<f64>()
+}
+
+#[test]
+fn queues_share_by_their_weights_and_a_queue_of_many_does_not_hold_up_one_of_few() {
+    let mut world = World::new(8, MEMORY);
+    let lanes = [1, 2, 3].map(|queue| world.lane(lane_in(queue, queue), kind(10, 1)));
+    world.weight(2, 3);
+    world.enqueue(lanes[0], 50_000, -100);
+    world.enqueue(lanes[1], 50_000, 0);
+    world.run_until(30_000);
+    let of = share(&world, lanes[1], &lanes);
+    assert!((0.70..=0.80).contains(&of), "three of four: {of}");
+    let first = world.enqueue(lanes[2], 1, 100);
+    world.run_until(31_000);
+    assert!(world.start_of(first) < 30_000 + 30, "{}", world.start_of(first));
+}
+
+#[test]
+fn within_a_queue_priority_holds_across_kinds() {
+    let mut world = World::new(1, MEMORY);
+    let (a, b) = (world.lane(lane_in(1, 1), kind(10, 1)), world.lane(lane_in(1, 2), kind(10, 1)));
+    world.enqueue(a, 5, 0);
+    world.enqueue(b, 5, -1);
+    world.run_until(1_000);
+    let order: Vec<Lane> = world.calls.iter().map(|call| call.lane).collect();
+    assert_eq!(order[1..6], [b; 5], "the first slot was taken before the others came");
+}
+
+#[test]
+fn tenants_share_by_the_time_that_they_hold_slots_not_by_the_number_of_their_runs() {
+    let mut world = World::new(8, MEMORY);
+    let (quick, slow) = (world.lane(lane_of(1, 1), kind(5, 1)), world.lane(lane_of(2, 1), kind(100, 1)));
+    world.enqueue(quick, 60_000, 0);
+    world.enqueue(slow, 10_000, 0);
+    world.run_until(20_000);
+    let of = share(&world, slow, &[quick, slow]);
+    assert!((0.45..=0.55).contains(&of), "half: {of}");
+}
+
+/// Who computes much has no more than who sleeps: a second of ten G costs as much as a second in a slot.
+#[test]
+fn fuel_counts_where_it_is_more_than_the_time() {
+    let mut world = World::new(8, MEMORY);
+    // Ten times as much as its time is worth.
+    let heavy = Kind { fuel: 1_000_000_000, ..kind(10, 1) };
+    let (heavy, light) = (world.lane(lane_of(1, 1), heavy), world.lane(lane_of(2, 1), kind(10, 1)));
+    world.enqueue(heavy, 60_000, 0);
+    world.enqueue(light, 60_000, 0);
+    world.run_until(20_000);
+    let (heavy, light) = (world.started(heavy).len() as f64, world.started(light).len() as f64);
+    assert!((9.0..=11.0).contains(&(light / heavy)), "{light} {heavy}");
+}
+
+#[test]
+fn a_small_tenant_waits_no_longer_than_two_of_the_others_runs() {
+    let mut world = World::new(4, MEMORY);
+    let (big, small) = (world.lane(lane_of(1, 1), kind(50, 1)), world.lane(lane_of(2, 1), kind(5, 1)));
+    world.enqueue(big, 100_000, -100);
+    let mut waits = Vec::new();
+    for at in (500..20_000).step_by(100) {
+        world.run_until(at);
+        let id = world.enqueue(small, 1, 0);
+        waits.push((id, at));
+    }
+    world.run_until(21_000);
+    let mut waits: Vec<u64> = waits.into_iter().map(|(id, at)| world.start_of(id) - at).collect();
+    waits.sort_unstable();
+    let p99 = waits[waits.len() * 99 / 100];
+    assert!(p99 <= 2 * 50 + 20, "{p99}");
+}
+
+/// Nobody saves up turns: whoever had nothing to do for an hour is not let before all others for as long.
+#[test]
+fn who_comes_back_begins_where_the_others_are() {
+    let mut world = World::new(4, MEMORY);
+    let lanes = [1, 2].map(|tenant| world.lane(lane_of(tenant, 1), kind(20, 1)));
+    world.enqueue(lanes[1], 1, 0);
+    world.enqueue(lanes[0], 100_000, 0);
+    world.run_until(60_000);
+    world.enqueue(lanes[1], 10_000, 0);
+    let before = world.started(lanes[0]).len();
+    world.run_until(62_000);
+    let (one, other) = (world.started(lanes[0]).len() - before, world.started(lanes[1]).len() - 1);
+    assert!(one.abs_diff(other) <= 20, "{one} {other}");
+}
+
+/// Ten thousand tenants with three kinds each: what a decision costs does not grow with those who wait.
+#[test]
+fn every_one_of_many_tenants_has_its_turn() {
+    let mut world = World::new(64, MEMORY);
+    let mut lanes = Vec::new();
+    for tenant in 1..=500 {
+        for of in 1..=3 {
+            lanes.push(world.lane(lane_of(tenant, of), kind(3, 1)));
+        }
+    }
+    for lane in &lanes {
+        world.enqueue(*lane, 1, 0);
+    }
+    world.run_until(10_000);
+    assert_eq!(world.calls.len(), 1_500);
+}
