@@ -146,15 +146,13 @@ pub async fn verb_of(
     params.finish()?;
     right_name(&name)?;
     let until = pause_until(&app, &headers, body, &verb).await?;
-    let change = |now: QueueSettings| match verb.as_str() {
-        "pause" => QueueSettings { pause: Some(until), ..now },
-        "drain" => QueueSettings { drain: true, ..now },
-        _ => QueueSettings { pause: None, drain: false, ..now },
+    let change: fn(QueueSettings, Pause) -> QueueSettings = match verb.as_str() {
+        "pause" => |now, until| QueueSettings { pause: Some(until), ..now },
+        "drain" => |now, _| QueueSettings { drain: true, ..now },
+        "resume" => |now, _| QueueSettings { pause: None, drain: false, ..now },
+        _ => return Err(no_verb(&verb, "pause, resume and drain")),
     };
-    if !matches!(verb.as_str(), "pause" | "resume" | "drain") {
-        return Err(no_verb(&verb, "pause, resume and drain"));
-    }
-    Ok(Json(changed(&app, tenant, &name, change).await?))
+    Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?))
 }
 
 /// Until when, as the body of a pause says, if it has one.
@@ -295,11 +293,10 @@ fn shown(
 
 /// Whether something is paused, and until when.
 pub(super) fn paused(pause: Option<Pause>, now: Time) -> (bool, Option<String>) {
-    match pause {
+    match pause.filter(|pause| pause.holds(now)) {
         None => (false, None),
         Some(Pause::Open) => (true, None),
-        Some(Pause::Until(until)) if until > now => (true, Some(rfc3339(until))),
-        Some(Pause::Until(_)) => (false, None),
+        Some(Pause::Until(until)) => (true, Some(rfc3339(until))),
     }
 }
 

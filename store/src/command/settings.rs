@@ -182,6 +182,17 @@ impl Settings {
     }
 }
 
+impl Pause {
+    /// Whether it still goes on.
+    #[must_use]
+    pub fn holds(self, now: Time) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Until(until) => now < until,
+        }
+    }
+}
+
 impl Rate {
     /// What cannot be.
     #[must_use]

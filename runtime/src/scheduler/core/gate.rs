@@ -84,11 +84,7 @@ impl Bucket {
 
 impl Gate {
     fn is_paused(&self, now: Moment) -> bool {
-        match self.limits.pause {
-            None => false,
-            Some(Pause::Open) => true,
-            Some(Pause::Until(until)) => now.wall < until,
-        }
+        self.limits.pause.is_some_and(|pause| pause.holds(now.wall))
     }
 
     /// How many more calls, and how many more jobs, may be claimed.
