@@ -59,24 +59,27 @@ put_test() { # NAME FILE
 # --- the engine of scripts: Rust ------------------------------------------------------------------------------------------
 
 build_engine() {
-  local made_at=$target_dir/js-engine/$TARGET/release/js_engine.wasm
-  made js-engine "$made_at" plugin-sdk/js/engine plugin-sdk/js/prelude.js plugin-sdk/wit -- cargo_in plugin-sdk/js/engine \
-    --locked --release --target-dir "$target_dir/js-engine"
-  place "$made_at" js-engine.wasm
+  build_tools
+  made js-engine "$target_dir/js-engine.wasm" plugin-sdk/js/engine plugin-sdk/js/prelude.js plugin-sdk/wit plugin-sdk/snapshot -- \
+    engine "$target_dir/js-engine.wasm"
+  place "$target_dir/js-engine.wasm" js-engine.wasm
   reveal js-engine.wasm
 }
 
-cargo_in() { # FOLDER OPTIONS...
-  local folder=$1
-  shift
-  (cd "$folder" && run_cargo "$@")
+# What takes every run of a script long is done here, once: the module begins with the memory that `prepare` left.
+engine() { # TO
+  local made=$target_dir/js-engine
+  (cd plugin-sdk/js/engine && run_cargo --locked --release --target-dir "$made") &&
+    "$snapshot" "$made/$TARGET/release/js_engine.wasm" "$1.core" prepare &&
+    "$componentize" "$1.core" "$1" && rm -f "$1.core"
 }
 
-# Wraps what C and Go make as a component.
-build_componentize() {
-  componentize=$target_dir/tools/release/componentize
-  made componentize "$componentize" Cargo.lock plugin-sdk/componentize plugin-sdk/wit -- \
-    cargo build --locked --release -p runner-componentize --target-dir "$target_dir/tools"
+# What takes snapshots of modules, and wraps them as components. Unoptimised: so they are built in a third of the time, and
+# work for a few seconds.
+build_tools() {
+  componentize=$target_dir/tools/debug/componentize snapshot=$target_dir/tools/debug/snapshot
+  made tools "$componentize" Cargo.lock plugin-sdk/componentize plugin-sdk/snapshot plugin-sdk/wit -- \
+    cargo build --locked -p runner-componentize -p runner-snapshot --target-dir "$target_dir/tools"
 }
 
 # --- C ------------------------------------------------------------------------------------------------------------------------
@@ -87,7 +90,6 @@ build_c() { # INSTALL
     skip C "clang 16 or newer with a WebAssembly linker and wasi-libc" "apt-get install -y $CLANG_PACKAGES"
     return
   fi
-  build_componentize
   made conformance-c "$conformance/c.wasm" plugin-sdk/conformance/c plugin-sdk/c plugin-sdk/wit -- \
     c_component "$conformance/c.wasm" plugin-sdk/conformance/c/handler.c
   made checksum "$target_dir/checksum.wasm" plugins/checksum plugin-sdk/c plugin-sdk/wit -- \
@@ -119,7 +121,6 @@ build_go() {
     skip Go "Go 1.$GO_MINOR_MIN or newer is not in PATH" "https://go.dev/dl has it; unpack it and put its bin into PATH"
     return
   fi
-  build_componentize
   made conformance-go "$conformance/go.wasm" plugin-sdk/conformance/go plugin-sdk/go plugin-sdk/wit -- \
     go_component "$conformance/go.wasm" plugin-sdk/conformance/go
   made conformance-go-command "$conformance/go-command.wasm" plugin-sdk/conformance/go plugin-sdk/go -- \
@@ -153,7 +154,11 @@ build_typescript() { # INSTALL
       echo "plugins: npm could not install $TYPESCRIPT (offline?)"
   fi
   if [ ! -x "$tsc" ]; then
-    skip TypeScript "the compiler is not in plugins/target/npm" "npm install --prefix plugins/target/npm $TYPESCRIPT"
+    if command -v npm > /dev/null; then
+      skip TypeScript "the compiler is not in plugins/target/npm" "npm install --prefix plugins/target/npm $TYPESCRIPT"
+    else
+      skip TypeScript "npm, which brings the compiler, is not in PATH" "apt-get install -y npm, or https://nodejs.org"
+    fi
     return
   fi
   made conformance-ts "$conformance/ts.js" plugin-sdk/conformance/ts plugin-sdk/js/runner.d.ts -- \
@@ -176,7 +181,7 @@ build_python() { # INSTALL
   local tools=$target_dir/venv
   componentize_py=$tools/bin/componentize-py
   if [ ! -x "$componentize_py" ] && [ "$1" = yes ] && command -v python3 > /dev/null; then
-    { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --disable-pip-version-check "$COMPONENTIZE_PY"; } ||
+    install_componentize_py "$tools" ||
       echo "plugins: pip could not install $COMPONENTIZE_PY (offline, or no python3-venv?)"
   fi
   if [ ! -x "$componentize_py" ]; then
@@ -189,6 +194,12 @@ build_python() { # INSTALL
   made validate "$target_dir/validate.wasm" plugins/validate plugin-sdk/python plugin-sdk/wit -- \
     python_component "$target_dir/validate.wasm" plugins/validate validate
   put validate "$target_dir/validate.wasm"
+}
+
+install_componentize_py() { # VENV
+  # Debian's python3 comes without the module `venv`.
+  python3 -m venv "$1" > /dev/null 2>&1 || { apt_install python3-venv && python3 -m venv --clear "$1"; } || return 1
+  "$1/bin/pip" install --quiet --disable-pip-version-check "$COMPONENTIZE_PY"
 }
 
 # componentize-py begins with a module that has the export and the handlers.

@@ -5,45 +5,34 @@
 //! everything. The table of the documentation, `plugin-sdk/conformance/TABLE.md`, must be that of this run.
 
 mod behaviours;
+mod mixed;
 mod run;
+mod scripts;
 mod server;
 mod table;
 
 use std::path::{Path, PathBuf};
 
 use self::behaviours::Behaviour;
+use self::mixed::LANGUAGES;
 use self::run::Subject;
 use self::table::Cell;
-
-/// How a language's test handler is called in the table, and its file without the ending.
-const LANGUAGES: [Language; 7] = [
-    Language { title: "Rust", file: "rust.wasm" },
-    Language { title: "C", file: "c.wasm" },
-    Language { title: "Go", file: "go.wasm" },
-    Language { title: "Go, WASI command", file: "go-command.wasm" },
-    Language { title: "JavaScript, bare", file: "js.js" },
-    Language { title: "TypeScript", file: "ts.js" },
-    Language { title: "Python", file: "python.wasm" },
-];
-
-#[derive(Debug, Clone, Copy)]
-struct Language {
-    title: &'static str,
-    file: &'static str,
-}
 
 fn sdk() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk/conformance")
 }
 
-/// Where `plugins/build` puts the test handlers.
+/// Where the run's own table goes.
 fn made() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/target/conformance")
 }
 
-/// What runs scripts.
-fn engine() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/dist/js-engine.wasm")
+/// Enough that all languages run beside each other; the bench `languages` has ten thousand.
+const MIXED_JOBS: usize = 420;
+
+/// A language that cannot be tested is none that works.
+fn not_built(language: &mixed::Language) {
+    eprintln!("NOT TESTED: {} (it is not built; `plugins/build` says why)", language.title);
 }
 
 #[test]
@@ -52,11 +41,10 @@ fn every_language_does_everything_and_the_table_says_so() {
     let place = run::Place::new();
     let (mut columns, mut wrong) = (Vec::new(), Vec::new());
     for language in LANGUAGES {
-        let file = made().join(language.file);
-        if !file.is_file() {
-            eprintln!("NOT TESTED: {} ({} is not built; `plugins/build` says why)", language.title, file.display());
+        let Some(file) = language.file() else {
+            not_built(&language);
             continue;
-        }
+        };
         let subject = place.load(&file);
         let cells: Vec<Cell> = behaviours
             .iter()
@@ -73,6 +61,13 @@ fn every_language_does_everything_and_the_table_says_so() {
     assert!(!columns.is_empty(), "no language is built: run plugins/build first");
     assert!(wrong.is_empty(), "{} behaviours are not as they must be:\n{}", wrong.len(), wrong.join("\n"));
     table::check(&sdk().join("TABLE.md"), &made().join("TABLE.md"), &behaviours, &columns);
+}
+
+#[test]
+fn jobs_of_all_languages_at_once_all_complete() {
+    let place = tempfile::tempdir().unwrap();
+    LANGUAGES.iter().filter(|language| language.file().is_none()).for_each(not_built);
+    println!("{}", mixed::run(place.path(), MIXED_JOBS));
 }
 
 fn checked(place: &run::Place, subject: &Subject, behaviour: &Behaviour) -> Result<Cell, String> {

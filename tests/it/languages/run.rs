@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use runner_runtime::operator::Operator;
+use runner_runtime::wasm::compile::cache::{Bounds, Cache};
 use runner_runtime::wasm::{
     Alone, CancelSignal, Flavour, Host, HostSettings, JobView, Limits, Manifest, Plugin, RunReport, RunRequest, Streams,
 };
@@ -20,7 +21,7 @@ const LOOP: Millis = Millis(1_000);
 pub(super) struct Place {
     host: Host,
     server: Server,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A handler under test.
@@ -40,8 +41,11 @@ impl Place {
             server.address
         );
         let operator = Arc::new(Operator::read(&text, folder.path()).unwrap());
-        let settings = HostSettings { slots: 2, threads: 1, operator, ..HostSettings::default() };
-        Self { host: Host::new(&settings).expect("wasmtime runs here"), server, _folder: folder }
+        // Two languages run in the engine of scripts, which is the largest plugin but one.
+        let cache = Cache::open(&folder.path().join("cache"), &folder.path().join("cache.key"), Bounds::default());
+        let cache = Some(Arc::new(cache.unwrap()));
+        let settings = HostSettings { slots: 2, threads: 1, operator, cache, ..HostSettings::default() };
+        Self { host: Host::new(&settings).expect("wasmtime runs here"), server, folder }
     }
 
     /// Loads a test handler with the manifest of all.
@@ -50,8 +54,8 @@ impl Place {
         let http = format!("\n[[allow.http]]\nurl = \"http://{}/hook\"\nmethods = [\"POST\"]\n", self.server.address);
         let manifest = Manifest::parse(&(text + &http)).expect("the manifest is right");
         let bytes = std::fs::read(file).unwrap();
-        let plugin = if file.extension().is_some_and(|ending| ending == "js") {
-            let engine = std::fs::read(super::engine()).unwrap();
+        let plugin = if super::mixed::is_script(file) {
+            let engine = std::fs::read(super::mixed::engine()).unwrap();
             self.host.compile_script("conformance.js", bytes, &engine, manifest)
         } else {
             self.host.compile("conformance", &bytes, manifest)
@@ -61,13 +65,25 @@ impl Place {
         Subject { plugin: Arc::new(plugin), is_command }
     }
 
+    /// Loads a script that a test has written.
+    pub(super) fn script(&self, text: &str) -> Subject {
+        let file = self.folder.path().join("script.js");
+        std::fs::write(&file, text).unwrap();
+        self.load(&file)
+    }
+
     pub(super) fn run(&self, subject: &Subject, behaviour: &Behaviour) -> RunReport {
+        let timeout = (behaviour.name == "time-out").then_some(LOOP);
+        self.run_job(subject, job(behaviour, &self.server.address), timeout)
+    }
+
+    pub(super) fn run_job(&self, subject: &Subject, job: JobView, timeout: Option<Millis>) -> RunReport {
         let plugin = &subject.plugin;
         let usual = plugin.limits("conformance");
-        let timeout = if behaviour.name == "time-out" { LOOP } else { usual.timeout };
+        let timeout = timeout.unwrap_or(usual.timeout);
         let next = AtomicU64::new(100);
         let request = RunRequest {
-            job: job(behaviour, &self.server.address),
+            job,
             others: Vec::new(),
             limits: Limits { timeout, ..usual },
             middleware: Vec::new(),

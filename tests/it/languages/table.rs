@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::LANGUAGES;
 use super::behaviours::Behaviour;
+use super::mixed::LANGUAGES;
 
 /// What a language did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

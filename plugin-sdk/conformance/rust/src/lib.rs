@@ -29,7 +29,7 @@ pub struct User {
 }
 
 /// Does what is asked.
-#[handler("conformance")]
+#[handler]
 pub fn conformance(ask: Ask, cx: &Context) -> Result<Option<Value>, Failure> {
     let after = Duration::from_millis(ask.after_ms.unwrap_or(0));
     Ok(Some(match ask.r#do.as_str() {

@@ -4,18 +4,35 @@
 //! whose default export is the handler, `(args, cx) => value`; `../../prelude.js` is what it finds beside the language. What goes wrong
 //! carries the script's line.
 //!
+//! Making a context – the language's own objects, and the prelude – takes longer than most scripts. So `plugins/build` has it done
+//! once: it calls [`prepare`] and keeps the memory as it is then (`plugin-sdk/snapshot`), and every instance begins with
+//! a context that no script has seen. An instance that is kept makes another one for its next run.
+//!
 //! It deliberately offers no modules to import, no timers and no files: what a script may do is what its manifest asks for.
 
 mod calls;
 mod script;
 
-use boa_engine::{Context, JsValue};
+use std::cell::RefCell;
 
-use self::script::{Ended, Script};
+use boa_engine::JsValue;
+
+use self::script::{Ended, Ready, Script};
 use crate::exports::runner::plugin::handler::Guest;
 use crate::runner::plugin::types::{Failure, Job, Retry, Snooze};
 
 wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
+
+thread_local! {
+    /// What the snapshot was taken with.
+    static PREPARED: RefCell<Option<Ready>> = const { RefCell::new(None) };
+}
+
+/// Called once, before the snapshot is taken; it calls nothing of the runner.
+#[unsafe(export_name = "prepare")]
+pub extern "C" fn prepare() {
+    PREPARED.set(Some(Ready::new()));
+}
 
 struct Engine;
 
@@ -28,15 +45,24 @@ impl Guest for Engine {
             ));
         };
         let name = meta("script-name").unwrap_or("script.js");
-        run(&job, Script { name, source })
+        let script = Script { name, source };
+        match PREPARED.take() {
+            Some(mut ready) => {
+                let answer = run(&job, script, &mut ready);
+                // Taking it apart would take longer than the script. The instance goes, and its memory with it; one that is
+                // kept has this one context too many, and drops those to come.
+                std::mem::forget(ready);
+                answer
+            }
+            None => run(&job, script, &mut Ready::new()),
+        }
     }
 }
 
 export!(Engine);
 
-fn run(job: &Job, script: Script<'_>) -> Result<Vec<u8>, Failure> {
-    let mut context = Context::default();
-    script.run(job, &mut context).map_err(|ended| match ended {
+fn run(job: &Job, script: Script<'_>, ready: &mut Ready) -> Result<Vec<u8>, Failure> {
+    script.run(job, ready).map_err(|ended| match ended {
         Ended::Retry { why, after_ms } => Failure::Retry(Retry { message: why, after_ms }),
         Ended::Discard { why } => Failure::Discard(why),
         Ended::Snooze { why, after_ms } => {

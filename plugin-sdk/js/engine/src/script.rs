@@ -1,8 +1,10 @@
 //! One script and one job: parse, call, and say how it ended.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use boa_engine::builtins::promise::PromiseState;
+use boa_engine::module::IdleModuleLoader;
 use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
 use boa_engine::{Context, JsError, JsResult, JsString, JsValue, Module, Source, js_string};
@@ -30,6 +32,22 @@ pub(crate) enum Ended {
 /// The prelude's functions.
 struct Prelude(JsObject);
 
+/// A context that no script has seen, with the prelude in it.
+pub(crate) struct Ready {
+    context: Context,
+    prelude: Prelude,
+}
+
+impl Ready {
+    pub(crate) fn new() -> Self {
+        let made = Context::builder().module_loader(Rc::new(IdleModuleLoader)).build();
+        let mut context = made.expect("it asks for nothing that could be missing");
+        context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
+        let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
+        Self { context, prelude }
+    }
+}
+
 impl Prelude {
     fn call(&self, name: &str, arg: JsValue, context: &mut Context) -> JsResult<JsValue> {
         let function = self.0.get(JsString::from(name), context)?;
@@ -39,13 +57,9 @@ impl Prelude {
 }
 
 impl Script<'_> {
-    pub(crate) fn run(&self, job: &Job, context: &mut Context) -> Result<Vec<u8>, Ended> {
-        context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
-        let prelude = prelude(context).expect("the prelude is right: the tests of the engine run it");
-        match self.answer(job, &prelude, context) {
-            Ok(output) => Ok(output),
-            Err(error) => Err(self.ended(error, &prelude, context)),
-        }
+    pub(crate) fn run(&self, job: &Job, ready: &mut Ready) -> Result<Vec<u8>, Ended> {
+        let Ready { context, prelude } = ready;
+        self.answer(job, prelude, context).map_err(|error| self.ended(error, prelude, context))
     }
 
     fn answer(&self, job: &Job, prelude: &Prelude, context: &mut Context) -> JsResult<Vec<u8>> {

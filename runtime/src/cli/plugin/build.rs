@@ -4,6 +4,8 @@
 //! what is missing is named with the command that installs it. The SDK that a project in C, Go or Python needs is its own
 //! folder `runner`, as `plugin new` makes it; the wrapper that makes a component of what C and Go make is within this program.
 
+mod rust;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use crate::cli::output::{bytes, print};
 
 /// The world of a handler.
 const WORLD: &str = "plugin";
+const INSTALL_RUST: &str =
+    "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --target wasm32-wasip2";
 const CLANGS: [&str; 8] = ["clang-19", "clang-22", "clang-21", "clang-20", "clang-18", "clang-17", "clang-16", "clang"];
 const LINKERS: [&str; 8] =
     ["wasm-ld-19", "wasm-ld-22", "wasm-ld-21", "wasm-ld-20", "wasm-ld-18", "wasm-ld-17", "wasm-ld-16", "wasm-ld"];
@@ -44,7 +48,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let file = project::plugin_file(project.lang, &project.name);
     let made = target.join(&file);
     match project.lang {
-        Lang::Rust => rust(&project, &made)?,
+        Lang::Rust => rust::build(&project, &made)?,
         Lang::C => c(&project, &made)?,
         Lang::Go => go(&project, &made)?,
         Lang::Js => copy(&project.folder.join(&file), &made)?,
@@ -97,17 +101,6 @@ fn find(folder: &Path) -> Result<Project, Failure> {
     let by_folder = folder.file_name().and_then(OsStr::to_str);
     let name = manifest.or(by_folder).unwrap_or("plugin").to_owned();
     Ok(Project { folder, lang, name })
-}
-
-fn rust(project: &Project, made: &Path) -> Result<(), Failure> {
-    let cargo = tool(&["cargo"], "Rust", "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh")?;
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--target", "wasm32-wasip2", "--target-dir", "target"]);
-    let hint = "if the target is missing, this installs it: rustup target add wasm32-wasip2 (without rustup, see \
-                `plugins/build --help` of the project runner)";
-    run(project, command, hint)?;
-    let built = format!("target/wasm32-wasip2/release/{}.wasm", project::module(&project.name));
-    copy(&project.folder.join(built), made)
 }
 
 fn c(project: &Project, made: &Path) -> Result<(), Failure> {

@@ -1,0 +1,142 @@
+//! Jobs of all languages in one list, run by the binary: `it` has some hundred of them, the bench `languages` ten thousand.
+//!
+//! It knows the languages, where `plugins/build` puts their test handlers, and how a list of all is run. What a handler does is
+//! `behaviours`' to check; here it only matters that every job ends well, whatever runs beside it.
+
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How a language's test handler is called in the table, and its file.
+pub(crate) const LANGUAGES: [Language; 7] = [
+    Language { title: "Rust", file: "rust.wasm" },
+    Language { title: "C", file: "c.wasm" },
+    Language { title: "Go", file: "go.wasm" },
+    Language { title: "Go, WASI command", file: "go-command.wasm" },
+    Language { title: "JavaScript, bare", file: "js.js" },
+    Language { title: "TypeScript", file: "ts.js" },
+    Language { title: "Python", file: "python.wasm" },
+];
+
+/// What a job of the mixed workload asks of its handler, with the job's number in it: compute, say something, read and write.
+/// A WASI command has the first two of them.
+const ASKS: [&str; 5] = [
+    r#"{"do": "echo", "value": {"n": @N@, "text": "añ 漢字 🦀"}}"#,
+    r#"{"do": "print"}"#,
+    r#"{"do": "kv"}"#,
+    r#"{"do": "typed", "user": {"id": @N@, "name": "Ada"}}"#,
+    r#"{"do": "log"}"#,
+];
+const ASKS_OF_COMMANDS: [&str; 2] = [ASKS[0], ASKS[1]];
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Language {
+    pub(crate) title: &'static str,
+    file: &'static str,
+}
+
+impl Language {
+    /// Its test handler, if `plugins/build` could make it.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let file = root().join("plugins/target/conformance").join(self.file);
+        file.is_file().then_some(file)
+    }
+
+    fn stem(&self) -> &'static str {
+        self.file.split('.').next().unwrap_or(self.file)
+    }
+
+    fn asks(&self) -> &'static [&'static str] {
+        if self.stem() == "go-command" { &ASKS_OF_COMMANDS } else { &ASKS }
+    }
+}
+
+/// What became of a list.
+pub(crate) struct Ended {
+    languages: Vec<&'static str>,
+    jobs: usize,
+    took: Duration,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { languages, jobs, took } = self;
+        let rate = *jobs as f64 / took.as_secs_f64();
+        write!(f, "{jobs} jobs of {} completed in {took:.1?}, {rate:.0} a second", languages.join(", "))
+    }
+}
+
+/// Runs so many jobs of all languages that are built, in turn, in a new folder `mixed` of `place`.
+///
+/// # Panics
+/// Not every job completed, or no language is built.
+pub(crate) fn run(place: &Path, jobs: usize) -> Ended {
+    let place = place.join("mixed");
+    let plugins = place.join("plugins");
+    std::fs::create_dir_all(&plugins).expect("a folder");
+    let built: Vec<Language> = LANGUAGES.into_iter().filter(|language| language.file().is_some()).collect();
+    assert!(!built.is_empty(), "no language is built: run plugins/build first");
+    std::fs::copy(engine(), plugins.join("js-engine.wasm")).expect("`plugins/build` made it");
+    for language in &built {
+        let file = language.file().expect("is built");
+        std::fs::copy(&file, plugins.join(language.file)).expect("copies");
+        let manifest = format!(
+            "kinds = [\"mixed.{}\"]\n[limits]\ntimeout = \"60s\"\nmemory = \"128MiB\"\n[allow]\nkv = true\n",
+            language.stem()
+        );
+        std::fs::write(plugins.join(language.stem()).with_extension("toml"), manifest).expect("writes");
+    }
+    std::fs::write(place.join("jobs.ndjson"), list(&built, jobs)).expect("writes");
+    // Compiling is not what is measured. The cache is the store's, so the store is made first, and one job each fills it.
+    called(&place, &["store", "init"]);
+    std::fs::write(place.join("first.ndjson"), list(&built, built.len())).expect("writes");
+    called(&place, &["run", "first.ndjson", "--plugins", "plugins"]);
+    std::fs::write(place.join("jobs.ndjson"), list(&built, jobs)).expect("writes");
+    let began = Instant::now();
+    let said = called(&place, &["run", "jobs.ndjson", "--plugins", "plugins"]);
+    let took = began.elapsed();
+    assert!(said.contains(&format!("{jobs} jobs, {jobs} as expected")), "{said}");
+    Ended { languages: built.iter().map(|language| language.title).collect(), jobs, took }
+}
+
+fn list(languages: &[Language], jobs: usize) -> String {
+    let mut text = String::new();
+    for n in 0..jobs {
+        let language = &languages[n % languages.len()];
+        let asks = language.asks();
+        let args = asks[n / languages.len() % asks.len()].replace("@N@", &n.to_string());
+        writeln!(text, "{{\"kind\": \"mixed.{}\", \"args\": {args}}}", language.stem()).expect("to a string");
+    }
+    text
+}
+
+/// The binary with the store of the folder it is in; it must end well, as it does if every job of a list completes.
+fn called(place: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(program());
+    for name in ["RUNNER_CONFIG", "RUNNER_DATA", "RUNNER_URL", "RUNNER_LOG", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    let ended = command.args(args).current_dir(place).stdin(Stdio::null()).output().expect("the binary runs");
+    let said = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(ended.status.success(), "runner {}: {said}", args.join(" "));
+    said
+}
+
+/// What runs scripts.
+pub(crate) fn engine() -> PathBuf {
+    root().join("plugins/dist/js-engine.wasm")
+}
+
+/// The binary.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_runner"))
+}
+
+pub(crate) fn is_script(file: &Path) -> bool {
+    file.extension().is_some_and(|ending| ending == "js")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
