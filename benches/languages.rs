@@ -93,15 +93,7 @@ fn host_that_starts_again(place: &Path) -> Host {
 }
 
 fn load(host: &Host, file: &Path, manifest: &str) -> Arc<Plugin> {
-    let manifest = Manifest::parse(manifest).expect("the manifest is right");
-    let bytes = std::fs::read(file).expect("is there");
-    let plugin = if mixed::is_script(file) {
-        let engine = std::fs::read(mixed::engine()).expect("`plugins/build` made it");
-        host.compile_script("conformance.js", bytes, &engine, manifest)
-    } else {
-        host.compile("conformance", &bytes, manifest)
-    };
-    Arc::new(plugin.unwrap_or_else(|error| panic!("{}: {error}", file.display())))
+    Arc::new(mixed::load(host, file, Manifest::parse(manifest).expect("the manifest is right")))
 }
 
 /// Times of single runs, one after the other, and what one of them was.

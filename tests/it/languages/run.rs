@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use runner_runtime::operator::Operator;
-use runner_runtime::wasm::compile::cache::{Bounds, Cache};
 use runner_runtime::wasm::{
     Alone, CancelSignal, Flavour, Host, HostSettings, JobView, Limits, Manifest, Plugin, RunReport, RunRequest, Streams,
 };
@@ -41,9 +40,7 @@ impl Place {
             server.address
         );
         let operator = Arc::new(Operator::read(&text, folder.path()).unwrap());
-        // Two languages run in the engine of scripts, which is the largest plugin but one.
-        let cache = Cache::open(&folder.path().join("cache"), &folder.path().join("cache.key"), Bounds::default());
-        let cache = Some(Arc::new(cache.unwrap()));
+        let cache = Some(super::mixed::cache());
         let settings = HostSettings { slots: 2, threads: 1, operator, cache, ..HostSettings::default() };
         Self { host: Host::new(&settings).expect("wasmtime runs here"), server, folder }
     }
@@ -53,14 +50,7 @@ impl Place {
         let text = std::fs::read_to_string(super::sdk().join("conformance.toml")).unwrap();
         let http = format!("\n[[allow.http]]\nurl = \"http://{}/hook\"\nmethods = [\"POST\"]\n", self.server.address);
         let manifest = Manifest::parse(&(text + &http)).expect("the manifest is right");
-        let bytes = std::fs::read(file).unwrap();
-        let plugin = if super::mixed::is_script(file) {
-            let engine = std::fs::read(super::mixed::engine()).unwrap();
-            self.host.compile_script("conformance.js", bytes, &engine, manifest)
-        } else {
-            self.host.compile("conformance", &bytes, manifest)
-        };
-        let plugin = plugin.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let plugin = super::mixed::load(&self.host, file, manifest);
         let is_command = plugin.describe().flavour == Flavour::Command;
         Subject { plugin: Arc::new(plugin), is_command }
     }
