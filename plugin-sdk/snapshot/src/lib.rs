@@ -45,8 +45,6 @@ pub fn snapshot(module: &[u8], function: &str) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
-
     use super::*;
 
     const COUNTS: &str = r#"(module
