@@ -13,45 +13,22 @@ use runner_runtime::node::{Node, NodeSettings};
 use runner_runtime::wasm::folder::{self, TENANT_DEFAULT};
 use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
-use runner_store::clock::Clock;
-use runner_store::command::{Answer, Command, Enqueue, Part, Query, Reply};
-use runner_store::dir::{Create, StoreDir};
-use runner_store::engine::redb::Commit;
-use runner_store::handle::Writer;
+use runner_store::command::{Answer, Command, Enqueue, Query, Reply};
 use runner_store::job::{JobId, JobRef, JobSpec, StateName, TenantId};
+
+mod clock;
 
 /// Jobs a list.
 const LIST: usize = 1_000;
 /// Single enqueues on an idle node.
 const SINGLES: usize = 500;
 
-/// A command that answers when it began to run: nanoseconds since 1970, in hexadecimal.
-const CLOCK: &str = r#"(module
-  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 100) "{\"ok\":\"................\"}\n")
-  (data (i32.const 200) "0123456789abcdef")
-  (func (export "_start") (local $i i32) (local $now i64)
-    (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 0)))
-    (local.set $now (i64.load (i32.const 0)))
-    (local.set $i (i32.const 15))
-    (loop $digits
-      (i32.store8 offset=107 (local.get $i)
-        (i32.load8_u offset=200 (i32.wrap_i64 (i64.and (local.get $now) (i64.const 15)))))
-      (local.set $now (i64.shr_u (local.get $now) (i64.const 4)))
-      (local.set $i (i32.sub (local.get $i) (i32.const 1)))
-      (br_if $digits (i32.ge_s (local.get $i) (i32.const 0))))
-    (i32.store (i32.const 16) (i32.const 100))
-    (i32.store (i32.const 20) (i32.const 26))
-    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))))"#;
-
 fn main() {
     let jobs = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(100_000);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/dist");
     let host = Arc::new(Host::new(&HostSettings::default()).expect("a host"));
     let (mut registry, _) = folder::load(&host, &folder, &|_| false).expect("handlers: run plugins/build first");
-    let clock = wat::parse_str(CLOCK).expect("valid text");
+    let clock = wat::parse_str(clock::CLOCK).expect("valid text");
     let clock = host.compile("bench.clock", &clock, Manifest::default()).expect("a plugin");
     registry.add(TENANT_DEFAULT, Arc::new(clock));
     let catalog = Catalog::fixed(registry);
@@ -69,17 +46,10 @@ fn hardware() -> String {
     format!("hardware: {cores} cores, {}", model.unwrap_or_else(|| "unknown".to_owned()))
 }
 
-fn open(dir: &Path) -> (Handle, Writer, StoreDir) {
-    let dir = StoreDir::new(dir.join("store"));
-    let engine = dir.open(Create::NewFolder, Clock::System, Commit::TwoPhase).expect("a store");
-    let (store, writer) = Handle::start(Box::new(engine)).expect("a writer");
-    (store, writer, dir)
-}
-
 /// Enqueues all jobs first, then starts a node and waits until none is left.
 async fn burn_down(jobs: usize, host: &Arc<Host>, plugins: &Arc<Catalog>) {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
-    let (store, writer, store_dir) = open(dir.path());
+    let (store, writer, store_dir) = clock::open(dir.path());
     let args = format!(r#"{{"text":"{}"}}"#, "x".repeat(180));
     let begun = Instant::now();
     for _ in 0..jobs.div_ceil(LIST) {
@@ -106,30 +76,17 @@ async fn burn_down(jobs: usize, host: &Arc<Host>, plugins: &Arc<Catalog>) {
 /// One job at a time on an idle node.
 async fn latency(host: &Arc<Host>, plugins: &Arc<Catalog>) {
     let dir = tempfile::tempdir_in(".").expect("a folder on the disk that is measured");
-    let (store, writer, store_dir) = open(dir.path());
+    let (store, writer, store_dir) = clock::open(dir.path());
     let node = Node::start(store.clone(), Some(&store_dir), host.clone(), plugins.clone(), NodeSettings::default());
     let node = node.await.expect("a node");
     let (mut commits, mut starts) = (Vec::new(), Vec::new());
     for _ in 0..SINGLES {
-        let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let before = clock::now();
         let begun = Instant::now();
         let id = enqueue(&store, vec![JobSpec::new("bench.clock", "null")]).await;
         commits.push(begun.elapsed());
         let at = JobRef { tenant: TenantId::DEFAULT, job: id };
-        let ended = store.board().wait_for(at);
-        let view = store.snapshot().expect("a view");
-        let is_final = matches!(view.read(&Query::Job(at)), Ok(Answer::Job(Some(job))) if job.state.name().is_final());
-        drop(view);
-        if !is_final {
-            ended.await.expect("an end");
-        }
-        let view = store.snapshot().expect("a view");
-        let Ok(Answer::Payload(Some(output))) = view.read(&Query::Payload(at, Part::Output)) else {
-            panic!("the clock has an output")
-        };
-        let hex = std::str::from_utf8(&output).expect("text").trim_matches('"').to_owned();
-        let started = Duration::from_nanos(u64::from_str_radix(&hex, 16).expect("hexadecimal"));
-        starts.push(started.saturating_sub(before));
+        starts.push(clock::begun(&store, at).await.saturating_sub(before));
     }
     let (commit, start) = (
         spread("durable enqueue, one job, idle (a commit)", commits),

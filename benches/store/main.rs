@@ -219,12 +219,11 @@ fn settle(options: &Options) {
 }
 
 fn lane(handle: &Handle) -> Lane {
-    Lane {
-        tenant: TenantId::DEFAULT,
-        queue: handle.queue_id(TenantId::DEFAULT, "default").unwrap(),
-        kind: handle.kind_id(TenantId::DEFAULT, "bench.work").unwrap(),
-        suspect: false,
-    }
+    Lane::new(
+        TenantId::DEFAULT,
+        handle.queue_id(TenantId::DEFAULT, "default").unwrap(),
+        handle.kind_id(TenantId::DEFAULT, "bench.work").unwrap(),
+    )
 }
 
 fn claim(handle: &Handle, max: u32) -> Vec<std::sync::Arc<Job>> {

@@ -3,9 +3,10 @@
 
 use runner_store::command::{KindSettings, QueueSettings, Rate};
 
-use crate::scheduler::core::{Limits, WEIGHT_DEFAULT};
+use crate::scheduler::core::{KeyLimits, Limits, WEIGHT_DEFAULT};
 use crate::wasm::Plugin;
 use crate::wasm::folder::Registry;
+use crate::wasm::manifest::KindLimits;
 
 /// Who said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,12 @@ pub struct OfKind {
     pub concurrency: Said<u32>,
     /// Jobs that start in a time.
     pub rate: Said<Rate>,
+    /// Calls of each key at once.
+    pub key_concurrency: Said<u32>,
+    /// Jobs of each key that start in a time.
+    pub key_rate: Said<Rate>,
+    /// Whether the jobs of a key run one after another: only a manifest can say so.
+    pub strict_order: bool,
 }
 
 impl Source {
@@ -89,9 +96,18 @@ pub fn of_queue(set: &QueueSettings, registry: &Registry, tenant: &str, queue: &
 #[must_use]
 pub fn of_kind(set: &KindSettings, plugin: Option<&Plugin>, kind: &str) -> OfKind {
     let manifest = plugin.map(|plugin| (plugin.name(), plugin.kind_limits(kind)));
+    let most = |set, pick: fn(&KindLimits) -> Option<u32>| {
+        Said::of(set, manifest.iter().map(|(plugin, limits)| (*plugin, pick(limits))))
+    };
+    let rate = |set, pick: fn(&KindLimits) -> Option<Rate>| {
+        Said::of(set, manifest.iter().map(|(plugin, limits)| (*plugin, pick(limits))))
+    };
     OfKind {
-        concurrency: Said::of(set.concurrency, manifest.iter().map(|(plugin, limits)| (*plugin, limits.concurrency))),
-        rate: Said::of(set.rate, manifest.iter().map(|(plugin, limits)| (*plugin, limits.rate))),
+        concurrency: most(set.concurrency, |limits| limits.concurrency),
+        rate: rate(set.rate, |limits| limits.rate),
+        key_concurrency: most(set.key_concurrency, |limits| limits.key_concurrency),
+        key_rate: rate(set.key_rate, |limits| limits.key_rate),
+        strict_order: manifest.is_some_and(|(_, limits)| limits.strict_order),
     }
 }
 
@@ -109,5 +125,12 @@ impl OfKind {
     #[must_use]
     pub fn limits(&self, set: &KindSettings) -> Limits {
         Limits { concurrency: self.concurrency.value, rate: self.rate.value, pause: set.pause }
+    }
+
+    /// The same of each key.
+    #[must_use]
+    pub fn key_limits(&self) -> KeyLimits {
+        let (concurrency, rate) = (self.key_concurrency.value, self.key_rate.value);
+        KeyLimits { concurrency, rate, in_order: self.strict_order }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) fn memory_for_runs() -> u64 {
 }
 
 /// The memory that this process may use: the machine's, or less, where its control group, or one around it, has a limit.
-fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limit_files(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok());

@@ -10,10 +10,10 @@ use std::time::Duration;
 use runner_store::Handle;
 use runner_store::command::{Command, Enqueue, NeedsMerge, Reply};
 use runner_store::error::CallError;
-use runner_store::job::{JobSpec, OnConflict, Rejection};
+use runner_store::job::{JobKey, JobSpec, OnConflict, Rejection};
 use tokio::time::Instant;
 
-use crate::wasm::{Catalog, Host, MergeError};
+use crate::wasm::{Catalog, Host, MergeError, Plugin};
 
 /// How long the merges of one call may take together: a list may have thousands.
 pub(crate) const MERGES_TIME_MAX: Duration = Duration::from_secs(10);
@@ -60,6 +60,21 @@ impl Merger {
             None => Err(MergeError::NoMerge(kind.to_owned())),
         }
     }
+
+    /// Merged args with the key that stands in them.
+    fn with_key(&self, (tenant, kind): (&str, &str), args: Vec<u8>) -> Result<(Vec<u8>, Option<JobKey>), MergeError> {
+        let key = self.plugins.get(tenant, kind).map_or(Ok(None), |plugin| key_in(&plugin, kind, &args))?;
+        Ok((args, key))
+    }
+}
+
+/// The key of a job of this kind that has merged args.
+///
+/// # Errors
+/// Something else stands where it should be.
+pub(crate) fn key_in(plugin: &Plugin, kind: &str, args: &[u8]) -> Result<Option<JobKey>, MergeError> {
+    let key = plugin.manifest().key(kind).map_or(Ok(None), |path| path.read(args));
+    key.map_err(|why| MergeError::NoKey { plugin: plugin.name().to_owned(), why: why.to_string() })
 }
 
 /// Whether a job's args may have to be merged.
@@ -87,7 +102,10 @@ pub async fn enqueue(store: &Handle, merger: Option<&Merger>, call: Enqueue) -> 
         async move {
             let merged = match (merger, incoming) {
                 _ if Instant::now() >= until => Err(MergeError::Busy),
-                (Some(merger), Some((kind, incoming))) => merger.merge((tenant, &kind), need.args, incoming).await,
+                (Some(merger), Some((kind, incoming))) => {
+                    let merged = merger.merge((tenant, &kind), need.args, incoming).await;
+                    merged.and_then(|args| merger.with_key((tenant, &kind), args))
+                }
                 (None, Some((kind, _))) => Err(MergeError::NoMerge(kind)),
                 (_, None) => Err(MergeError::NoMerge(String::new())),
             };

@@ -25,6 +25,7 @@ use crate::scheduler::live::Live;
 use crate::scheduler::starter::{self, Starter};
 use crate::scheduler::{self, Parts, Wish};
 use crate::subscriptions;
+use crate::traces::Traces;
 use crate::wasm::{Catalog, Host};
 
 /// What an operator decides about a node.
@@ -39,6 +40,8 @@ pub struct NodeSettings {
     pub memory_bytes: Option<u64>,
     /// What the operator decides about tenants, and the middleware around handlers. Default: as without a configuration.
     pub operator: Arc<Operator>,
+    /// Where spans of runs go; none: nowhere.
+    pub traces: Option<Traces>,
 }
 
 /// Where a node is in its life.
@@ -91,7 +94,7 @@ impl Default for NodeSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
-        Self { slots, grace: Duration::from_secs(30), memory_bytes: None, operator: Arc::default() }
+        Self { slots, grace: Duration::from_secs(30), memory_bytes: None, operator: Arc::default(), traces: None }
     }
 }
 
@@ -120,8 +123,11 @@ impl Node {
         };
         let slots = settings.slots.clamp(1, SLOTS_MAX);
         let read_job = new_job::reader(&plugins);
-        let NodeSettings { operator, memory_bytes, .. } = settings;
+        let NodeSettings { operator, memory_bytes, traces, .. } = settings;
         let memory_bytes = memory_bytes.or(operator.memory_bytes).unwrap_or_else(machine::memory_for_runs);
+        if operator.overcommit_permille > 1_000 {
+            host.memory().watch(memory_bytes);
+        }
         let live = Arc::new(Live::new(slots));
         let (starter, wishes) = starter::channel(Arc::clone(&live), boot);
         let (tell, state) = watch::channel(NodeState::Running);
@@ -136,6 +142,7 @@ impl Node {
             memory_bytes,
             operator,
             live,
+            traces,
             state: tell.clone(),
             threads: tokio::runtime::Handle::current(),
             clock: Clock::System,
@@ -171,6 +178,17 @@ impl Node {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<NodeState> {
         self.state.clone()
+    }
+
+    /// How long runs may go on when the node stops.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Changes that, for a node that does not stop yet.
+    pub fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
     }
 
     /// Begins to stop: nothing more starts, what is only claimed goes back, and runs have the grace to end in.

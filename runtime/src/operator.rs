@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runner_store::job::time::Millis;
+use runner_store::command::Fuel;
 
 use crate::table::TableError;
 use crate::wasm::grants::{TenantRules, matches};
@@ -26,6 +26,8 @@ pub struct Operator {
     pub middleware: Vec<Layer>,
     /// Memory of all runs together; none: half of what there is.
     pub memory_bytes: Option<u64>,
+    /// How much of it is promised to runs, in thousandths: 1,000 or more.
+    pub overcommit_permille: u32,
 }
 
 /// One tenant.
@@ -38,18 +40,9 @@ pub struct Tenant {
     /// Memory of its runs together; none: as much as the node has.
     pub memory_bytes: Option<u64>,
     /// Fuel of its runs in a period; none: any.
-    pub fuel: Option<FuelBudget>,
+    pub fuel: Option<Fuel>,
     /// Middleware around the handlers of its own jobs, outermost first, inside the operator's.
     pub middleware: Vec<Layer>,
-}
-
-/// Fuel for a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FuelBudget {
-    /// How much.
-    pub fuel: u64,
-    /// For how long.
-    pub per: Millis,
 }
 
 /// A middleware, and whose jobs go through it.
@@ -86,7 +79,8 @@ pub enum OperatorError {
 impl Default for Operator {
     fn default() -> Self {
         let default = Tenant::of("default");
-        Self { tenants: BTreeMap::from([("default".to_owned(), default)]), middleware: Vec::new(), memory_bytes: None }
+        let tenants = BTreeMap::from([("default".to_owned(), default)]);
+        Self { tenants, middleware: Vec::new(), memory_bytes: None, overcommit_permille: 1_000 }
     }
 }
 
@@ -105,8 +99,7 @@ impl Operator {
     /// # Errors
     /// It cannot be read, or the first thing that is wrong, with its line.
     pub fn load(path: &Path) -> Result<Self, OperatorError> {
-        let unreadable = |source| OperatorError::Unreadable { path: path.to_owned(), source };
-        let text = read_text(path, FILE_BYTES_MAX).map_err(unreadable)?;
+        let text = read_file(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::read(&text, folder).map_err(|error| OperatorError::Wrong { path: path.to_owned(), error })
     }
@@ -116,7 +109,7 @@ impl Operator {
     /// # Errors
     /// The first thing that is wrong, with its line.
     pub fn read(text: &str, folder: &Path) -> Result<Self, TableError> {
-        keys::operator(text.strip_prefix('\u{feff}').unwrap_or(text), folder)
+        keys::operator(without_mark(text), folder)
     }
 
     /// A tenant, if there is one of this name.
@@ -150,8 +143,32 @@ impl Operator {
     }
 }
 
+/// The text of a configuration file, without the mark that some editors put at its front.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_file(path: &Path) -> Result<String, OperatorError> {
+    let unreadable = |source| OperatorError::Unreadable { path: path.to_owned(), source };
+    let text = read_text(path, FILE_BYTES_MAX).map_err(unreadable)?;
+    Ok(without_mark(&text).to_owned())
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// A secret that stands in a file of its own.
+///
+/// # Errors
+/// The file cannot be read; the error never says what is in it.
+pub fn read_secret(path: &Path) -> std::io::Result<String> {
+    let text = read_text(path, keys::SECRET_BYTES_MAX)?;
+    // Editors end a file with a newline, which belongs to no key.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// A regular file's text, of at most so many bytes.
-fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read as _};
     // Looked at before it is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path)?.is_file() {

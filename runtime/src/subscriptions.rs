@@ -30,7 +30,7 @@ pub async fn tell(store: &Handle, plugins: &Catalog) -> Result<(), CallError> {
     for tenant in store.tenant_names() {
         let Some(id) = store.tenant_id(&tenant) else { continue };
         let before = known.iter().find(|(of, _)| *of == id).map_or(&[][..], |(_, subscriptions)| subscriptions);
-        let subscriptions = of_tenant(plugins, &serving, &tenant, before);
+        let subscriptions = of_tenant(store, plugins, &serving, (&tenant, before));
         if subscriptions == before {
             continue;
         }
@@ -62,11 +62,16 @@ fn known(store: &Handle) -> Result<Vec<(TenantId, Vec<Subscription>)>, StoreErro
 }
 
 /// What a tenant's kinds listen to: as the loaded plugins say, and as those said that are expected back.
-fn of_tenant(plugins: &Catalog, serving: &Serving, tenant: &str, before: &[Subscription]) -> Vec<Subscription> {
+fn of_tenant(
+    store: &Handle,
+    plugins: &Catalog,
+    serving: &Serving,
+    (tenant, before): (&str, &[Subscription]),
+) -> Vec<Subscription> {
     let loaded = || serving.registry.plugins().filter(|(owner, _)| *owner == tenant).map(|(_, plugin)| plugin);
     let mut all: Vec<Subscription> = loaded().flat_map(|plugin| of_plugin(plugins, tenant, plugin)).collect();
     let is_loaded = |name: &str| loaded().any(|plugin| plugin.name() == name);
-    let awaited = |one: &&Subscription| !is_loaded(&one.by) && is_expected(serving, tenant, &one.by);
+    let awaited = |one: &&Subscription| !is_loaded(&one.by) && is_expected(store, serving, tenant, &one.by);
     all.extend(before.iter().filter(awaited).cloned());
     if let Some(left_out) = all.get(SUBSCRIPTIONS_MAX) {
         tracing::warn!(
@@ -84,21 +89,25 @@ fn of_tenant(plugins: &Catalog, serving: &Serving, tenant: &str, before: &[Subsc
 /// Where a job goes that a plugin's kind gets for an event: as any job of that kind that says nothing of its own.
 fn of_plugin(plugins: &Catalog, tenant: &str, plugin: &Plugin) -> Vec<Subscription> {
     let one = |on: &crate::wasm::manifest::On| {
-        let KindDefaults { queue, priority, .. } = KindDefaults::of(plugins, tenant, &on.kind);
+        let KindDefaults { queue, priority, key, .. } = KindDefaults::of(plugins, tenant, &on.kind);
         let queue = queue.unwrap_or_else(|| QUEUE_DEFAULT.to_owned());
-        let to = Listener { kind: on.kind.clone(), queue, priority: Priority(priority.unwrap_or_default()) };
+        let to = Listener { kind: on.kind.clone(), queue, priority: Priority(priority.unwrap_or_default()), key };
         Subscription { event: on.event, of: on.of.clone(), to, by: plugin.name().to_owned() }
     };
     plugin.manifest().on.iter().map(one).collect()
 }
 
 /// Whether there is a file of this plugin, which is not loaded yet, or cannot be.
-fn is_expected(serving: &Serving, tenant: &str, name: &str) -> bool {
+fn is_expected(store: &Handle, serving: &Serving, tenant: &str, name: &str) -> bool {
     let is_loading = serving.loading.iter().any(|loading| loading.tenant == tenant && loading.name == name);
-    let is_broken = |path: &Path| {
-        let folder = path.parent().and_then(Path::file_name).and_then(|folder| folder.to_str());
-        let is_its = folder == Some(tenant) || tenant == TENANT_DEFAULT;
-        is_its && path.file_stem().and_then(|stem| stem.to_str()) == Some(name)
-    };
-    is_loading || serving.reports.iter().any(|report| is_broken(&report.path))
+    is_loading || serving.reports.iter().any(|report| is_file_of(store, &report.path, tenant, name))
+}
+
+/// Whether a file in the folder of plugins is this plugin's of this tenant, or its manifest: it lies in the folder of the
+/// tenant's name, and for the default tenant in that of no other one.
+pub(crate) fn is_file_of(store: &Handle, path: &Path, tenant: &str, plugin: &str) -> bool {
+    let folder = path.parent().and_then(Path::file_name).and_then(|folder| folder.to_str());
+    let of_another = || folder.is_some_and(|folder| store.tenant_id(folder).is_some());
+    let is_its = folder == Some(tenant) || (tenant == TENANT_DEFAULT && !of_another());
+    is_its && path.file_stem().and_then(|stem| stem.to_str()) == Some(plugin)
 }

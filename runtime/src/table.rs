@@ -63,16 +63,6 @@ impl<'a> Table<'a> {
         Some(Value { text: self.text, name, value })
     }
 
-    /// Refuses a key that is specified but not served by this version.
-    pub(crate) fn not_yet(&mut self, keys: &[&'static str]) -> Result<(), TableError> {
-        for key in keys {
-            if let Some(value) = self.take(key) {
-                return Err(value.error("is not served by this version of the runner yet; take it out"));
-            }
-        }
-        Ok(())
-    }
-
     /// Every key and its value, for a table whose keys are names.
     pub(crate) fn entries(self) -> Vec<(&'a str, Value<'a>)> {
         let one = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {
@@ -105,6 +95,41 @@ impl<'a> Table<'a> {
     }
 }
 
+fn plain(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(is) => Some(is.to_string()),
+        DeValue::Integer(number) => Some(number.as_str().replace('_', "")),
+        DeValue::Float(number) => Some(number.as_str().replace('_', "")),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// Every value of a text that is no table: its dotted key, the value, and its line.
+pub(crate) fn leaves(text: &str) -> Result<Vec<(String, String, usize)>, TableError> {
+    let parsed = parse(text)?;
+    let mut found = Vec::new();
+    // A table within a table is looked at when all of the outer one was: depth is bounded by the parser.
+    let mut open: Vec<(String, &DeTable<'_>)> = vec![(String::new(), parsed.get_ref())];
+    while let Some((title, table)) = open.pop() {
+        for (key, value) in table {
+            let name = if title.is_empty() { key.get_ref().to_string() } else { format!("{title}.{}", key.get_ref()) };
+            match value.get_ref() {
+                DeValue::Table(inner) => open.push((name, inner)),
+                DeValue::Array(list) => {
+                    let items: Option<Vec<String>> = list.iter().map(|item| plain(item.get_ref())).collect();
+                    let shown = items.map_or_else(|| format!("({} entries)", list.len()), |items| items.join(", "));
+                    found.push((name, shown, line_of(text, value.span().start)));
+                }
+                one => found.push((name, plain(one).unwrap_or_default(), line_of(text, value.span().start))),
+            }
+        }
+    }
+    found.sort_by_key(|(_, _, line)| *line);
+    Ok(found)
+}
+
 fn json(value: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
     use serde_json::Value as Json;
     Ok(match value {
@@ -135,6 +160,16 @@ impl<'a> Value<'a> {
     pub(crate) fn error(&self, what: &str) -> TableError {
         let line = line_of(self.text, self.value.span().start);
         TableError { line, message: format!("`{}` {what}", self.name) }
+    }
+
+    /// The line where it stands, from 1.
+    pub(crate) fn line(&self) -> usize {
+        line_of(self.text, self.value.span().start)
+    }
+
+    /// A text, a number or a truth, as one would write it behind a flag.
+    pub(crate) fn plain(&self) -> Result<String, TableError> {
+        plain(self.value.get_ref()).ok_or_else(|| self.error("must be a text, a number, true or false"))
     }
 
     fn unit_error(&self, error: &UnitError) -> TableError {

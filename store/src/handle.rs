@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::command::{Answer, Command, Enqueue, Merged, Name, NameClass, NeedsMerge, Query, Reply};
+use crate::command::{
+    Answer, Command, CountKey, Enqueue, KeyedLane, KeysInUse, Merged, Name, NameClass, NeedsMerge, Query, Reply,
+};
 use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
-use crate::engine::{Change, Engine, Persisted, Reader, Snapshot};
+use crate::engine::{Change, Engine, KeyChanges, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
-use crate::job::{KindId, Millis, PluginId, QueueId, Rejection, Seq, TenantId};
+use crate::figures::Figures;
+use crate::job::{JobKey, KindId, Millis, PluginId, QueueId, Rejection, Seq, StateName, TenantId};
 use crate::notice::Board;
 use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
@@ -38,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockState,
     pub(crate) commits: AtomicU64,
     pub(crate) too_deep: AtomicU64,
+    figures: Mutex<Figures>,
     readers: Arc<Readers>,
     room: Mutex<Room>,
     failure: Mutex<Option<String>>,
@@ -174,7 +178,7 @@ impl Handle {
         let mut names = self.shared.names.write().unwrap_or_else(PoisonError::into_inner);
         wake.names.into_iter().for_each(|(name, number)| names.add(name, number));
         drop(names);
-        self.shared.board.add(&wake.counts);
+        self.shared.board.add(&wake.counts, wake.keys);
     }
 
     /// A consistent view of what is committed. Not to be held across a slow client.
@@ -190,6 +194,18 @@ impl Handle {
     pub fn activity(&self) -> Activity {
         let (readers, oldest_reader) = self.shared.readers.now();
         Activity { commits: self.shared.commits.load(Ordering::Relaxed), readers, oldest_reader }
+    }
+
+    /// What the writer has done since the store was opened.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.shared.figures().clone()
+    }
+
+    /// Commands that wait for the writer now; at most [`QUEUED_COMMANDS_MAX`].
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
     }
 
     /// Jobs that listen to an event and were not enqueued for it since the store was opened, as too many in a row would
@@ -291,15 +307,15 @@ impl Handle {
     }
 
     /// Enqueues, and where unique keys are held by jobs whose args are to be merged, lets `merge` make new args of the
-    /// holder's and the call's: it gets the position in the list and the holder's args. Jobs of one list with the same key
-    /// are merged by the caller before.
+    /// holder's and the call's: it gets the position in the list and the holder's args, and answers them with the key that
+    /// stands in them. Jobs of one list with the same unique key are merged by the caller before.
     ///
     /// # Errors
     /// As [`Handle::call`]; the reply is [`Rejection::UniqueBusy`] if the holder changed each time.
     pub async fn enqueue_merging<F, M>(&self, mut call: Enqueue, mut merge: M) -> Result<Reply, CallError>
     where
         M: FnMut(NeedsMerge) -> F,
-        F: Future<Output = Result<Vec<u8>, Rejection>>,
+        F: Future<Output = Result<(Vec<u8>, Option<JobKey>), Rejection>>,
     {
         for _ in 0..=MERGES_MAX {
             let needs = match self.call(Command::Enqueue(call.clone())).await? {
@@ -311,7 +327,7 @@ impl Handle {
             for need in needs {
                 let NeedsMerge { position, holder, version, .. } = need;
                 match merge(need).await {
-                    Ok(args) => call.merged.push(Merged { position, holder, version, args }),
+                    Ok((args, key)) => call.merged.push(Merged { position, holder, version, args, key }),
                     Err(rejection) => return Ok(Reply::Rejected(rejection)),
                 }
             }
@@ -342,6 +358,11 @@ impl Shared {
         *self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held for a few additions or a copy: once a batch, and where somebody asks.
+    pub(crate) fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Learns the names, and posts the counts and the due time as the first notices: whoever adds up all notices from
     /// the first one on knows the counts exactly.
     fn begin(&self, view: &dyn Snapshot) -> Result<(), StoreError> {
@@ -365,8 +386,12 @@ impl Shared {
             Answer::Events(events) => Seq(events.next.0 - 1),
             _ => Seq(0),
         };
-        let counts = counts.into_iter().map(|(key, n)| (key, n.cast_signed())).collect();
-        self.board.post(&Persisted { last_seq, counts, next_due, paused }, Vec::new());
+        let mut counts: Vec<(CountKey, i64)> = counts.into_iter().map(|(key, n)| (key, n.cast_signed())).collect();
+        let keys = match view.read(&Query::Keys)? {
+            Answer::Keys(keys) => begin_keys(keys, &mut counts),
+            _ => KeyChanges::default(),
+        };
+        self.board.post(Persisted { last_seq, counts, keys, next_due, paused }, Vec::new());
         Ok(())
     }
 
@@ -394,6 +419,19 @@ impl Shared {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.numbers.get(&Name { tenant, class, name: name.to_owned() }).copied()
     }
+}
+
+/// What there is of keys, as if it had just come; what of the counts stands in lanes of keys is taken apart.
+fn begin_keys(keys: KeysInUse, counts: &mut Vec<(CountKey, i64)>) -> KeyChanges {
+    let mut heads = Vec::with_capacity(keys.lanes.len());
+    for KeyedLane { lane, jobs, head } in keys.lanes {
+        let available =
+            |lane, jobs: u64, sign: i64| (CountKey { lane, state: StateName::Available }, sign * jobs.cast_signed());
+        // Notices add up.
+        counts.extend([available(lane, jobs, 1), available(lane.of_all_keys(), jobs, -1)]);
+        heads.push((lane, Some(head)));
+    }
+    KeyChanges { heads, begun: keys.begun.into_iter().map(|(of, n)| (of, n.cast_signed())).collect() }
 }
 
 impl Names {

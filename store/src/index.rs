@@ -4,7 +4,8 @@
 use crate::command::{CountKey, Lane};
 use crate::engine::Wait;
 use crate::job::{
-    Dependency, Job, JobId, JobRef, KindId, Priority, QueueId, QueueOrder, Reason, State, StateName, TenantId, Time,
+    Dependency, Job, JobId, JobKey, JobRef, KeyHash, KindId, Priority, QueueId, QueueOrder, Reason, State, StateName,
+    TenantId, Time,
 };
 
 /// The index entries of one job.
@@ -26,6 +27,28 @@ pub struct Keys {
     pub tags: Vec<TagKey>,
     /// Its place among the unfinished jobs of the schedule that made it.
     pub scheduled: Option<ScheduledKey>,
+    /// Its place among the jobs of its key that have begun and not ended.
+    pub begun: Option<BegunKey>,
+}
+
+/// A key of a kind: what limits and an order by key are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyOf {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which kind.
+    pub kind: KindId,
+    /// Which.
+    pub key: KeyHash,
+}
+
+/// A place among the jobs of a key that have begun and not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BegunKey {
+    /// The key.
+    pub of: KeyOf,
+    /// The job.
+    pub id: JobId,
 }
 
 /// A place among the unfinished jobs of a schedule.
@@ -125,6 +148,18 @@ impl Order {
         }
         Self { place, id }
     }
+
+    /// The priority and `run_at` of a place in a queue of that order.
+    #[must_use]
+    pub fn parts(&self, order: QueueOrder) -> (Priority, Time) {
+        let [a, b, c, d, e, f, g, h, i, j] = self.place;
+        let (priority, run_at) = match order {
+            QueueOrder::Priority => ([a, b], [c, d, e, f, g, h, i, j]),
+            QueueOrder::RunAt => ([i, j], [a, b, c, d, e, f, g, h]),
+        };
+        let priority = (u16::from_be_bytes(priority) ^ 0x8000).cast_signed();
+        (Priority(priority), Time(u64::from_be_bytes(run_at)))
+    }
 }
 
 /// A place among everything that waits for a time, of all tenants.
@@ -176,7 +211,15 @@ pub fn keys(job: &Job) -> Keys {
         waits: job.dependencies.iter().filter_map(|edge| wait(job, edge)).collect(),
         tags: job.tags.iter().map(|(key, value)| TagKey::new(job.at(), key, value)).collect(),
         scheduled: scheduled(job),
+        begun: key_of(job).filter(|_| job.has_begun()).map(|of| BegunKey { of, id: job.id }),
     }
+}
+
+/// The key of `job`.
+#[must_use]
+pub fn key_of(job: &Job) -> Option<KeyOf> {
+    let key = job.key.as_ref()?.hash();
+    Some(KeyOf { tenant: job.tenant, kind: job.kind, key })
 }
 
 fn expiry(job: &Job) -> Option<ExpiryKey> {
@@ -236,10 +279,17 @@ impl EndKey {
     }
 }
 
-/// The lane in which `job` stands when it is available.
+/// The lane in which `job` stands when it is available. Jobs with a key stand in lanes of their own, by key; and among
+/// those, the ones that have begun, so that they are found first.
 #[must_use]
 pub fn lane(job: &Job) -> Lane {
-    Lane { tenant: job.tenant, queue: job.queue, kind: job.kind, suspect: job.is_suspect() }
+    let key = job.key.as_ref().map_or(KeyHash::NONE, JobKey::hash);
+    Lane { key, again: !key.is_none() && job.started, ..lane_of_all_keys(job) }
+}
+
+fn lane_of_all_keys(job: &Job) -> Lane {
+    let suspect = job.is_suspect();
+    Lane { tenant: job.tenant, queue: job.queue, kind: job.kind, suspect, key: KeyHash::NONE, again: false }
 }
 
 /// The place of `job` in its lane.
@@ -248,8 +298,28 @@ pub fn order(job: &Job) -> Order {
     Order::new(job.order, job.priority, job.run_at, job.id)
 }
 
-/// What `job` counts as.
+/// Where in a lane those begin that come behind the priority of this place, of which the first has waited longest among its
+/// own; none: nothing behind this place has waited longer.
+#[must_use]
+pub fn behind_priority(by: QueueOrder, place: Order) -> Option<Order> {
+    match by {
+        QueueOrder::RunAt => None,
+        QueueOrder::Priority => {
+            let next = Priority(place.parts(by).0.0.checked_add(1)?);
+            Some(Order::new(by, next, Time(0), JobId(0)))
+        }
+    }
+}
+
+/// What `job` counts as. Keys are not told apart: there may be as many as jobs.
 #[must_use]
 pub fn count(job: &Job) -> CountKey {
-    CountKey { lane: lane(job), state: job.state.name() }
+    CountKey { lane: lane_of_all_keys(job), state: job.state.name() }
+}
+
+/// The same for whoever starts jobs: those that are available by the lanes that they stand in.
+#[must_use]
+pub fn count_by_lane(job: &Job) -> CountKey {
+    let lane = if job.state == State::Available { lane(job) } else { lane_of_all_keys(job) };
+    CountKey { lane, state: job.state.name() }
 }

@@ -18,6 +18,7 @@ pub mod dir;
 pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod figures;
 pub mod handle;
 pub mod index;
 pub mod job;
@@ -28,6 +29,7 @@ mod readers;
 pub mod schedule;
 pub mod slots;
 pub mod steps;
+pub mod token;
 pub mod writer;
 
 pub use handle::Handle;

@@ -3,20 +3,26 @@
 //! Notices add up while nobody takes them, and are bounded by what they name (lanes, running jobs), not by time.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::command::{CountKey, RunRef, Scope, Settings};
-use crate::engine::{Change, Persisted};
+use crate::command::{CountKey, Lane, RunRef, Scope, Settings};
+use crate::engine::{Change, KeyChanges, Persisted};
+use crate::index::{KeyOf, Order};
 use crate::job::{JobRef, Seq, StateName, Time};
 use crate::schedule::ScheduleRef;
 
 /// What has happened since the last [`Board::take`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notices {
-    /// How the counts have changed.
+    /// How the counts have changed: of what is available by lanes, also those of keys; of what is not, without keys.
     pub counts: HashMap<CountKey, i64>,
+    /// Lanes of keys whose jobs have changed, and what is first in each now.
+    pub heads: HashMap<Lane, Option<Order>>,
+    /// How the numbers of jobs of a key have changed that have begun and not ended.
+    pub begun: HashMap<KeyOf, i64>,
     /// What was set: the last word of each.
     pub settings: HashMap<Scope, Settings>,
     /// Runs whose job someone wants cancelled, or that are deleted: to be ended.
@@ -96,11 +102,13 @@ impl Board {
     }
 
     /// Adds differences of a commit that was not the writer's.
-    pub(crate) fn add(&self, counts: &[(CountKey, i64)]) {
+    pub(crate) fn add(&self, counts: &[(CountKey, i64)], keys: KeyChanges) {
+        let changed = !counts.is_empty() || !keys.is_empty();
         let mut notices = lock(&self.notices);
         add(&mut notices.counts, counts);
+        notices.add_keys(keys);
         drop(notices);
-        if !counts.is_empty() {
+        if changed {
             self.changed.notify_one();
         }
     }
@@ -130,15 +138,16 @@ impl Board {
         }
     }
 
-    pub(crate) fn post(&self, persisted: &Persisted, cancelled: Vec<RunRef>) {
-        let Persisted { last_seq, counts, next_due, paused } = persisted;
-        self.log.send_if_modified(|seq| std::mem::replace(seq, *last_seq) != *last_seq);
+    pub(crate) fn post(&self, persisted: Persisted, cancelled: Vec<RunRef>) {
+        let Persisted { last_seq, counts, keys, next_due, paused } = persisted;
+        self.log.send_if_modified(|seq| std::mem::replace(seq, last_seq) != last_seq);
         let mut notices = lock(&self.notices);
-        add(&mut notices.counts, counts);
-        let states = (notices.next_due, notices.restored) != (*next_due, *paused);
-        let changed = !counts.is_empty() || !cancelled.is_empty() || states;
+        add(&mut notices.counts, &counts);
+        let states = (notices.next_due, notices.restored) != (next_due, paused);
+        let changed = !counts.is_empty() || !keys.is_empty() || !cancelled.is_empty() || states;
+        notices.add_keys(keys);
         notices.cancelled.extend(cancelled);
-        (notices.next_due, notices.restored) = (*next_due, *paused);
+        (notices.next_due, notices.restored) = (next_due, paused);
         notices.paused = notices.restored || notices.disk_full;
         drop(notices);
         // A claim that found nothing is no news: whoever claims at every notice would never rest.
@@ -197,7 +206,14 @@ impl Board {
     }
 }
 
-fn add(sums: &mut HashMap<CountKey, i64>, differences: &[(CountKey, i64)]) {
+impl Notices {
+    fn add_keys(&mut self, keys: KeyChanges) {
+        self.heads.extend(keys.heads);
+        add(&mut self.begun, &keys.begun);
+    }
+}
+
+fn add<K: Copy + Eq + Hash>(sums: &mut HashMap<K, i64>, differences: &[(K, i64)]) {
     for (key, difference) in differences {
         let sum = sums.entry(*key).or_default();
         *sum += difference;

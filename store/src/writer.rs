@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -257,6 +258,7 @@ fn measure(command: &Command) -> (usize, usize) {
         | Command::Subscribe(_)
         | Command::Resume
         | Command::Schedule(_)
+        | Command::Token(_)
         | Command::Name(_)
         | Command::ReserveIds { .. } => (1, 0),
     }
@@ -285,9 +287,10 @@ fn serve(
         replies_to.into_iter().zip(replies).for_each(|(to, reply)| _ = to.send(Ok(reply)));
         (callers, Vec::<tokio::sync::oneshot::Sender<_>>::new())
     };
+    let asked = callers.len();
     let (commands, before) = chores.around(callers);
     // Caught here, where it is known who was in the batch: theirs may have happened, what is still queued has not.
-    let result = catch_unwind(AssertUnwindSafe(|| write(engine, &commands, chores, shared)));
+    let result = catch_unwind(AssertUnwindSafe(|| write(engine, (&commands, asked), chores, shared)));
     match result.unwrap_or_else(|_| Err(StoreError::Contradiction("the writer panicked; see the log".to_owned()))) {
         Ok(replies) => {
             let callers = commands.into_iter().zip(replies).skip(before);
@@ -311,14 +314,17 @@ fn serve(
     }
 }
 
+/// `asked` of the commands are callers'; the others are chores.
 fn write(
     engine: &mut dyn Engine,
-    commands: &[Command],
+    (commands, asked): (&[Command], usize),
     chores: &mut Chores,
     shared: &Shared,
 ) -> Result<Vec<Reply>, StoreError> {
     let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
+    let began = Instant::now();
     let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
+    shared.figures().add_batch(asked, &decision.changes, began.elapsed());
     chores.learn(&decision);
     if decision.too_deep > 0 {
         shared.too_deep.fetch_add(decision.too_deep, std::sync::atomic::Ordering::Relaxed);
@@ -339,7 +345,7 @@ fn write(
         Change::Settings(settings) => Some(settings.clone()),
         _ => None,
     }));
-    shared.board.post(&persisted, ended);
+    shared.board.post(persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
         Change::Event(entry) if entry.state.is_none_or(StateName::is_final) => Some((entry.job, entry.state)),

@@ -1,12 +1,16 @@
 //! The HTTP API, asked in this process: what it accepts, what it shows, and how it says no.
 
+mod access;
 mod bulk;
 mod changes;
 mod enqueue;
 mod events;
 mod exports;
+mod keys;
 mod limits;
+pub(crate) mod metrics;
 mod node;
+mod openapi;
 mod queues;
 mod runs;
 mod schedules;
@@ -84,7 +88,7 @@ impl Api {
         let tenant = TenantId::DEFAULT;
         let (queue, kind) =
             (self.store.queue_id(tenant, "default").unwrap(), self.store.kind_id(tenant, kind).unwrap());
-        let grant = Grant { lane: Lane { tenant, queue, kind, suspect: false }, max: 1 };
+        let grant = Grant { lane: Lane::new(tenant, queue, kind), max: 1 };
         let claim = Claim { holder: BootId(1), max: 1, grants: vec![grant] };
         match self.store.call(Command::Claim(claim)).await.unwrap() {
             Reply::Claimed(jobs) => Arc::clone(&jobs[0]),
@@ -148,7 +152,7 @@ async fn a_job_is_shown_as_it_was_asked_for() {
         "priority": -16384, "tags": {"customer": "42"}, "depends_on": [], "unique_key": null, "enqueued_at": null,
         "run_at": null, "finalized_at": null, "expires_at": null, "run": 0, "attempts": 0, "max_attempts": 3,
         "timeout": "90s", "progress": null, "waiting": null, "reason": null, "cancel_requested": false, "crashes": 0,
-        "snoozes": 0, "schedule": null, "args": {"width": 320}, "runs": [],
+        "snoozes": 0, "schedule": null, "key": null, "args": {"width": 320}, "runs": [],
     });
     assert_eq!(shown, expected);
 }

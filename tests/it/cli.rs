@@ -1,8 +1,10 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
+mod access;
 mod bombs;
 mod config;
 mod copies;
+mod doctor;
 mod enqueue;
 mod failed;
 mod guests;
@@ -10,6 +12,9 @@ mod killed;
 mod languages;
 mod listening;
 mod lists;
+mod made;
+mod managed;
+mod metrics;
 mod new;
 mod node;
 mod once;
@@ -17,7 +22,9 @@ mod plugins;
 mod reload;
 mod schedules;
 mod server;
+mod settings;
 mod stores;
+mod traces;
 mod verbs;
 
 use std::path::{Path, PathBuf};
@@ -59,7 +66,19 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
-        for name in ["RUNNER_CONFIG", "RUNNER_DATA", "RUNNER_URL", "RUNNER_LISTEN", "RUNNER_LOG", "RUST_LOG"] {
+        for name in [
+            "RUNNER_CONFIG",
+            "RUNNER_DATA",
+            "RUNNER_URL",
+            "RUNNER_LISTEN",
+            "RUNNER_LOG",
+            "RUST_LOG",
+            "NOTIFY_SOCKET",
+            "RUNNER_TOKEN",
+            "RUNNER_TOKEN_FILE",
+            "RUNNER_ADMIN_TOKEN",
+            "RUNNER_ADMIN_TOKEN_FILE",
+        ] {
             command.env_remove(name);
         }
         command
@@ -134,54 +153,7 @@ fn utf8(path: &Path) -> &str {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Place::new();
-    let verbs = [
-        "run",
-        "serve",
-        "enqueue",
-        "job list",
-        "job show",
-        "job output",
-        "job wait",
-        "job start",
-        "job why",
-        "job cancel",
-        "job retry",
-        "job release",
-        "job reschedule",
-        "job edit",
-        "job delete",
-        "queue list",
-        "queue show",
-        "queue set",
-        "queue resume",
-        "schedule list",
-        "schedule show",
-        "schedule create",
-        "schedule edit",
-        "schedule pause",
-        "schedule resume",
-        "schedule fire",
-        "schedule delete",
-        "node show",
-        "node drain",
-        "node resume",
-        "events",
-        "flush",
-        "plugin list",
-        "plugin check",
-        "plugin invoke",
-        "plugin reload",
-        "plugin wit",
-        "store init",
-        "store check",
-        "store settings",
-        "store set",
-        "store backup",
-        "store restore",
-        "store compact",
-        "store migrate",
-        "store stats",
-    ];
+    let verbs: Vec<String> = made::verbs().into_iter().map(|(name, _)| name).collect();
     for verb in verbs {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         place.check(&args, 0, &["Usage: runner", "Example", &format!("runner {verb}")]);

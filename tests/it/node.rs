@@ -5,19 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use runner_runtime::node::{Node, NodeSettings, NodeState};
+use runner_runtime::operator::Operator;
 use runner_runtime::wasm::folder::{Registry, TENANT_DEFAULT};
 use runner_runtime::wasm::{Catalog, Host, HostSettings, Manifest};
 use runner_store::Handle;
 use runner_store::clock::Clock;
-use runner_store::command::{Command, Enqueue};
+use runner_store::command::{Answer, Command, Enqueue, Query, Reply, RunRecord};
 use runner_store::dir::StoreDir;
 use runner_store::engine::memory::Memory;
 use runner_store::engine::{Change, Engine, Needs, Persisted, Reader, WorkingSet};
 use runner_store::error::StoreError;
-use runner_store::job::{JobSpec, TenantId};
+use runner_store::job::outcome::OutcomeName;
+use runner_store::job::{JobRef, JobSpec, StateName, TenantId};
 use runner_store::slots;
 
-use crate::sandbox::guests::handler;
+use crate::sandbox::guests::{RESULT, handler};
 
 /// What a condition may take that a busy machine is late with.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -86,6 +88,52 @@ fn runs_of_a_store_that_failed_did_not_crash() {
         node.stopped().await;
     });
     assert_eq!(started(), 0, "the node has stopped itself");
+    drop((runtime, handle));
+    writer.join();
+}
+
+/// Takes 40 MiB of the 64 that it may have, and keeps them for a while.
+const LARGE: &str = "(local $n i32) (drop (memory.grow (i32.const 624))) (local.set $n (i32.const 400000000))
+    (loop $again (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))";
+
+/// Three runs are promised 192 MiB of 96. Two of them fit as they are; the third one, when it has grown, is too much.
+#[test]
+fn a_node_that_promised_too_much_memory_interrupts_its_youngest_run_and_that_costs_no_attempt() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let operator = "[node]\nmemory = \"96MiB\"\novercommit = 2";
+    let operator = Arc::new(Operator::read(operator, std::path::Path::new(".")).unwrap());
+    let (handle, writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
+    let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
+    let plugin = host.compile("guest", &handler(&format!("{LARGE} {RESULT}")), Manifest::parse("").unwrap());
+    let mut plugins = Registry::default();
+    plugins.add(TENANT_DEFAULT, Arc::new(plugin.unwrap()));
+    let records = runtime.block_on(async {
+        let settings = NodeSettings { slots: 3, operator, ..NodeSettings::default() };
+        let node = Node::start(handle.clone(), None, host, Catalog::fixed(plugins), settings).await.unwrap();
+        let jobs = vec![JobSpec::new("guest", "{}"); 3];
+        let Reply::Enqueued(jobs) = handle.call(Command::Enqueue(Enqueue::new(TenantId::DEFAULT, jobs))).await.unwrap()
+        else {
+            panic!("not enqueued")
+        };
+        let mut records = Vec::new();
+        for at in jobs.iter().map(|job| JobRef { tenant: TenantId::DEFAULT, job: job.id }) {
+            let ended = |handle: &Handle| match handle.snapshot().unwrap().read(&Query::Job(at)) {
+                Ok(Answer::Job(Some(job))) => job.state.name() == StateName::Completed && job.attempts <= 1,
+                _ => false,
+            };
+            wait_until("each job's end, at its first attempt", || ended(&handle));
+            let Ok(Answer::Runs(runs)) = handle.snapshot().unwrap().read(&Query::Runs(at)) else { panic!("runs") };
+            records.push(runs);
+        }
+        node.drain();
+        node.stopped().await;
+        records
+    });
+    let outcomes: Vec<Vec<OutcomeName>> =
+        records.iter().map(|runs: &Vec<RunRecord>| runs.iter().map(|run| run.outcome).collect()).collect();
+    let once = vec![OutcomeName::Completed];
+    let twice = vec![OutcomeName::Interrupted, OutcomeName::Completed];
+    assert_eq!(outcomes, [once.clone(), once, twice]);
     drop((runtime, handle));
     writer.join();
 }

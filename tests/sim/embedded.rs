@@ -129,7 +129,7 @@ fn who_listens_hears_of_a_job_of_a_callers_own_transaction() {
     let on = |event| Subscription {
         event,
         of: vec!["mail".to_owned()],
-        to: Listener { kind: "alert".to_owned(), queue: "default".to_owned(), priority: Priority(0) },
+        to: Listener { kind: "alert".to_owned(), queue: "default".to_owned(), priority: Priority(0), key: None },
         by: "alerts".to_owned(),
     };
     let subscriptions = vec![on(EventName::Enqueued), on(EventName::Started)];

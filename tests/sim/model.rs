@@ -169,7 +169,9 @@ fn conduct(workload: &mut Workload) -> Conduct {
 
 fn ask(world: &World, workload: &mut Workload) {
     let at = workload.someone();
-    for query in [Query::Job(at), Query::Runs(at), Query::Payload(at, Part::Args), Query::NextDue, Query::Counts] {
+    for query in
+        [Query::Job(at), Query::Runs(at), Query::Payload(at, Part::Args), Query::NextDue, Query::Counts, Query::Oldest]
+    {
         world.ask(&query);
     }
     world.ask(&Query::Jobs(workload.query()));

@@ -67,6 +67,7 @@ fn job(state: StateName) -> Job {
         conflicts: 0,
         alone: false,
         schedule: None,
+        key: None,
     }
 }
 

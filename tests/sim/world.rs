@@ -8,6 +8,7 @@
 //! nobody has until [`World::settle`].
 
 mod calls;
+mod told;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
@@ -28,6 +29,7 @@ use runner_store::writer::step_in;
 use tempfile::TempDir;
 
 pub(crate) use self::calls::*;
+use self::told::Told;
 
 /// When every world begins: some time in 2023.
 pub(crate) const START: Time = Time(1_700_000_000_000);
@@ -45,6 +47,7 @@ pub(crate) struct World {
     persisted: Persisted,
     conduct: Conduct,
     too_deep: u64,
+    told: Told,
 }
 
 /// Runs one case, then compares and checks everything.
@@ -69,7 +72,7 @@ impl World {
         let engines: [Box<dyn Engine>; 2] = [Box::new(Memory::new(clock.clone())), Box::new(file("handle.redb"))];
         let handles = Some(engines.map(|engine| Handle::start(engine).unwrap()));
         let (memory, persisted, conduct) = (Memory::new(clock.clone()), Persisted::default(), Conduct::default());
-        Self { memory, redb, handles, dir, clock, persisted, conduct, too_deep: 0 }
+        Self { memory, redb, handles, dir, clock, persisted, conduct, too_deep: 0, told: Told::default() }
     }
 
     /// A world without handles, for long runs.
@@ -188,6 +191,7 @@ impl World {
         assert_eq!(persisted, also, "the engines disagree on {commands:?}");
         assert_eq!(in_memory.too_deep, in_file.too_deep);
         self.too_deep += in_memory.too_deep;
+        self.told.add(&persisted);
         self.persisted = persisted;
         in_memory.replies
     }
@@ -234,6 +238,10 @@ impl World {
         let dump = self.memory.dump();
         let redb = self.redb.as_ref().unwrap();
         assert_dumps_equal(&dump, &redb.dump().unwrap());
+        self.told.check(&dump);
+        let Answer::Keys(keys) = self.ask(&Query::Keys) else { panic!("not keys") };
+        self.told.check_keys(&keys);
+        let redb = self.redb.as_ref().unwrap();
         let report = redb.check().unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
         assert_eq!(report.jobs, dump.jobs.len() as u64);
@@ -391,12 +399,11 @@ impl World {
 
     /// The lane of a queue and a kind; one that nobody has ever used where either name is unknown.
     pub(crate) fn lane(&self, queue: &str, kind: &str) -> Lane {
-        Lane {
-            tenant: TENANT,
-            queue: QueueId(self.name(NameClass::Queue, queue).unwrap_or(u32::MAX)),
-            kind: KindId(self.name(NameClass::Kind, kind).unwrap_or(u32::MAX)),
-            suspect: false,
-        }
+        Lane::new(
+            TENANT,
+            QueueId(self.name(NameClass::Queue, queue).unwrap_or(u32::MAX)),
+            KindId(self.name(NameClass::Kind, kind).unwrap_or(u32::MAX)),
+        )
     }
 
     #[track_caller]

@@ -163,7 +163,7 @@ fn notices_add_up_until_they_are_taken() {
     let notices = handle.board().take();
     let kind = handle.kind_id(TENANT, "work").unwrap();
     let queue = handle.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
     let count = |state| notices.counts.get(&CountKey { lane, state }).copied();
     assert_eq!((count(StateName::Available), count(StateName::Scheduled)), (Some(3), Some(1)));
     assert_eq!(notices.next_due, Some(Time(START.0 + 50)));
@@ -194,7 +194,7 @@ fn a_run_that_began_in_the_batch_that_ended_it_is_to_be_ended_too() {
     handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
     let kind = handle.kind_id(TENANT, "work").unwrap();
     let queue = handle.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
     let delete = Command::Delete { job: at(JobId(2)), force: true, cascade: false };
     let mut replies = gate.in_one_batch(&handle, vec![claim(BOOT, 2, &[lane]), cancel(JobId(1)), delete]);
     assert_eq!(claimed_ids(&replies.remove(0)), [1, 2]);
@@ -360,7 +360,7 @@ fn a_disk_that_fills_up_takes_no_jobs_and_then_starts_none_while_runs_are_record
     call(enqueue(vec![work(); 3]));
     let kind = store.kind_id(TENANT, "work").unwrap();
     let queue = store.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane { tenant: TENANT, queue, kind, suspect: false };
+    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
     let take = || claimed(&call(claim(BOOT, 1, &[lane])));
     let first = take().remove(0);
     store.say_room(Room::Low);

@@ -1,9 +1,10 @@
-//! Verbs on every job that a filter matches: `POST /v1/jobs/cancel | retry | release | delete`. They go through the store
-//! in bounded steps, in the background, and are not atomic; `GET /v1/operations/{n}` says how far one is.
+//! Verbs on every job that a filter matches: `POST /v1/jobs/cancel | retry | release | delete`, and of one queue
+//! `POST /v1/queues/{q}/clear | retry`. They go through the store in bounded steps, in the background, and are not atomic;
+//! `GET /v1/operations/{n}` says how far one is.
 //!
 //! Operations live in memory: one that a crash ends is sent again, which is safe.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +18,8 @@ use runner_store::command::limits::{BULK_JOBS_MAX, PAGE_ROWS_MAX};
 use runner_store::command::{Answer, Bulk, BulkVerb, Command, JobsQuery, Query, Reply};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::TenantId;
+use runner_store::job::{QueueId, StateName, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -50,6 +52,8 @@ struct Kept {
 
 #[derive(Debug)]
 struct Operation {
+    /// Whose jobs; nobody else hears of it.
+    tenant: TenantId,
     number: u64,
     verb: &'static str,
     matched: u64,
@@ -61,7 +65,8 @@ struct Operation {
 }
 
 /// An operation as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Operation")]
 pub struct OperationShown {
     /// Its number.
     pub operation: String,
@@ -82,7 +87,7 @@ pub struct OperationShown {
 }
 
 /// The answer to a dry run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     /// Jobs that match; at least so many, if there are very many with a tag.
     pub matched: u64,
@@ -144,11 +149,12 @@ pub async fn delete(
 /// `GET /v1/operations/{n}`.
 pub async fn show(
     State(app): State<Arc<App>>,
+    Whose(tenant): Whose,
     Named(number): Named,
     params: Params,
 ) -> Result<Json<OperationShown>, Problem> {
     params.finish()?;
-    let found = app.operations.find(&number).ok_or_else(|| {
+    let found = app.operations.find(tenant, &number).ok_or_else(|| {
         let detail =
             format!("there is no operation with this number; the last {REMEMBERED_MAX} are kept until a restart");
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -167,14 +173,82 @@ async fn post(
     params.finish()?;
     let text = body::json(&app.bodies, headers, body).await?;
     let wish = read(app, tenant, verb, Object::read(&text, body::parse(&text)?)?)?;
-    let matched = if wish.nothing { 0 } else { matching(app, &wish.filter).await? };
-    if wish.dry_run {
+    let filters = if wish.nothing { Vec::new() } else { vec![wish.filter] };
+    begin(app, (tenant, verb), (filters, &wish.verb), wish.dry_run).await
+}
+
+/// Counts what matches the filters, one behind another, and, if that is not all that is wanted, begins with it.
+async fn begin(
+    app: &Arc<App>,
+    whose: (TenantId, &'static str),
+    (filters, what): (Vec<JobsQuery>, &BulkVerb),
+    dry_run: bool,
+) -> Result<Response, Problem> {
+    let mut matched = 0;
+    for filter in &filters {
+        matched += matching(app, filter).await?;
+    }
+    if dry_run {
         return Ok(Json(Matched { matched }).into_response());
     }
     let started_at = rfc3339(app.clock.now());
-    let bulk = (!wish.nothing).then_some(Bulk { filter: wish.filter, verb: wish.verb });
-    let operation = app.operations.start(app.store.clone(), verb, matched, started_at, bulk)?;
+    let bulks = filters.into_iter().map(|filter| Bulk { filter, verb: what.clone() }).collect();
+    let operation = app.operations.start(app.store.clone(), whose, matched, started_at, bulks)?;
     Ok((StatusCode::ACCEPTED, Json(operation.shown())).into_response())
+}
+
+/// `POST /v1/queues/{q}/retry` with `{"kind": "…"}` or nothing: runs all discarded jobs of a queue, or of a kind in it, again.
+/// `POST /v1/queues/{q}/clear` with `{"states": ["available", …]}`: deletes its jobs that are in one of these states. Both
+/// take `"dry_run": true`.
+pub(super) async fn of_queue(
+    app: &Arc<App>,
+    (tenant, queue): (TenantId, QueueId),
+    clear: bool,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body::json_or_nothing(&app.bodies, headers, body).await?;
+    let text = if text.is_empty() { "{}" } else { &*text };
+    let mut object = Object::read(text, body::parse(text)?)?;
+    let dry_run = object.take("dry_run").map(|value| value.bool()).transpose()?.unwrap_or_default();
+    let filter = |state, kind| JobsQuery {
+        tenant,
+        state: Some(state),
+        queue: Some(queue),
+        kind,
+        tag: None,
+        before: None,
+        limit: BULK_JOBS_MAX,
+    };
+    if clear {
+        let states = object.take("states").map(|value| states(&value)).transpose()?.unwrap_or_default();
+        object.finish()?;
+        if states.is_empty() {
+            let detail = "must name what is to be deleted, for example [\"available\", \"discarded\"]";
+            return Err(Problem::invalid("states", detail));
+        }
+        let filters = states.into_iter().map(|state| filter(state, None)).collect();
+        return begin(app, (tenant, "clear"), (filters, &BulkVerb::Delete { force: false, cascade: false }), dry_run)
+            .await;
+    }
+    let kind = object.take("kind").map(|value| value.str()).transpose()?;
+    object.finish()?;
+    let kind = kind.map(|name| app.store.kind_id(tenant, &name));
+    let filters = if kind == Some(None) { Vec::new() } else { vec![filter(StateName::Discarded, kind.flatten())] };
+    begin(app, (tenant, "retry"), (filters, &BulkVerb::Retry), dry_run).await
+}
+
+/// States, each once.
+fn states(value: &Value<'_>) -> Result<BTreeSet<StateName>, Problem> {
+    let mut states = BTreeSet::new();
+    for value in value.list()? {
+        let state = params::state(&value.str()?).map_err(|why| value.bad(&why))?;
+        if state == StateName::Running {
+            return Err(value.bad("jobs that run are not cleared: cancel them, or delete them with force").into());
+        }
+        states.insert(state);
+    }
+    Ok(states)
 }
 
 fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Result<Wish, Problem> {
@@ -264,18 +338,19 @@ impl Operations {
         tasks.shutdown().await;
     }
 
-    fn find(&self, number: &str) -> Option<Arc<Operation>> {
+    fn find(&self, tenant: TenantId, number: &str) -> Option<Arc<Operation>> {
         let number: u64 = number.parse().ok()?;
-        lock(&self.0).operations.iter().find(|operation| operation.number == number).cloned()
+        let is_it = |operation: &&Arc<Operation>| operation.number == number && operation.tenant == tenant;
+        lock(&self.0).operations.iter().find(is_it).cloned()
     }
 
     fn start(
         &self,
         store: Handle,
-        verb: &'static str,
+        (tenant, verb): (TenantId, &'static str),
         matched: u64,
         started_at: String,
-        bulk: Option<Bulk>,
+        bulks: Vec<Bulk>,
     ) -> Result<Arc<Operation>, Problem> {
         let mut kept = lock(&self.0);
         while kept.tasks.try_join_next().is_some() {}
@@ -286,17 +361,18 @@ impl Operations {
         }
         kept.last += 1;
         let operation = Arc::new(Operation {
+            tenant,
             number: kept.last,
             verb,
             matched,
             started_at,
             looked_at: AtomicU64::new(0),
             changed: AtomicU64::new(0),
-            ended: AtomicBool::new(bulk.is_none()),
+            ended: AtomicBool::new(bulks.is_empty()),
             error: Mutex::new(None),
         });
-        if let Some(bulk) = bulk {
-            kept.tasks.spawn(run(store, Arc::clone(&operation), bulk));
+        if !bulks.is_empty() {
+            kept.tasks.spawn(run(store, Arc::clone(&operation), bulks));
         }
         kept.operations.push_back(Arc::clone(&operation));
         if kept.operations.len() > REMEMBERED_MAX {
@@ -309,24 +385,34 @@ impl Operations {
 }
 
 /// Goes through all jobs that match, step by step.
-async fn run(store: Handle, operation: Arc<Operation>, mut bulk: Bulk) {
-    let error = loop {
+async fn run(store: Handle, operation: Arc<Operation>, bulks: Vec<Bulk>) {
+    let mut error = None;
+    for bulk in bulks {
+        error = step_through(&store, &operation, bulk).await.err();
+        if error.is_some() {
+            break;
+        }
+    }
+    *lock(&operation.error) = error;
+    operation.ended.store(true, Ordering::Release);
+}
+
+async fn step_through(store: &Handle, operation: &Operation, mut bulk: Bulk) -> Result<(), String> {
+    loop {
         match store.call(Command::Bulk(Box::new(bulk.clone()))).await {
             Ok(Reply::Bulk { matched, changed, next }) => {
                 operation.looked_at.fetch_add(u64::from(matched), Ordering::Relaxed);
                 operation.changed.fetch_add(u64::from(changed), Ordering::Relaxed);
                 match next {
                     Some(next) => bulk.filter.before = Some(next),
-                    None => break None,
+                    None => return Ok(()),
                 }
             }
-            Ok(Reply::Rejected(rejection)) => break Some(rejection.to_string()),
+            Ok(Reply::Rejected(rejection)) => return Err(rejection.to_string()),
             Ok(other) => unreachable!("the answer to a bulk verb is not {other:?}"),
-            Err(error) => break Some(error.to_string()),
+            Err(error) => return Err(error.to_string()),
         }
-    };
-    *lock(&operation.error) = error;
-    operation.ended.store(true, Ordering::Release);
+    }
 }
 
 impl Operation {

@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use runner_store::command::Command;
-use runner_store::job::{Edit, Invalid};
+use runner_store::job::{Edit, Invalid, JobKey, JobRef};
 
 use super::App;
 use super::body;
 use super::error::Problem;
+use super::jobs;
 use super::new_job;
 use super::params::{OfJob, Params};
 use super::read::{Bad, Object};
@@ -34,7 +35,15 @@ pub async fn edit(
         return Err(Problem::invalid("body", why));
     }
     edit.check().map_err(|invalid: Invalid| Problem::from(invalid))?;
-    act(&app, Command::Edit { job: at, edit: Box::new(edit) }).await
+    let key = edit.args.as_deref().map(|args| key_in(&app, at, args)).transpose()?;
+    act(&app, Command::Edit { job: at, edit: Box::new(Edit { key, ..edit }) }).await
+}
+
+/// The key that stands in the new args of a job. The kind of a job never changes.
+fn key_in(app: &App, at: JobRef, args: &[u8]) -> Result<Option<JobKey>, Problem> {
+    let job = jobs::job(app.store.snapshot()?.as_ref(), at)?.ok_or_else(Problem::no_job)?;
+    let (tenant, kind) = (app.store.tenant_name(at.tenant), app.store.kind_name(job.kind));
+    Ok(app.plugins.defaults(&tenant, &kind).key_in(args)?)
 }
 
 /// `POST /v1/jobs/{id}/reschedule` with `{"run_at": …}` or `{"delay": …}`.

@@ -7,10 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use runner_store::command::{Answer, CountKey, Query};
 use runner_store::job::{StateName, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::error::Problem;
+use super::openapi::words::StateWord;
 use super::params::Params;
 use super::read::nearest;
 use super::tenant::Whose;
@@ -19,7 +21,7 @@ use super::tenant::Whose;
 const BY: [&str; 3] = ["state", "queue", "kind"];
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// All jobs.
     pub total: u64,
@@ -28,10 +30,11 @@ pub struct Counts {
 }
 
 /// One sum.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// Of jobs in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<StateWord>")]
     pub state: Option<StateName>,
     /// Of this queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! Errors as the API shows them: problem+json with a stable code. The only place where errors of the store and of the
 //! rules become HTTP.
 
+use super::refused;
 use crate::merging::EnqueueError;
 use crate::wasm::MergeError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -113,7 +114,11 @@ impl From<Rejection> for Problem {
             Rejection::ScheduleChanged => "changed",
             Rejection::FromManifest { .. } => "from_manifest",
             Rejection::Overlapping(_) => "overlapping",
-            Rejection::TooManySchedules { .. } => {
+            Rejection::NoToken => return Self::new(StatusCode::NOT_FOUND, "not_found", rejection.to_string()),
+            Rejection::NoTenant => return Self::new(StatusCode::NOT_FOUND, "no_tenant", rejection.to_string()),
+            Rejection::TokenExists => "exists",
+            Rejection::TenantNotEmpty { .. } => "tenant_not_empty",
+            Rejection::TooManySchedules { .. } | Rejection::TooManyTokens { .. } => {
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
             }
             Rejection::DiskReserve => {
@@ -164,7 +169,10 @@ impl From<EnqueueError> for Problem {
             MergeError::Busy => return Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", merge.to_string()),
             MergeError::Refused(_) => "merge_refused",
             // What broke once would break again: the args are what they are.
-            MergeError::Broken { .. } | MergeError::TooLarge { .. } | MergeError::NoMerge(_) => "merge_failed",
+            MergeError::Broken { .. }
+            | MergeError::TooLarge { .. }
+            | MergeError::NoKey { .. }
+            | MergeError::NoMerge(_) => "merge_failed",
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, merge.to_string()).at("unique")
     }
@@ -208,6 +216,7 @@ fn status(problem: &Problem) -> StatusCode {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = status(&self);
+        refused::count(status.as_u16(), &self.code);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
@@ -219,6 +228,12 @@ impl IntoResponse for Problem {
         };
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let shown = self.code != "no_token";
+            let how =
+                if shown { r#"Bearer realm="runner", error="invalid_token""# } else { r#"Bearer realm="runner""# };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
         response
     }

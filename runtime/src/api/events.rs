@@ -23,6 +23,7 @@ use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{EventName, Job, JobId, JobRef, Seq, StateName, TenantId};
 use runner_store::log::LogEntry;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use tokio::task::JoinSet;
 use super::App;
 use super::error::Problem;
 use super::jobs;
+use super::openapi::words::{EventWord, StateWord};
 use super::params::{self, Params};
 use super::tenant::Whose;
 use super::time::rfc3339;
@@ -49,17 +51,20 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// One event as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub struct EventShown {
     /// Its place in the log.
     pub seq: u64,
     /// When it happened.
     pub at: String,
     /// What.
+    #[schemars(with = "EventWord")]
     pub event: EventName,
     /// To which job.
     pub job: String,
     /// The job's state afterwards; none: it is gone.
+    #[schemars(with = "Option<StateWord>")]
     pub state: Option<StateName>,
     /// The job's latest run at that time; 0 before the first.
     pub run: u32,

@@ -1,93 +1,194 @@
-//! Who may ask, as long as there are no tokens: whoever reaches a loopback address or the unix socket of this machine's
-//! user, and no web page or proxy in between.
+//! What the headers of a request say of where it comes from: which Host it was sent to, from which web page, through which
+//! proxy. Whoever looks at them is [`access::door`](super::access::door).
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::http::uri::{Authority, Uri};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::error::Problem;
 
-/// What a listener asks of a request.
+/// What a listener takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// A unix socket, which its file's mode guards.
+    /// A unix socket, which its file's mode guards: who has no token is the store's owner.
     Socket,
-    /// A loopback address: only a loopback Host, and never through a proxy.
+    /// A loopback address: open while there is no token, to a loopback Host and never through a proxy.
     Loopback,
+    /// An address that other machines reach: with a token only.
+    Network,
     /// `--insecure-no-auth` was spelt out: anyone, but no foreign web page.
     Open,
 }
 
-/// Refuses what this listener does not take.
-pub async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    // What asks for more than a guard does finds out which one let it in.
-    request.extensions_mut().insert(guard);
-    match refused(guard, request.headers()) {
-        Some(why) => Problem::new(StatusCode::FORBIDDEN, "not_allowed", why).into_response(),
-        None => next.run(request).await,
+/// Where browsers find the API: scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    authority: String,
+}
+
+impl Origin {
+    /// The origin of a URL, which has nothing behind its host and port.
+    ///
+    /// # Errors
+    /// What would be one.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong = || "must be a URL without a path, as https://runner.example.com".to_owned();
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
+        if !bare || !matches!(scheme, "http" | "https") {
+            return Err(wrong());
+        }
+        Ok(Self { scheme: scheme.to_owned(), authority: spelt(scheme, authority) })
+    }
+
+    /// Whether browsers come over TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// Whether a Host names it.
+    fn is_host(&self, host: &str) -> bool {
+        host.parse::<Authority>().is_ok_and(|host| spelt(&self.scheme, &host) == self.authority)
     }
 }
 
-fn refused(guard: Guard, headers: &HeaderMap) -> Option<String> {
+/// Host and port as browsers spell them: lower case, and without the port that the scheme has anyway.
+fn spelt(scheme: &str, authority: &Authority) -> String {
+    let text = authority.as_str().to_ascii_lowercase();
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    text.strip_suffix(default).map_or(text.clone(), str::to_owned)
+}
+
+/// The Host of a request.
+pub(super) fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST).and_then(|value| value.to_str().ok())
+}
+
+pub(super) fn one_host(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Some("the request has two Hosts, and a proxy may have read the other one".to_owned());
+        let why = "the request has two Hosts, and a proxy may have read the other one";
+        return Err(refused("wrong_host", "Host", why));
     }
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    if guard == Guard::Loopback {
-        let proxied = ["forwarded", "x-forwarded-for", "via"].into_iter().find(|name| headers.contains_key(*name));
-        if let Some(name) = proxied {
-            let why = "the request came through a proxy (header {}), and without tokens only this machine may ask";
-            return Some(why.replace("{}", name));
-        }
-        if !host.is_some_and(is_loopback) {
-            return Some("the Host of the request is not this machine: ask for localhost or 127.0.0.1".to_owned());
-        }
+    Ok(())
+}
+
+/// A name that somebody else made to point here is not ours: a page under it would be of our origin.
+pub(super) fn our_host(guard: Guard, headers: &HeaderMap, public: Option<&Origin>) -> Result<(), Problem> {
+    let host = host(headers);
+    let ours = match guard {
+        Guard::Socket | Guard::Open => true,
+        Guard::Loopback | Guard::Network => host.is_some_and(|host| {
+            is_loopback(host) || is_address(host) || public.is_some_and(|public| public.is_host(host))
+        }),
+    };
+    if ours {
+        return Ok(());
     }
-    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
-    let same = guard != Guard::Socket && host.is_some_and(|host| origin.strip_prefix("http://") == Some(host));
-    (!same).then(|| "the request comes from a web page of another origin".to_owned())
+    let why = "the Host of the request is none of this server's: ask for localhost or its address, or start the server with \
+               `--public-url` and the name that it is to be found by";
+    Err(refused("wrong_host", "Host", why))
+}
+
+/// Who has a page of another origin open did not ask for what that page asks.
+pub(super) fn our_origin(guard: Guard, headers: &HeaderMap, public: Option<&Origin>, tls: bool) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let (origin, scheme) = (origin.to_str().unwrap_or_default(), if tls { "https" } else { "http" });
+    let is_public = public.is_some_and(|public| Origin::parse(origin).as_ref() == Ok(public));
+    let is_host = host(headers).is_some_and(|host| origin == format!("{scheme}://{host}"));
+    if guard != Guard::Socket && (is_public || is_host) {
+        return Ok(());
+    }
+    Err(refused("wrong_origin", "Origin", "the request comes from a web page of another origin"))
+}
+
+/// Where there is no token, only this machine may ask: not whoever stands behind a proxy on it.
+pub(super) fn unproxied(headers: &HeaderMap) -> Result<(), Problem> {
+    let proxied = ["Forwarded", "X-Forwarded-For", "Via"].into_iter().find(|name| headers.contains_key(*name));
+    if let Some(name) = proxied {
+        let why = "the request came through a proxy, and without tokens only this machine may ask: make one with `runner token \
+                   create`";
+        return Err(refused("proxied", name, why));
+    }
+    if !host(headers).is_some_and(is_loopback) {
+        let why = "the Host of the request is not this machine, and without tokens only this machine may ask: ask for localhost";
+        return Err(refused("wrong_host", "Host", why));
+    }
+    Ok(())
+}
+
+fn refused(code: &str, field: &str, why: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, code, why).at(field)
 }
 
 /// Whether a Host header, with or without a port, names this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
+pub(super) fn is_loopback(host: &str) -> bool {
+    let name = name(host);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether it is an address, which nobody else can make to point here.
+fn is_address(host: &str) -> bool {
+    name(host).parse::<IpAddr>().is_ok()
+}
+
+fn name(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Whether a request with these headers comes from where it may.
     #[track_caller]
     fn check(guard: Guard, headers: &[(&str, &str)], allowed: bool) {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
-                (axum::http::HeaderName::try_from(*name).unwrap(), axum::http::HeaderValue::from_str(value).unwrap())
+                let name = axum::http::HeaderName::try_from(*name).expect("a name");
+                (name, axum::http::HeaderValue::from_str(value).expect("a value"))
             })
             .collect();
-        assert_eq!(refused(guard, &headers).is_none(), allowed, "{guard:?} {headers:?}");
+        let public = Origin::parse("https://Runner.example.com:443").expect("an origin");
+        let mut right = one_host(&headers)
+            .and_then(|()| our_host(guard, &headers, Some(&public)))
+            .and_then(|()| our_origin(guard, &headers, Some(&public), false));
+        if guard == Guard::Loopback && !headers.contains_key("authorization") {
+            right = right.and_then(|()| unproxied(&headers));
+        }
+        assert_eq!(right.is_ok(), allowed, "{guard:?} {headers:?}");
     }
 
     #[test]
     fn only_this_machine_may_ask_a_loopback_address() {
         for host in ["localhost", "LocalHost:7070", "127.0.0.1:7070", "127.9.9.9", "[::1]:7070", "[::1]"] {
             check(Guard::Loopback, &[("host", host)], true);
+            check(Guard::Network, &[("host", host)], true);
         }
         for host in ["evil.example", "localhost.evil.example", "10.0.0.1:7070", "", "[::2]", "127.0.0.1.evil.example"] {
             check(Guard::Loopback, &[("host", host)], false);
             check(Guard::Open, &[("host", host)], true);
         }
-        for guard in [Guard::Loopback, Guard::Open, Guard::Socket] {
+        for host in ["evil.example", "runner.example.com.evil.example", "", "runner.example.com:444"] {
+            check(Guard::Network, &[("host", host)], false);
+            check(Guard::Loopback, &[("host", host), ("authorization", "x")], false);
+        }
+        for host in ["10.0.0.1:7070", "[::2]", "runner.example.com", "RUNNER.example.com:443"] {
+            check(Guard::Network, &[("host", host)], true);
+            check(Guard::Loopback, &[("host", host), ("authorization", "x"), ("via", "proxy")], true);
+        }
+        for guard in [Guard::Loopback, Guard::Open, Guard::Socket, Guard::Network] {
             check(guard, &[("host", "localhost"), ("host", "evil.example")], false);
         }
         check(Guard::Loopback, &[], false);
+        check(Guard::Network, &[], false);
         check(Guard::Socket, &[], true);
     }
 
@@ -97,10 +198,30 @@ mod tests {
             check(Guard::Loopback, &[("host", "localhost"), (name, "x")], false);
         }
         let page = |guard, origin| check(guard, &[("host", "localhost:7070"), ("origin", origin)], false);
-        page(Guard::Loopback, "http://evil.example");
-        page(Guard::Loopback, "null");
-        page(Guard::Open, "http://evil.example");
+        for guard in [Guard::Loopback, Guard::Open, Guard::Network] {
+            page(guard, "http://evil.example");
+            page(guard, "null");
+            page(guard, "https://localhost:7070");
+            page(guard, "http://runner.example.com");
+            check(guard, &[("host", "localhost:7070"), ("origin", "http://localhost:7070")], true);
+            // A proxy that has the name asks us by our address.
+            check(guard, &[("host", "localhost:7070"), ("origin", "https://runner.example.com")], true);
+        }
         page(Guard::Socket, "http://localhost:7070");
-        check(Guard::Loopback, &[("host", "localhost:7070"), ("origin", "http://localhost:7070")], true);
+    }
+
+    #[test]
+    fn a_public_url_is_an_origin_and_nothing_more() {
+        for url in [
+            "runner.example.com",
+            "https://a.example/x",
+            "https://a.example?x",
+            "ftp://a.example",
+            "https://u@a.example",
+        ] {
+            assert!(Origin::parse(url).is_err(), "{url}");
+        }
+        assert!(Origin::parse("https://a.example/").is_ok_and(|origin| origin.is_https()));
+        assert!(Origin::parse("http://a.example:7070").is_ok_and(|origin| !origin.is_https()));
     }
 }

@@ -12,6 +12,7 @@ use runner_store::command::{Answer, Command, KindSettings, NameClass, Query, Rep
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{StateName, TenantId, name_problem};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -25,14 +26,16 @@ use crate::holds;
 use crate::wasm::units::rate_text;
 
 /// All kinds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kinds")]
 pub struct KindsShown {
     /// By name: those that have had jobs, that plugins provide or that something is set for.
     pub kinds: Vec<KindShown>,
 }
 
 /// A kind as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Kind")]
 pub struct KindShown {
     /// Its name.
     pub name: String,
@@ -42,7 +45,15 @@ pub struct KindShown {
     pub concurrency: Option<u32>,
     /// Jobs that start in a time, as `100/1m burst 10`; none: as many as others let.
     pub rate: Option<String>,
-    /// Where `concurrency` and `rate` come from: `set`, `manifest of PLUGIN` or `default`.
+    /// Where in the args of its jobs their key stands, as the manifest says.
+    pub key: Option<String>,
+    /// Calls of each key at once; none: as many as others let.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that start in a time; none: as many as others let.
+    pub key_rate: Option<String>,
+    /// Whether the jobs of a key run one after another, as the manifest says.
+    pub strict_order: bool,
+    /// Where `concurrency`, `rate`, `key_concurrency` and `key_rate` come from: `set`, `manifest of PLUGIN` or `default`.
     pub sources: BTreeMap<String, String>,
     /// Whether nothing of it starts.
     pub paused: bool,
@@ -120,13 +131,24 @@ pub async fn set(
     let mut object = Object::read(&text, body::parse(&text)?)?;
     let concurrency = object.take_any("concurrency").map(|value| nullable(&value, |value| value.u32())).transpose()?;
     let rate = object.take_any("rate").map(|value| nullable(&value, |value| value.rate())).transpose()?;
+    let key_concurrency =
+        object.take_any("key_concurrency").map(|value| nullable(&value, |value| value.u32())).transpose()?;
+    let key_rate = object.take_any("key_rate").map(|value| nullable(&value, |value| value.rate())).transpose()?;
+    for name in ["key", "strict_order"] {
+        if let Some(value) = object.peek(name) {
+            return Err(value.bad("stands in the manifest of the plugin and is changed there").into());
+        }
+    }
     object.finish()?;
-    if concurrency.is_none() && rate.is_none() {
-        return Err(Problem::invalid("body", "says nothing to be set; there are concurrency and rate"));
+    if concurrency.is_none() && rate.is_none() && key_concurrency.is_none() && key_rate.is_none() {
+        let why = "says nothing to be set; there are concurrency, rate, key_concurrency and key_rate";
+        return Err(Problem::invalid("body", why));
     }
     let change = |now: KindSettings| KindSettings {
         concurrency: concurrency.unwrap_or(now.concurrency),
         rate: rate.unwrap_or(now.rate),
+        key_concurrency: key_concurrency.unwrap_or(now.key_concurrency),
+        key_rate: key_rate.unwrap_or(now.key_rate),
         ..now
     };
     changed(&app, tenant, &name, change).await.map(Json)
@@ -200,13 +222,22 @@ fn shown(app: &App, tenant: TenantId, name: &str, settings: KindSettings, states
     let tenant_name = app.store.tenant_name(tenant);
     let plugin = app.plugins.with_registry(|registry| registry.get(&tenant_name, name).cloned());
     let holds = holds::of_kind(&settings, plugin.as_deref(), name);
-    let sources = [("concurrency", &holds.concurrency.source), ("rate", &holds.rate.source)];
+    let sources = [
+        ("concurrency", &holds.concurrency.source),
+        ("rate", &holds.rate.source),
+        ("key_concurrency", &holds.key_concurrency.source),
+        ("key_rate", &holds.key_rate.source),
+    ];
     let (paused, paused_until) = paused(settings.pause, app.clock.now());
     KindShown {
         name: name.to_owned(),
+        key: plugin.as_ref().and_then(|plugin| plugin.manifest().key(name)).map(|path| path.to_string()),
         plugin: plugin.map(|plugin| plugin.name().to_owned()),
         concurrency: holds.concurrency.value,
         rate: holds.rate.value.map(rate_text),
+        key_concurrency: holds.key_concurrency.value,
+        key_rate: holds.key_rate.value.map(rate_text),
+        strict_order: holds.strict_order,
         sources: sources.into_iter().map(|(key, source)| (key.to_owned(), source.word())).collect(),
         paused,
         paused_until,

@@ -1,9 +1,10 @@
 //! The HTTP API: one axum router, which the server offers over TCP and a unix socket, and which the command line calls
 //! in its own process where no server runs. So there is one implementation of everything, and it is this one.
 //!
-//! [`router`] answers; [`guard`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked
+//! [`router`] answers; [`access`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked
 //! of the store is data (`runner_store::command`); no rule about jobs stands here.
 
+pub mod access;
 pub mod body;
 pub mod bulk;
 pub mod change;
@@ -15,18 +16,26 @@ pub mod guard;
 pub mod jobs;
 pub mod kinds;
 pub mod logs;
+pub mod metrics;
 pub mod new_job;
 pub mod node;
+pub mod openapi;
 pub mod params;
 pub mod plugins;
 pub mod queues;
 pub mod read;
+mod refused;
 pub mod schedules;
 pub mod serve;
+pub mod session;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod tenant;
+pub mod tenants;
 pub mod time;
+pub mod tls;
+pub mod tokens;
 pub mod types;
 pub mod verbs;
 pub mod why;
@@ -35,9 +44,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Command, Enqueue, Reply};
@@ -45,6 +54,7 @@ use runner_store::dir::LiveStore;
 use runner_store::disk::Room;
 use tokio::sync::{Semaphore, watch};
 
+use self::access::Access;
 use self::bulk::Operations;
 use self::error::Problem;
 use self::plugins::Plugins;
@@ -65,6 +75,7 @@ pub struct App {
     writes: Semaphore,
     bodies: body::Room,
     files: store::Files,
+    metrics: metrics::Metrics,
     /// Starts jobs on the node that runs here, if one does.
     starter: Option<Starter>,
     buffered: Buffered,
@@ -73,6 +84,8 @@ pub struct App {
     event_views: Semaphore,
     /// Set once answers that have no end of their own are to end.
     ending: watch::Sender<bool>,
+    access: Arc<Access>,
+    gone: tenants::Gone,
     /// Held while settings are read, changed and written, so that no two changes overwrite each other.
     settings: tokio::sync::Mutex<()>,
     clock: Clock,
@@ -97,6 +110,8 @@ impl App {
         live: Option<LiveStore>,
         starter: Option<Starter>,
     ) -> Arc<Self> {
+        let access = Access::new(store.clone(), Clock::System);
+        let gone = tenants::Gone::load(&store);
         Arc::new(Self {
             store,
             plugins,
@@ -104,14 +119,23 @@ impl App {
             writes: Semaphore::new(WRITES_MAX),
             bodies: body::Room::default(),
             files: store::Files::new(live),
+            metrics: metrics::Metrics::default(),
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
             event_views: Semaphore::new(events::VIEWS_MAX),
             ending: watch::Sender::new(false),
+            access,
+            gone,
             settings: tokio::sync::Mutex::new(()),
             clock: Clock::System,
         })
+    }
+
+    /// Who may ask.
+    #[must_use]
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
     }
 
     /// Ends answers that have no end of their own, so that a server can stop in good order.
@@ -141,7 +165,7 @@ impl App {
     }
 }
 
-/// All routes. Whoever serves them says first who may ask ([`guard`]).
+/// All routes. Whoever serves them says first who calls ([`access::door`]); each has its row in [`access::table`].
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/jobs", get(jobs::list).post(enqueue::post))
@@ -183,10 +207,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/tenants", get(tenants::list).post(tenants::create))
+        .route("/v1/tenants/{t}", get(tenants::show).patch(tenants::set).delete(tenants::delete))
+        .route("/v1/session", get(session::show).post(session::begin).delete(session::end))
+        .route("/v1/stats", get(stats::get))
+        .route("/v1/openapi.json", get(openapi::get))
+        .route("/metrics", get(metrics::get))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path") })
         .method_not_allowed_fallback(not_allowed)
+        .layer(axum::middleware::from_fn(access::authorize))
         .layer(axum::middleware::map_response(finish))
         .with_state(app)
 }
@@ -205,10 +238,22 @@ async fn not_allowed(method: axum::http::Method) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 
-/// What holds for every answer: no sniffing, no caching.
 async fn finish(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    finish_headers(response.headers_mut());
     response
+}
+
+/// What holds for every answer: no sniffing, no caching, no frame around it, nothing loaded by it, nothing told of it.
+fn finish_headers(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        // A page says itself what it loads.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
 }

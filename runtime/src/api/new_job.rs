@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use runner_store::job::{DependsOn, Invalid, JobSpec, Millis, On, Priority, RetryPolicy, StateName, Time};
+use runner_store::job::{
+    DependsOn, Invalid, JobKey, JobSpec, KeyPath, Millis, On, Priority, RetryPolicy, StateName, Time,
+};
 
 pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
+use crate::traces::{TRACEPARENT, traceparent_problem};
 use crate::wasm::{Catalog, ReadJob};
 
 /// What a handler gets where nobody gave args.
@@ -67,6 +70,8 @@ pub struct KindDefaults {
     pub priority: Option<i16>,
     /// Whether its plugin can merge the args of two jobs.
     pub merges: bool,
+    /// Where in their args its jobs' key stands.
+    pub key: Option<KeyPath>,
 }
 
 /// Reads the jobs that handlers enqueue, with what the manifests of these plugins say of their kinds.
@@ -92,7 +97,18 @@ impl KindDefaults {
             queue: manifest.setting(kind, |settings| settings.queue.clone()),
             priority: manifest.setting(kind, |settings| settings.priority),
             merges: plugin.merges(),
+            key: manifest.key(kind),
         }
+    }
+}
+
+impl KindDefaults {
+    /// The key of a job of this kind that has these args.
+    ///
+    /// # Errors
+    /// Something else stands where it should be.
+    pub fn key_in(&self, args: &[u8]) -> Result<Option<JobKey>, Invalid> {
+        self.key.as_ref().map_or(Ok(None), |path| path.read(args))
     }
 }
 
@@ -154,8 +170,9 @@ impl NewJob {
     /// The job to be stored.
     ///
     /// # Errors
-    /// Its unique key cannot be made of its args, or its kind cannot merge args.
+    /// Its unique key cannot be made of its args, its kind cannot merge args, or something stands where its key should be.
     pub fn into_spec(self, defaults: &KindDefaults) -> Result<JobSpec, Invalid> {
+        let key = defaults.key_in(&self.args)?;
         let unique = self.unique.map(|unique| unique.into_unique(&self.kind, &self.args, defaults)).transpose()?;
         let queue = self.queue.or_else(|| defaults.queue.clone());
         Ok(JobSpec {
@@ -175,6 +192,7 @@ impl NewJob {
             unique,
             depth: 0,
             schedule: None,
+            key,
         })
     }
 
@@ -201,7 +219,7 @@ impl NewJob {
             max_attempts: object.take("max_attempts").map(|value| value.u32()).transpose()?,
             timeout: object.take("timeout").map(|value| value.duration()).transpose()?,
             retry: object.take("retry").map(|value| retry(&value)).transpose()?,
-            tags: object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default(),
+            tags: all_tags(object)?,
             hold: object.take("hold").map(|value| value.bool()).transpose()?.unwrap_or_default(),
             depends_on: object
                 .take("depends_on")
@@ -211,6 +229,22 @@ impl NewJob {
             unique: object.take("unique").map(|value| unique::unique(&value)).transpose()?,
         })
     }
+}
+
+/// The tags, and the context of the caller's trace, which is kept as one of them.
+fn all_tags(object: &mut Object<'_>) -> Result<Vec<(String, String)>, Bad> {
+    let mut all = object.take("tags").map(|value| tags(&value)).transpose()?.unwrap_or_default();
+    if let Some(value) = object.take(TRACEPARENT) {
+        let text = value.str()?;
+        if let Some(problem) = traceparent_problem(&text) {
+            return Err(value.bad(problem));
+        }
+        if all.iter().any(|(key, _)| key == TRACEPARENT) {
+            return Err(value.bad("and a tag of this name exclude each other: keep one"));
+        }
+        all.push((TRACEPARENT.to_owned(), text));
+    }
+    Ok(all)
 }
 
 fn args(object: &mut Object<'_>) -> Result<Vec<u8>, Bad> {
@@ -303,7 +337,7 @@ mod tests {
     #[test]
     fn what_is_not_said_follows_from_the_kind() {
         let spec = |text| {
-            let defaults = KindDefaults { queue: Some("m".into()), priority: Some(-3), merges: false };
+            let defaults = KindDefaults { queue: Some("m".into()), priority: Some(-3), ..KindDefaults::default() };
             read(text).unwrap().into_spec(&defaults).unwrap()
         };
         let plain = spec(r#"{"kind": "a"}"#);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -17,7 +18,8 @@ use crate::node::NodeState;
 use crate::scheduler::rest::{Figures, Rest};
 
 /// A node as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Node")]
 pub struct NodeShown {
     /// `running`, or `draining`: it starts nothing more.
     pub state: String,
@@ -67,7 +69,7 @@ async fn ask(app: &App, params: Params, wanted: Rest) -> Result<Json<NodeShown>,
 }
 
 impl NodeShown {
-    fn new(figures: Figures, boot: String) -> Self {
+    pub(super) fn new(figures: Figures, boot: String) -> Self {
         let Figures { state, changed, slots, running, claimed, memory_bytes, reserved_bytes } = figures;
         let state = match state {
             NodeState::Running => "running",

@@ -8,11 +8,12 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use runner_store::job::Millis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::access::Caller;
 use super::error::Problem;
-use super::guard::Guard;
 use super::new_job::KindDefaults;
 use super::params::Params;
 use super::tenant::{RUNNER_TENANT, Whose};
@@ -58,7 +59,8 @@ pub struct Settings {
 }
 
 /// A plugin as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Plugin")]
 #[expect(missing_docs, reason = "as `Description` documents")]
 pub struct PluginShown {
     pub tenant: String,
@@ -84,7 +86,8 @@ pub struct PluginShown {
 }
 
 /// A kind that listens to an event of others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "On")]
 pub struct OnShown {
     /// The event.
     pub event: String,
@@ -95,7 +98,8 @@ pub struct OnShown {
 }
 
 /// Something that is wrong with one file of the folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Report")]
 pub struct ReportShown {
     /// The file.
     pub path: String,
@@ -104,7 +108,8 @@ pub struct ReportShown {
 }
 
 /// A file that is not loaded yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Loading")]
 pub struct LoadingShown {
     /// Whose it is.
     pub tenant: String,
@@ -119,7 +124,8 @@ pub struct LoadingShown {
 }
 
 /// All plugins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Plugins")]
 pub struct PluginsShown {
     /// Those that are loaded, by tenant and file name.
     pub plugins: Vec<PluginShown>,
@@ -147,6 +153,12 @@ impl Plugins {
     pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
         let merger = self.catalog.as_ref().map(|catalog| Merger { host, plugins: Arc::clone(catalog) });
         Self { operator, merger, ..self }
+    }
+
+    /// By whose configuration they run.
+    #[must_use]
+    pub fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     /// Merges args, where a node runs here.
@@ -304,13 +316,13 @@ impl FromRequestParts<Arc<App>> for Asked {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let Whose(tenant) = Whose::from_request_parts(parts, app).await?;
         let named = parts.headers.contains_key(RUNNER_TENANT);
-        let one = named || parts.extensions.get::<Guard>() == Some(&Guard::Loopback);
+        let one = named || parts.extensions.get::<Caller>().is_some_and(|caller| caller.tenant.is_some());
         Ok(Self(one.then(|| (app.store.tenant_name(tenant), app.store.tenant_names()))))
     }
 }
 
 impl Asked {
-    fn of(&self, mut shown: PluginsShown) -> PluginsShown {
+    pub(super) fn of(&self, mut shown: PluginsShown) -> PluginsShown {
         let Some((tenant, all)) = &self.0 else { return shown };
         shown.plugins.retain(|plugin| plugin.tenant == **tenant);
         shown.loading.retain(|loading| loading.tenant == **tenant);

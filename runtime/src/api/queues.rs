@@ -1,5 +1,5 @@
 //! Queues: what stands in each, and what holds for it. `GET /v1/queues[/{q}]`, `PATCH /v1/queues/{q}`,
-//! `POST /v1/queues/{q}/pause|resume|drain`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
+//! `POST /v1/queues/{q}/pause|resume|drain|clear|retry`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
 //! restored.
 
 use std::collections::BTreeMap;
@@ -14,11 +14,13 @@ use runner_store::command::{Answer, Command, NameClass, Pause, Query, QueueSetti
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{QueueOrder, StateName, TenantId, Time, name_problem};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::App;
 use super::body;
+use super::bulk;
 use super::error::Problem;
 use super::params::{Named, NamedVerb, Params};
 use super::read::{Bad, Object, Value};
@@ -29,7 +31,8 @@ use crate::scheduler::core::WEIGHT_DEFAULT;
 use crate::wasm::units::rate_text;
 
 /// All queues.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queues")]
 pub struct QueuesShown {
     /// By name.
     pub queues: Vec<QueueShown>,
@@ -38,7 +41,8 @@ pub struct QueuesShown {
 }
 
 /// A queue as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 pub struct QueueShown {
     /// Its name.
     pub name: String,
@@ -77,6 +81,17 @@ pub async fn list(
         let own = |name: &runner_store::command::Name| name.class == NameClass::Queue && name.tenant == tenant;
         for (name, _) in names.into_iter().filter(|(name, _)| own(name)) {
             queues.insert(name.name, BTreeMap::new());
+        }
+    }
+    // What has a setting is there before its first job.
+    if let Answer::AllSettings(all) = view.read(&Query::AllSettings)? {
+        for settings in all {
+            if let Settings::Queue(of, name, set) = settings
+                && of == tenant
+                && set != QueueSettings::default()
+            {
+                queues.entry(name).or_default();
+            }
         }
     }
     add_counts(&app, view.as_ref(), tenant, &mut queues)?;
@@ -142,17 +157,21 @@ pub async fn verb_of(
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<QueueShown>, Problem> {
+) -> Result<Response, Problem> {
     params.finish()?;
     right_name(&name)?;
+    if let verb @ ("clear" | "retry") = verb.as_str() {
+        let queue = app.store.queue_id(tenant, &name).ok_or_else(unknown)?;
+        return bulk::of_queue(&app, (tenant, queue), verb == "clear", &headers, body).await;
+    }
     let until = pause_until(&app, &headers, body, &verb).await?;
     let change: fn(QueueSettings, Pause) -> QueueSettings = match verb.as_str() {
         "pause" => |now, until| QueueSettings { pause: Some(until), ..now },
         "drain" => |now, _| QueueSettings { drain: true, ..now },
         "resume" => |now, _| QueueSettings { pause: None, drain: false, ..now },
-        _ => return Err(no_verb(&verb, "pause, resume and drain")),
+        _ => return Err(no_verb(&verb, "pause, resume, drain, clear and retry")),
     };
-    Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?))
+    Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?).into_response())
 }
 
 /// Until when, as the body of a pause says, if it has one.
@@ -207,8 +226,8 @@ async fn changed(
 pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Params) -> Result<Response, Problem> {
     params.finish()?;
     if verb != "resume" {
-        let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume and drain; a queue's \
-                      settings are changed with PATCH";
+        let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume, drain, clear and retry; a \
+                      queue's settings are changed with PATCH";
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail));
     }
     match app.call(Command::Resume).await? {
@@ -217,12 +236,16 @@ pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Param
     }
 }
 
+fn unknown() -> Problem {
+    let detail = "there is no queue of this name: none has had a job or a setting";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
 fn one(app: &App, tenant: TenantId, name: &str) -> Result<QueueShown, Problem> {
     let view = app.store.snapshot()?;
     let settings = settings(view.as_ref(), tenant, name)?;
     if app.store.queue_id(tenant, name).is_none() && settings == QueueSettings::default() {
-        let detail = "there is no queue of this name: none has had a job or a setting";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+        return Err(unknown());
     }
     Ok(counted(app, view.as_ref(), tenant, (name, settings))?)
 }

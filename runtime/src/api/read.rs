@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use runner_store::command::Rate;
+use runner_store::command::{Fuel, Rate};
 use runner_store::job::{Millis, Time};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -238,6 +238,15 @@ impl<'a> Value<'a> {
     pub fn rate(&self) -> Result<Rate, Bad> {
         let text: String = self.parse("must be a text, for example \"100/1m\" or \"100/1m burst 10\"")?;
         units::rate(&text).map_err(|why| self.bad(&why))
+    }
+
+    /// Fuel for a period.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn fuel(&self) -> Result<Fuel, Bad> {
+        let text: String = self.parse("must be a text, for example \"2_000G/1h\"")?;
+        units::fuel_per(&text).map_err(|why| self.bad(&why))
     }
 
     /// An RFC 3339 time.

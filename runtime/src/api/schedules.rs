@@ -100,7 +100,9 @@ pub async fn create(
         Some(kind) => app.plugins.defaults(&app.store.tenant_name(tenant), kind),
         None => new_job::KindDefaults::default(),
     };
+    let by_key = defaults.clone();
     let mut plan = draft.plan(app.clock.now(), (defaults.queue, defaults.priority))?;
+    by_key.key_in(&plan.job.args)?;
     if !starts && let Some(there) = find(app.store.snapshot()?.as_ref(), tenant, &at.name)? {
         // Said twice without a start, it is the same schedule.
         plan = with_start_of(plan, &there.plan);
@@ -148,6 +150,7 @@ pub async fn edit(
         }
         let at = there.at();
         let plan = draft.clone().edit(there.plan, app.clock.now())?;
+        app.plugins.defaults(&app.store.tenant_name(tenant), &plan.job.kind).key_in(&plan.job.args)?;
         let verb = ScheduleVerb::Edit { plan, source: Source::Api, edits: Some(there.edits) };
         match said(&app, at, verb).await {
             Err(problem) if problem.code == "changed" => {}
@@ -204,7 +207,9 @@ async fn fire(app: &App, at: ScheduleRef, key: Option<String>) -> Result<Respons
     for _ in 0..TRIES_MAX {
         let there = find(app.store.snapshot()?.as_ref(), at.tenant, &at.name)?;
         let there = there.ok_or_else(|| Problem::from(Rejection::NoSchedule))?;
-        let call = fire_of(&there, Fired::ByHand(key.clone()));
+        let job = &there.plan.job;
+        let of_kind = app.plugins.defaults(&app.store.tenant_name(at.tenant), &job.kind);
+        let call = fire_of(&there, of_kind.key_in(&job.args)?, Fired::ByHand(key.clone()));
         match app.call(Command::Fire(Box::new(call))).await? {
             Reply::Fired(jobs) => {
                 let status = if jobs.iter().all(|job| job.duplicate) { StatusCode::OK } else { StatusCode::CREATED };

@@ -20,7 +20,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::guard::{self, Guard};
+use super::access::door::{self, Door};
+use super::tls::Tls;
 
 /// Connections at once on the TCP address; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -43,26 +44,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `router` on `tcp` and, if there is one, on the unix socket, each with its guard.
+    /// Serves `router` on `tcp`, with TLS if there is a certificate, and, if there is one, on the unix socket, each behind its
+    /// door.
     #[must_use]
-    pub fn start(router: &Router, tcp: (TcpListener, Guard), socket: Option<(UnixListener, PathBuf)>) -> Self {
+    pub fn start(
+        router: &Router,
+        tcp: (TcpListener, Door, Option<Tls>),
+        socket: Option<(UnixListener, Door, PathBuf)>,
+    ) -> Self {
         Self::with_places(router, tcp, socket, [CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX])
     }
 
     fn with_places(
         router: &Router,
-        tcp: (TcpListener, Guard),
-        socket: Option<(UnixListener, PathBuf)>,
+        tcp: (TcpListener, Door, Option<Tls>),
+        socket: Option<(UnixListener, Door, PathBuf)>,
         places: [usize; 2],
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let [tcp_places, socket_places] = places.map(|places| Arc::new(Semaphore::new(places)));
         let mut tasks = JoinSet::new();
-        let guarded = |guard| router.clone().layer(axum::middleware::from_fn_with_state(guard, guard::check));
-        let (listener, guard) = tcp;
-        tasks.spawn(accept(listener, guarded(guard), tcp_places, stopped.clone()));
-        let socket = socket.map(|(listener, path)| {
-            tasks.spawn(accept(listener, guarded(Guard::Socket), socket_places, stopped));
+        let behind = |door| router.clone().layer(axum::middleware::from_fn_with_state(door, door::check));
+        let (listener, door, tls) = tcp;
+        tasks.spawn(accept(listener, tls, behind(door), tcp_places, stopped.clone()));
+        let socket = socket.map(|(listener, door, path)| {
+            tasks.spawn(accept(listener, None, behind(door), socket_places, stopped));
             path
         });
         Self { stop, tasks, socket }
@@ -111,6 +117,7 @@ pub fn is_loopback(address: &SocketAddr) -> bool {
 
 async fn accept<L: Listener>(
     mut listener: L,
+    tls: Option<Tls>,
     router: Router,
     places: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
@@ -126,10 +133,18 @@ async fn accept<L: Listener>(
             () = asked_to_stop(&mut stopped) => break,
             Some(_) = connections.join_next() => {}
             (stream, place) = next => {
-                let connection = serve(stream, router.clone(), stopped.clone());
+                let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    connection.await;
+                    match tls {
+                        None => serve(stream, router, stopped).await,
+                        Some(tls) => {
+                            // Whoever does not finish a handshake is nobody to be answered.
+                            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_WITHIN, tls.acceptor().accept(stream)).await {
+                                serve(stream, router, stopped).await;
+                            }
+                        }
+                    }
                 });
             }
         }
@@ -169,6 +184,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
 
+    use runner_store::Handle;
+    use runner_store::clock::Clock;
+    use runner_store::engine::memory::Memory;
+
+    use super::super::access::Access;
+    use super::super::guard::Guard;
     use super::*;
 
     /// The sockets shared their places: a thousand connections over TCP that said nothing kept the command line waiting
@@ -178,10 +199,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = bind_socket(dir.path()).unwrap();
-        let path = socket.1.clone();
+        let (socket, path) = bind_socket(dir.path()).unwrap();
+        let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
+        let access = Access::new(store, Clock::System);
+        let [outside, inside] = [Guard::Open, Guard::Socket].map(|guard| Door::new(guard, Arc::clone(&access)));
         let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        let server = Server::with_places(&router, (listener, Guard::Loopback), Some(socket), [1, 1]);
+        let server =
+            Server::with_places(&router, (listener, outside, None), Some((socket, inside, path.clone())), [1, 1]);
         let ask = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(b"GET / HT").await.unwrap();

@@ -8,8 +8,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use runner_store::command::{Answer, Command, Keep, Query, Reply, Scope, Settings, StoreSettings, TenantSettings};
+use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{Millis, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -21,7 +23,8 @@ use super::tenant::Whose;
 use super::time::long_duration;
 
 /// What holds, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreSettings")]
 pub struct SettingsShown {
     /// How long completed jobs are kept.
     pub keep_completed: String,
@@ -79,22 +82,28 @@ fn changed(
     mut object: Object<'_>,
     (store, tenant): (StoreSettings, TenantSettings),
 ) -> Result<(StoreSettings, TenantSettings), Bad> {
-    let keep = tenant.keep;
+    let tenant = tenant_changed(&mut object, tenant)?;
+    let log_age = object.take("log_age").map_or(Ok(store.log_age), |value| value.duration())?;
+    let log_bytes = object.take("log_bytes").map_or(Ok(store.log_bytes), |value| value.size())?;
+    object.finish()?;
+    Ok((StoreSettings { log_age, log_bytes }, tenant))
+}
+
+/// What a tenant may have, and how long: what is not said stays.
+pub(super) fn tenant_changed(object: &mut Object<'_>, now: TenantSettings) -> Result<TenantSettings, Bad> {
+    let keep = now.keep;
     let mut age = |name, now: Millis| object.take(name).map_or(Ok(now), |value| value.duration());
     let (completed, cancelled) = (age("keep_completed", keep.completed)?, age("keep_cancelled", keep.cancelled)?);
     let discarded = age("keep_discarded", keep.discarded)?;
-    let log_age = age("log_age", store.log_age)?;
     let mut number = |name, now: u64| object.take(name).map_or(Ok(now), |value| value.u64());
     let completed_max = number("completed_max", keep.completed_max)?;
-    let capacity = number("capacity", tenant.capacity)?;
-    let mut size = |name, now: u64| object.take(name).map_or(Ok(now), |value| value.size());
-    let (stored_bytes, log_bytes) = (size("stored_bytes", tenant.stored_bytes)?, size("log_bytes", store.log_bytes)?);
-    object.finish()?;
+    let capacity = number("capacity", now.capacity)?;
+    let stored_bytes = object.take("stored_bytes").map_or(Ok(now.stored_bytes), |value| value.size())?;
     let keep = Keep { completed, cancelled, discarded, completed_max };
-    Ok((StoreSettings { log_age, log_bytes }, TenantSettings { capacity, stored_bytes, keep }))
+    Ok(TenantSettings { capacity, stored_bytes, keep, ..now })
 }
 
-async fn write(app: &App, settings: Settings) -> Result<(), Problem> {
+pub(super) async fn write(app: &App, settings: Settings) -> Result<(), Problem> {
     match app.call(Command::Set(Box::new(settings))).await? {
         Reply::Set(_) => Ok(()),
         Reply::Rejected(rejection) => Err(rejection.into()),
@@ -108,11 +117,15 @@ fn read(app: &App, tenant: TenantId) -> Result<(StoreSettings, TenantSettings), 
         Answer::Settings(Settings::Store(settings)) => settings,
         _ => StoreSettings::default(),
     };
-    let tenant = match view.read(&Query::Settings(Scope::Tenant(tenant)))? {
-        Answer::Settings(Settings::Tenant(_, settings)) => settings,
-        _ => TenantSettings::default(),
-    };
-    Ok((store, tenant))
+    Ok((store, of_tenant(view.as_ref(), tenant)?))
+}
+
+/// What was set for a tenant, or the defaults.
+pub(super) fn of_tenant(view: &dyn Snapshot, tenant: TenantId) -> Result<TenantSettings, StoreError> {
+    match view.read(&Query::Settings(Scope::Tenant(tenant)))? {
+        Answer::Settings(Settings::Tenant(_, settings)) => Ok(settings),
+        _ => Ok(TenantSettings::default()),
+    }
 }
 
 fn shown(store: StoreSettings, tenant: TenantSettings) -> SettingsShown {

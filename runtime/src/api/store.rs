@@ -1,28 +1,29 @@
 //! The store as a file: `GET /v1/store/stats` measures it, `POST /v1/store/backup` copies it while it is in use.
 //!
 //! Both read the whole file, so there is one of each at a time. A backup goes to a path on the server's own disk, and so is
-//! only for who could write there anyway: over the unix socket or a loopback address.
+//! only for an admin, and never for whom `--insecure-no-auth` lets in.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use runner_store::Handle;
 use runner_store::command::Command;
 use runner_store::dir::{BackedUp, LiveStore, Stats};
 use runner_store::disk::Room;
 use runner_store::error::StoreError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::App;
+use super::access::{By, Caller};
 use super::body;
 use super::error::Problem;
-use super::guard::Guard;
 use super::params::Params;
 use super::read::Object;
 
@@ -38,6 +39,18 @@ impl Files {
         Self { live, backups: Semaphore::new(1), stats: Semaphore::new(1) }
     }
 
+    /// How large the store's file is, if it has one.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        self.live.as_ref()?.dir().file_bytes().ok()
+    }
+
+    /// Measures the store, if it has a file and that is not being done for somebody else.
+    pub(super) async fn measure(&self) -> Option<Stats> {
+        let live = self.live.clone()?;
+        let _turn = self.stats.try_acquire().ok()?;
+        in_background(move || live.stats()).await.ok()?.ok()
+    }
+
     fn live(&self) -> Result<LiveStore, Problem> {
         let no_file = || Problem::new(StatusCode::CONFLICT, "in_memory", "the store is in memory and has no file");
         self.live.clone().ok_or_else(no_file)
@@ -45,7 +58,8 @@ impl Files {
 }
 
 /// What is in a store, and how much room there is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreStats")]
 pub struct StatsShown {
     /// The store's id, in hexadecimal; the same for its backups.
     pub id: String,
@@ -85,8 +99,9 @@ pub struct StatsShown {
     pub tables: Vec<TableShown>,
 }
 
-/// See [`StatsShown::disk`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The disk under a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreDisk")]
 pub struct DiskShown {
     /// Bytes that may still be written.
     pub free_bytes: u64,
@@ -98,8 +113,9 @@ pub struct DiskShown {
     pub room: String,
 }
 
-/// See [`StatsShown::tables`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One table of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreTable")]
 pub struct TableShown {
     /// Its name.
     pub table: String,
@@ -110,7 +126,8 @@ pub struct TableShown {
 }
 
 /// A backup that is complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "BackupMade")]
 pub struct BackupShown {
     /// Where it is, on the server's disk.
     pub path: String,
@@ -195,15 +212,14 @@ pub async fn accept_clock(State(app): State<Arc<App>>, params: Params) -> Result
 /// leaves nothing, when whoever asked goes away or the store fails.
 pub async fn backup(
     State(app): State<Arc<App>>,
-    guard: Option<Extension<Guard>>,
+    caller: Caller,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<BackupShown>), Problem> {
     params.finish()?;
-    if guard.is_some_and(|Extension(guard)| guard == Guard::Open) {
-        let detail =
-            "a backup writes to the server's disk: ask for it on that machine, over its unix socket or loopback";
+    if matches!(caller.by, By::Anyone) {
+        let detail = "a backup writes to the server's disk: ask for it on that machine, over its unix socket, or with an admin's token";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_allowed", detail));
     }
     let path = path(&app, &headers, body).await?;

@@ -6,21 +6,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
 use runner_store::job::{Job, OutcomeName, Reason, StateName, limits};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::App;
+use super::openapi::words::{OutcomeWord, StateWord};
 use super::time::rfc3339;
 use crate::buffered::Counts;
 
 /// A job as it is shown and listed. Lists leave out args, output and runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Job")]
 #[expect(missing_docs, reason = "the fields are the vocabulary of the design; `Job` of the store documents each")]
 pub struct JobShown {
     pub id: String,
     pub tenant: String,
     pub queue: String,
     pub kind: String,
+    #[schemars(with = "StateWord")]
     pub state: StateName,
     pub priority: i16,
     pub tags: BTreeMap<String, String>,
@@ -41,6 +45,9 @@ pub struct JobShown {
     pub crashes: u32,
     pub snoozes: u32,
     pub schedule: Option<String>,
+    /// Its key among the jobs of its kind.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub key: Option<Box<RawValue>>,
     /// The time of the schedule that it was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
@@ -51,11 +58,13 @@ pub struct JobShown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revived: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub args: Option<Box<RawValue>>,
     /// Args that are not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args_base64: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub output: Option<Box<RawValue>>,
     /// An output that is not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +74,8 @@ pub struct JobShown {
 }
 
 /// How far a run is, or was when it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Progress")]
 pub struct ProgressShown {
     /// 0 to 100.
     pub percent: u8,
@@ -74,7 +84,8 @@ pub struct ProgressShown {
 }
 
 /// A run as it is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Run")]
 #[expect(missing_docs, reason = "as `RunRecord` of the store documents")]
 pub struct RunShown {
     pub run: u32,
@@ -82,6 +93,7 @@ pub struct RunShown {
     pub plugin: Option<String>,
     pub started_at: Option<String>,
     pub finished_at: String,
+    #[schemars(with = "OutcomeWord")]
     pub outcome: OutcomeName,
     pub error: Option<String>,
     pub trace: Option<String>,
@@ -96,7 +108,7 @@ pub struct RunShown {
 }
 
 /// A page of jobs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JobsPage {
     /// Newest first.
     pub jobs: Vec<JobShown>,
@@ -105,23 +117,27 @@ pub struct JobsPage {
 }
 
 /// One accepted job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Enqueued")]
 #[expect(missing_docs, reason = "as `Enqueued` of the store documents")]
 pub struct EnqueuedShown {
     pub id: String,
+    #[schemars(with = "StateWord")]
     pub state: StateName,
     pub duplicate: bool,
 }
 
 /// The answer to buffered jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Buffered")]
 pub struct BufferedShown {
     /// How many were received.
     pub buffered: u64,
 }
 
 /// What became of buffered jobs since the server started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Flushed")]
 pub struct FlushedShown {
     /// Jobs that were accepted.
     pub accepted: u64,
@@ -138,7 +154,7 @@ impl From<Counts> for FlushedShown {
 }
 
 /// The answer to a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnqueuedList {
     /// In the list's order.
     pub jobs: Vec<EnqueuedShown>,
@@ -181,6 +197,7 @@ impl JobShown {
             crashes: job.crashes,
             snoozes: job.snoozes,
             schedule: job.schedule.as_ref().map(|of| of.name.clone()),
+            key: job.key.as_ref().and_then(|key| RawValue::from_string(key.as_json().to_owned()).ok()),
             slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
             changed: None,
             revived: None,

@@ -10,11 +10,13 @@ use runner_store::command::{Answer, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{EdgePolicy, Job, JobId, JobRef, StateName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::error::Problem;
 use super::jobs;
+use super::openapi::words::StateWord;
 use super::params::{OfJob, Params};
 use super::time::rfc3339;
 use super::types::reason;
@@ -24,18 +26,19 @@ use crate::scheduler::starter::Reason;
 const NODES_MAX: usize = 200;
 
 /// The answer to why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// Which job.
     pub id: String,
     /// Its state.
+    #[schemars(with = "StateWord")]
     pub state: StateName,
     /// Every reason, the most telling first.
     pub why: Vec<Because>,
 }
 
 /// One reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Because {
     /// Stable; for programs.
     pub code: String,
@@ -44,10 +47,13 @@ pub struct Because {
     /// The job that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// When this passes by itself, where that is known: it starts then, if nothing else holds it up and a slot is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes_at: Option<String>,
 }
 
 /// The answer to a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Graph {
     /// The job that was asked for, those that it waits for, and those that wait for it, nearest first.
     pub jobs: Vec<GraphJob>,
@@ -56,18 +62,19 @@ pub struct Graph {
 }
 
 /// One job of a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "as `JobShown` has them")]
 pub struct GraphJob {
     pub id: String,
     pub kind: String,
     /// None: it is gone.
+    #[schemars(with = "Option<StateWord>")]
     pub state: Option<StateName>,
     pub depends_on: Vec<GraphEdge>,
 }
 
 /// One edge of a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GraphEdge {
     /// The job waited for.
     pub job: String,
@@ -140,7 +147,7 @@ fn graph_job(app: &App, at: JobRef, job: Option<&Job>) -> GraphJob {
 }
 
 fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) -> Result<Vec<Because>, StoreError> {
-    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
+    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None, passes_at: None };
     let mut why = Vec::new();
     match job.state.name() {
         StateName::Held => {
@@ -151,7 +158,7 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
         StateName::Scheduled => {
             let snoozed = reason(job).map(|reason| format!(" ({reason})")).unwrap_or_default();
             let detail = format!("scheduled for {}{snoozed}; `start` runs it now", rfc3339(job.run_at));
-            why.push(because("scheduled", detail));
+            why.push(Because { passes_at: Some(rfc3339(job.run_at)), ..because("scheduled", detail) });
         }
         StateName::Retryable => {
             let error = job.last.as_ref().and_then(|last| last.error.as_deref());
@@ -161,7 +168,7 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
                 job.attempts,
                 rfc3339(job.run_at)
             );
-            why.push(because("retryable", detail));
+            why.push(Because { passes_at: Some(rfc3339(job.run_at)), ..because("retryable", detail) });
         }
         StateName::Available => why.extend(available(app, job, scheduler)),
         StateName::Running => {
@@ -186,7 +193,7 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
 }
 
 fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
-    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None };
+    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None, passes_at: None };
     let kind = app.store.kind_name(job.kind);
     let mut why = Vec::new();
     if app.starter.is_none() {
@@ -207,7 +214,10 @@ fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
         let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);
         why.push(because("suspect", detail));
     }
-    why.extend(scheduler.into_iter().map(|reason| because(reason.code, reason.detail)));
+    why.extend(scheduler.into_iter().map(|Reason { code, detail, passes_at }| Because {
+        passes_at: passes_at.map(rfc3339),
+        ..because(code, detail)
+    }));
     if why.is_empty() {
         why.push(because("next", "it may run: it waits for its turn and a free slot".to_owned()));
     }
@@ -224,7 +234,7 @@ fn waits(view: &dyn Snapshot, job: &Job) -> Result<Vec<Because>, StoreError> {
             Some(state) => ("settling", format!("job {} is {state}; this job is about to be told", edge.job)),
             None => ("settling", format!("job {} is gone; this job is about to be told", edge.job)),
         };
-        why.push(Because { code: code.to_owned(), detail, job: Some(edge.job.to_string()) });
+        why.push(Because { code: code.to_owned(), detail, job: Some(edge.job.to_string()), passes_at: None });
     }
     Ok(why)
 }

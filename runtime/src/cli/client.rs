@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
@@ -25,8 +25,12 @@ use runner_store::handle::Writer;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
+use super::doors::secret;
 use super::exit::{Code, Failure};
+use super::output::Format;
+use super::tls::{Address, ToServer};
 use crate::api::error::Problem;
 use crate::api::plugins::Plugins;
 use crate::api::serve::SOCKET;
@@ -56,16 +60,34 @@ pub struct Target {
     /// Whose jobs and queues; `default` if absent
     #[arg(long, value_name = "TENANT", env = "RUNNER_TENANT")]
     pub tenant: Option<String>,
+    /// A file with the token to ask with; or the token itself in RUNNER_TOKEN
+    #[arg(long, value_name = "FILE", env = "RUNNER_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A file with certificates to trust for https beside those of the system, in PEM
+    #[arg(long, value_name = "FILE", env = "RUNNER_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What the verbs have in common that ask a server and print its answer.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Common {
+    #[command(flatten)]
+    pub(in crate::cli) target: Target,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(in crate::cli) output: Format,
 }
 
 /// See the module.
 pub struct Client {
     back: Back,
     tenant: Option<String>,
+    /// The header with the token.
+    token: Option<HeaderValue>,
 }
 
 enum Back {
-    Tcp { authority: String },
+    Tcp { authority: String, tls: Option<Box<ToServer>> },
     Unix(PathBuf),
     Local { router: Router, app: Arc<App>, writer: Writer },
 }
@@ -85,13 +107,16 @@ impl Client {
     /// # Errors
     /// The URL is none, or no server runs and the store cannot be opened.
     pub async fn open(target: &Target) -> Result<Self, Failure> {
+        let token = token(target)?;
         let back = Self::back(target).await?;
-        Ok(Self { back, tenant: target.tenant.clone() })
+        Ok(Self { back, tenant: target.tenant.clone(), token })
     }
 
     async fn back(target: &Target) -> Result<Back, Failure> {
         if let Some(url) = &target.url {
-            return Ok(Back::Tcp { authority: authority(url)? });
+            let Address { authority, https } = Address::parse(url)?;
+            let tls = if https { Some(Box::new(ToServer::new(&authority, target.ca_file.as_deref())?)) } else { None };
+            return Ok(Back::Tcp { authority, tls });
         }
         let socket = target.data.join(SOCKET);
         let until = Instant::now() + IN_USE_WITHIN;
@@ -184,8 +209,12 @@ impl Client {
                 let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error.to_string()))?;
                 self.follow_on(stream, request, each).await
             }
-            Back::Tcp { authority } => {
+            Back::Tcp { authority, tls: None } => {
                 let stream = self.connect(authority).await?;
+                self.follow_on(stream, request, each).await
+            }
+            Back::Tcp { authority, tls: Some(tls) } => {
+                let stream = self.connect_tls(authority, tls).await?;
                 self.follow_on(stream, request, each).await
             }
         }
@@ -209,8 +238,12 @@ impl Client {
         }
     }
 
-    /// The request, about the tenant that was named.
+    /// The request, about the tenant that was named, with the token that there is.
     fn named(&self, request: axum::http::request::Builder) -> axum::http::request::Builder {
+        let request = match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        };
         match &self.tenant {
             Some(tenant) => request.header(api::tenant::RUNNER_TENANT, tenant),
             None => request,
@@ -219,7 +252,7 @@ impl Client {
 
     fn host(&self) -> &str {
         match &self.back {
-            Back::Tcp { authority } => authority,
+            Back::Tcp { authority, .. } => authority,
             Back::Unix(_) | Back::Local { .. } => "localhost",
         }
     }
@@ -227,6 +260,12 @@ impl Client {
     async fn connect(&self, authority: &str) -> Result<TcpStream, Failure> {
         let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(authority)).await;
         connect.map_err(|_| self.unreachable("no connection"))?.map_err(|error| self.unreachable(&error.to_string()))
+    }
+
+    async fn connect_tls(&self, authority: &str, tls: &ToServer) -> Result<TlsStream<TcpStream>, Failure> {
+        let stream = self.connect(authority).await?;
+        let hands = tokio::time::timeout(CONNECT_WITHIN, tls.connect(stream)).await;
+        hands.map_err(|_| self.unreachable("no TLS"))?.map_err(|error| self.unreachable(&error.to_string()))
     }
 
     /// Posts JSON that asks for something large, like a backup, and waits as long as that may take.
@@ -298,8 +337,12 @@ impl Client {
                 let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error.to_string()))?;
                 self.exchange(stream, request).await
             }
-            Back::Tcp { authority } => {
+            Back::Tcp { authority, tls: None } => {
                 let stream = self.connect(authority).await?;
+                self.exchange(stream, request).await
+            }
+            Back::Tcp { authority, tls: Some(tls) } => {
+                let stream = self.connect_tls(authority, tls).await?;
                 self.exchange(stream, request).await
             }
         }
@@ -328,7 +371,10 @@ impl Client {
 
     fn unreachable(&self, why: &str) -> Failure {
         let (whom, mend) = match &self.back {
-            Back::Tcp { authority } => (format!("http://{authority}"), "is it running, and is this its address?"),
+            Back::Tcp { authority, tls } => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                (format!("{scheme}://{authority}"), "is it running, and is this its address?")
+            }
             Back::Unix(path) => (path.display().to_string(), "is the server still running?"),
             Back::Local { .. } => ("the store".to_owned(), "is the disk slow?"),
         };
@@ -383,21 +429,11 @@ impl Answer {
     }
 }
 
-fn authority(url: &str) -> Result<String, Failure> {
-    let uri: axum::http::Uri =
-        url.parse().map_err(|error| Failure::usage(format!("{url:?} is not a URL ({error})")))?;
-    let authority = match (uri.scheme_str(), uri.authority()) {
-        (Some("http"), Some(authority)) => authority,
-        (Some("https"), _) => {
-            return Err(Failure::usage(format!(
-                "{url:?}: https is not spoken yet; use http on this machine, or a tunnel"
-            )));
-        }
-        _ => return Err(Failure::usage(format!("{url:?} is not a URL; write for example http://127.0.0.1:7070"))),
-    };
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(Failure::usage(format!("{url:?} has a path; give only http://{authority}")));
-    }
-    let port = if authority.port().is_some() { String::new() } else { ":80".to_owned() };
-    Ok(format!("{authority}{port}"))
+/// The token to ask with: it decides what is allowed, also over the unix socket.
+fn token(target: &Target) -> Result<Option<HeaderValue>, Failure> {
+    let Some(token) = secret("RUNNER_TOKEN", target.token_file.as_deref())? else { return Ok(None) };
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut value = value.map_err(|_| Failure::usage("RUNNER_TOKEN: is no token: it has characters that none has"))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }

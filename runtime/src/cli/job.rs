@@ -1,6 +1,6 @@
 //! `runner job`: look at jobs and change them.
 
-mod change;
+pub(super) mod change;
 mod logs;
 
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use runner_store::job::{OutcomeName, StateName};
 use serde_json::json;
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::{Code, Failure};
 use super::output::{Format, Table, amount, bytes, cut, note, print, print_json, print_payload};
 use crate::api::types::{JobShown, JobsPage};
@@ -123,15 +123,6 @@ pub(super) struct Wait {
     common: Common,
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
-}
-
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
@@ -226,6 +217,7 @@ fn print_job(job: &JobShown) {
     let value = serde_json::to_value(plain).unwrap_or_default();
     // In the order of the type, without what is not said.
     let text = |name: &str| match &value[name] {
+        _ if name == "key" => job.key.as_ref().map(|key| cut(key.get(), PAYLOAD_CHARS_MAX)),
         _ if name == "args" => job.args.as_ref().map(|args| cut(args.get(), PAYLOAD_CHARS_MAX)),
         _ if name == "progress" => job.progress.as_ref().map(|done| format!("{} % {}", done.percent, done.message)),
         _ if name == "output" => job.output.as_ref().map(|output| cut(output.get(), PAYLOAD_CHARS_MAX)),
@@ -235,7 +227,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 26] = [
+    const FIELDS: [&str; 27] = [
         "id",
         "kind",
         "queue",
@@ -247,6 +239,7 @@ fn print_job(job: &JobShown) {
         "tags",
         "depends_on",
         "unique_key",
+        "key",
         "enqueued_at",
         "run_at",
         "expires_at",

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::Client;
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::job::percent;
 use super::output::{Format, Table, print_json};
@@ -16,7 +16,7 @@ use crate::api::kinds::{KindShown, KindsShown};
 pub(super) enum Verb {
     /// List kinds with their jobs, who provides them, and what holds for them
     #[command(after_help = "Example: runner kind list")]
-    List(queue::Common),
+    List(Common),
     /// Show one kind
     #[command(after_help = "Example: runner kind show image.resize")]
     Show(One),
@@ -36,7 +36,7 @@ pub(super) struct One {
     /// The kind
     kind: String,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,8 +45,14 @@ pub(super) struct Set {
     kind: String,
     #[command(flatten)]
     limits: queue::LimitArgs,
+    /// Calls of each key that may run at once, or none: what the manifest says, or else as many as others let
+    #[arg(long, value_name = "N|none")]
+    key_concurrency: Option<String>,
+    /// Jobs of each key that may start in a time, or none: what the manifest says, or else no limit
+    #[arg(long, value_name = "RATE|none")]
+    key_rate: Option<String>,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +62,7 @@ pub(super) struct Pausing {
     #[command(flatten)]
     pause: Pause,
     #[command(flatten)]
-    common: queue::Common,
+    common: Common,
 }
 
 /// Runs the verb.
@@ -70,8 +76,11 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Set(args) => {
             let mut body = Map::new();
             args.limits.add_to(&mut body)?;
+            queue::number("key_concurrency", args.key_concurrency.as_ref(), &mut body)?;
+            queue::rate("key_rate", args.key_rate.as_ref(), &mut body);
             if body.is_empty() {
-                return Err(Failure::usage("say what to set: --concurrency N|none or --rate N/TIME|none"));
+                let all = "--concurrency N, --rate N/TIME, --key-concurrency N or --key-rate N/TIME; none takes back";
+                return Err(Failure::usage(format!("say what to set: {all}")));
             }
             ask(&args.common.target, async |client| {
                 let body = Value::Object(body).to_string();
@@ -125,6 +134,10 @@ fn show(kind: &KindShown, format: Format) -> ExitCode {
         ("plugin", plugin),
         ("concurrency", format!("{}{}", queue::or_none(kind.concurrency.as_ref()), from("concurrency"))),
         ("rate", format!("{}{}", queue::or_none(kind.rate.as_ref()), from("rate"))),
+        ("key", queue::or_none(kind.key.as_ref())),
+        ("key concurrency", format!("{}{}", queue::or_none(kind.key_concurrency.as_ref()), from("key_concurrency"))),
+        ("key rate", format!("{}{}", queue::or_none(kind.key_rate.as_ref()), from("key_rate"))),
+        ("order by key", if kind.strict_order { "strict" } else { "none" }.to_owned()),
         ("paused", queue::paused(kind.paused, kind.paused_until.as_ref())),
     ];
     fields.into_iter().for_each(|(name, value)| table.row([name.to_owned(), value]));

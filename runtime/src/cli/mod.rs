@@ -6,12 +6,15 @@
 pub mod client;
 mod config;
 mod doctor;
+mod doors;
 mod enqueue;
 mod events;
 pub mod exit;
 mod job;
 mod kind;
 mod list;
+mod made;
+mod metrics;
 mod node;
 mod once;
 mod open;
@@ -21,10 +24,16 @@ mod queue;
 mod run;
 mod schedule;
 mod serve;
+pub mod settings;
 mod signals;
+mod status;
 mod store;
 mod telemetry;
+mod tenant;
+mod tls;
+mod token;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +45,7 @@ use tokio::sync::watch;
 
 use self::client::{Client, Target};
 use self::exit::{CODES_HELP, Code, Failure};
+use self::settings::{Reloading, Settings, Unparsed};
 use self::signals::Signals;
 use crate::api::time::parse_duration;
 use crate::node::{Node, NodeState};
@@ -77,7 +87,20 @@ enum Noun {
     /// Make, check and measure a store
     #[command(subcommand)]
     Store(store::Verb),
+    Status(status::Args),
     Doctor(doctor::Args),
+    /// Look at tenants, make them and say what they may have
+    #[command(subcommand)]
+    Tenant(tenant::Verb),
+    /// Make tokens, list and revoke them
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Look at what `runner serve` would go by
+    #[command(subcommand)]
+    Config(settings::Verb),
+    Openapi(made::Openapi),
+    Completions(made::Completions),
+    Man(made::Man),
     /// Compile what comes on stdin; the runner calls itself so
     #[command(name = child::VERB, hide = true)]
     CompilePlugin(child::Order),
@@ -86,8 +109,10 @@ enum Noun {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(&cli.noun).and_then(written) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let parsed = settings::parse(&args).map_err(Unparsed::end);
+    let done = parsed.and_then(|(cli, settings)| dispatch(&cli.noun, args, settings));
+    match done.and_then(written) {
         Ok(code) => code,
         Err(Failure { code, message }) => {
             if !message.is_empty() {
@@ -98,7 +123,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
+fn dispatch(noun: &Noun, args: Vec<OsString>, settings: Settings) -> Result<ExitCode, Failure> {
     if let Noun::CompilePlugin(order) = noun {
         // Not a word on stdout but the code, and nothing that a plugin could make trouble with.
         let compiled = child::main(order).map_err(|error| Failure::new(Code::Failed, error.to_string()));
@@ -107,7 +132,7 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
     telemetry::start(if matches!(noun, Noun::Serve(_)) { "info" } else { "warn" })?;
     match noun {
         Noun::Run(args) => run::main(args),
-        Noun::Serve(args) => serve::main(args),
+        Noun::Serve(serve) => serve::main(serve, Reloading::new(args, settings)),
         Noun::Enqueue(args) => enqueue::main(args),
         Noun::Job(verb) => job::main(verb),
         Noun::Queue(verb) => queue::main(verb),
@@ -118,7 +143,14 @@ fn dispatch(noun: &Noun) -> Result<ExitCode, Failure> {
         Noun::Flush(args) => enqueue::flush(args),
         Noun::Plugin(verb) => plugin::main(verb),
         Noun::Store(verb) => store::main(verb),
+        Noun::Status(args) => status::main(args),
         Noun::Doctor(args) => doctor::main(args),
+        Noun::Tenant(verb) => tenant::main(verb),
+        Noun::Token(verb) => token::main(verb),
+        Noun::Config(verb) => settings::main(verb, &settings),
+        Noun::Openapi(args) => Ok(made::openapi(args)),
+        Noun::Completions(args) => Ok(made::completions(args)),
+        Noun::Man(args) => made::man(args),
         Noun::CompilePlugin(_) => unreachable!("it was seen to above"),
     }
 }
@@ -199,6 +231,11 @@ fn failed_store<T>(ended: Result<T, Failure>, why: Option<String>, dir: Option<&
 fn random_key() -> String {
     let number = getrandom::u64().expect("the system has random numbers, or nothing works");
     format!("cli:{number:016x}")
+}
+
+/// A number of bytes with its unit, for clap.
+fn size(text: &str) -> Result<u64, String> {
+    crate::wasm::units::size(text).map_err(|error| error.to_string())
 }
 
 /// A duration with its unit, for clap.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::output::{Format, Table, bytes, note, print_json};
 use crate::api::node::NodeShown;
@@ -19,15 +19,6 @@ pub(super) enum Verb {
     /// Go on after a drain
     #[command(after_help = "Example: runner node resume")]
     Resume(Common),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
 }
 
 /// Runs the verb.

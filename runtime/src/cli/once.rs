@@ -2,7 +2,8 @@
 //!
 //! It ends when no job runs, none is available that this node could start, none becomes so within the horizon, and whoever
 //! is to be told of what happened has been. What nobody here can start does not keep it: jobs on hold, jobs whose kind no
-//! plugin provides, jobs that are too large for the node, jobs of queues and kinds that are paused.
+//! plugin provides, jobs that are too large for the node, jobs of queues and kinds that are paused, and jobs that wait for a
+//! token, or for their tenant's fuel, for longer than the horizon.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,15 +20,15 @@ use super::exit::Failure;
 use super::output::{Table, print};
 use crate::api::plugins::Plugins;
 use crate::api::time::rfc3339;
-use crate::scheduler::starter::Starter;
+use crate::scheduler::starter::{Reason, Starter};
 use crate::wasm::Catalog;
 
 /// Events come by the thousand: it looks again at most so often.
 const LOOKS_APART: Duration = Duration::from_millis(100);
 /// What is not told by an event, such as a plugin that is loaded, is seen after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Reasons for which an available job does not start here by itself, however long one waits: the configuration
-/// or an operator says so.
+/// Reasons for which an available job does not start here by itself, however long one waits, unless they say until when: the
+/// configuration or an operator says so.
 const FOR_EVER: [&str; 3] = ["too_large", "queue_paused", "kind_paused"];
 
 /// What decides whether anything is left to do.
@@ -110,7 +111,14 @@ impl Once {
         }
         let Some(job) = self.one_of(key)? else { return Ok(None) };
         let reasons = self.starter.why(job).await;
-        Ok(reasons.into_iter().find(|reason| FOR_EVER.contains(&reason.code)).map(|reason| reason.detail))
+        let horizon = Clock::System.now().after(millis(self.horizon));
+        let too_long = |reason: &Reason| match reason.passes_at {
+            // Of one key; those of others may start.
+            Some(_) if reason.code.starts_with("key_") => false,
+            Some(at) => at > horizon,
+            None => FOR_EVER.contains(&reason.code),
+        };
+        Ok(reasons.into_iter().find(too_long).map(|reason| reason.detail))
     }
 
     /// One of the jobs that are counted so: all of a lane wait for the same.
@@ -146,10 +154,13 @@ impl See {
         };
         let next_due = next_due(view.as_ref())?;
         let runs = counts.iter().any(|(key, _)| key.state == StateName::Running);
-        let horizon = Millis(u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX));
-        let due = next_due.is_some_and(|at| at <= Clock::System.now().after(horizon));
+        let due = next_due.is_some_and(|at| at <= Clock::System.now().after(millis(horizon)));
         Ok(Self { goes_on: settling || runs || (due && !paused), paused, counts, next_due })
     }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn next_due(view: &dyn Snapshot) -> Result<Option<Time>, StoreError> {

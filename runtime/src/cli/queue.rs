@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::ask;
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::Failure;
+use super::job::change::bulk;
 use super::job::percent;
 use super::output::{Format, Table, note, print, print_json};
 use crate::api::queues::{QueueShown, QueuesShown};
@@ -32,15 +33,12 @@ pub(super) enum Verb {
     /// End a pause and a drain of a queue; with --all, let jobs run again after the store was restored
     #[command(after_help = "Example: runner queue resume media")]
     Resume(Resume),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    pub(super) target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Format,
+    /// Run all discarded jobs of a queue again
+    #[command(alias = "reload", after_help = "Example: runner queue retry media --kind image.resize --yes")]
+    Retry(Retry),
+    /// Delete the jobs of a queue that are in these states
+    #[command(after_help = "Example: runner queue clear media --state available --state discarded --yes")]
+    Clear(Clear),
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +109,34 @@ pub(super) struct Resume {
     common: Common,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Retry {
+    /// The queue
+    queue: String,
+    /// Only those of this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Do it to all that match; without it, only their number is printed
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Clear {
+    /// The queue
+    queue: String,
+    /// Jobs in this state; may be given several times
+    #[arg(long = "state", value_name = "STATE", required = true)]
+    states: Vec<String>,
+    /// Do it to all that match; without it, only their number is printed
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Runs the verb.
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
@@ -140,7 +166,26 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }),
+        Verb::Retry(args) => {
+            let body = args.kind.iter().map(|kind| ("kind".to_owned(), json!(kind))).collect();
+            of_all(&args.common, &args.queue, ("retry", body), args.yes)
+        }
+        Verb::Clear(args) => {
+            let body = Map::from_iter([("states".to_owned(), json!(args.states))]);
+            of_all(&args.common, &args.queue, ("clear", body), args.yes)
+        }
     }
+}
+
+/// A verb on the jobs of a queue.
+fn of_all(
+    common: &Common,
+    queue: &str,
+    (verb, body): (&str, Map<String, Value>),
+    yes: bool,
+) -> Result<ExitCode, Failure> {
+    let to = format!("{}/{verb}", path(queue));
+    ask(&common.target, async |client| bulk(client, (verb, &to), body, yes, common.output).await)
 }
 
 fn act(common: &Common, queue: &str, verb: &str, body: Option<String>) -> Result<ExitCode, Failure> {
@@ -261,23 +306,27 @@ impl LimitArgs {
     /// What the body of a request says of them.
     pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
         number("concurrency", self.concurrency.as_ref(), body)?;
-        if let Some(rate) = &self.rate {
-            let value = if rate == "none" { Value::Null } else { json!(rate) };
-            body.insert("rate".to_owned(), value);
-        }
+        rate("rate", self.rate.as_ref(), body);
         Ok(())
     }
 }
 
+/// A rate or none.
+pub(super) fn rate(key: &str, word: Option<&String>, body: &mut Map<String, Value>) {
+    if let Some(rate) = word {
+        let value = if rate == "none" { Value::Null } else { json!(rate) };
+        body.insert(key.to_owned(), value);
+    }
+}
+
 /// A number or none.
-fn number(key: &str, word: Option<&String>, body: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) fn number(key: &str, word: Option<&String>, body: &mut Map<String, Value>) -> Result<(), Failure> {
     let Some(word) = word else { return Ok(()) };
     let value = match word.as_str() {
         "none" => Value::Null,
-        number => number
-            .parse::<u64>()
-            .map(Value::from)
-            .map_err(|_| Failure::usage(format!("--{key} {number}: must be a whole number, or none")))?,
+        number => number.parse::<u64>().map(Value::from).map_err(|_| {
+            Failure::usage(format!("--{} {number}: must be a whole number, or none", key.replace('_', "-")))
+        })?,
     };
     body.insert(key.to_owned(), value);
     Ok(())

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, Target};
+use super::client::{Client, Common};
 use super::exit::Failure;
 use super::job::percent;
 use super::output::{Format, Table, print, print_json};
@@ -43,15 +43,6 @@ pub(super) enum Verb {
     /// Delete a schedule; its jobs stay
     #[command(after_help = "Example: runner schedule delete nightly")]
     Delete(One),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: Target,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
 }
 
 #[derive(Debug, clap::Args)]

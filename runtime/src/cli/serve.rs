@@ -1,27 +1,30 @@
 //! `runner serve`: a node with its API, until a signal ends it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use runner_store::clock::Clock;
 use runner_store::dir::Create;
 
 use super::config::Config;
-use super::exit::{Code, Failure};
+use super::doors::{self, Doors};
+use super::exit::Failure;
+use super::metrics;
 use super::once::{self, Once};
 use super::open::{self, CommitMode, Open};
 use super::output::note;
+use super::settings::Reloading;
 use super::signals::{Hangups, Signals};
-use crate::api::guard::Guard;
 use crate::api::plugins::Plugins;
-use crate::api::serve::{Server, bind_socket, is_loopback};
+use crate::api::tls::Tls;
 use crate::api::{self, App};
 use crate::node::{Node, NodeSettings, NodeState};
+use crate::notify::Manager;
 use crate::schedules::Schedules;
+use crate::traces::{Endpoint, Traces};
 use crate::wasm::CompileLimits;
 use crate::wasm::folder::{self, FolderError};
 use crate::wasm::loader::Loader;
@@ -44,8 +47,8 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 #[command(after_help = "Example: runner serve --plugins plugins/dist --data /var/lib/runner")]
 pub(super) struct Args {
     /// The folder of plugins
-    #[arg(long, value_name = "DIR")]
-    plugins: PathBuf,
+    #[arg(long, value_name = "DIR", required = true, env = "RUNNER_PLUGINS")]
+    plugins: Option<PathBuf>,
     /// The store's folder; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
     data: PathBuf,
@@ -57,12 +60,20 @@ pub(super) struct Args {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", env = "RUNNER_LISTEN")]
     listen: String,
+    /// Where only /metrics is served, to anyone who reaches it; it is also at the address of the API
+    #[arg(long, value_name = "ADDRESS", env = "RUNNER_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
     /// Let anyone who reaches the address do anything; needed for any address but a loopback one
-    #[arg(long)]
+    #[arg(long, env = "RUNNER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
+    #[command(flatten)]
+    doors: Doors,
     /// Runs at once; 8 for each core if absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
     slots: Option<u32>,
+    /// Memory of all runs together, reserved before they start; half of what there is if absent
+    #[arg(long, value_name = "SIZE", value_parser = super::size, env = "RUNNER_MEMORY")]
+    memory: Option<u64>,
     /// How long runs may go on after the first signal
     #[arg(long, value_parser = super::duration, default_value = "30s", env = "RUNNER_GRACE")]
     grace: Duration,
@@ -81,12 +92,15 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
+pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Failure> {
     raise_open_files();
+    let folder_of_plugins = args.plugins.as_deref().expect("clap requires it");
     let operator = args.config.load(&[&args.data])?;
-    let (listener, guard) = listen(args)?;
+    let doors = doors::ready(&args.doors, &args.listen, args.insecure_no_auth, &args.data)?;
+    let endpoint = Endpoint::of_environment().map_err(|error| Failure::usage(error.to_string()))?;
+    let for_metrics = args.metrics_listen.as_deref().map(metrics::bind).transpose()?;
     // Before the store: whoever mistypes a folder should not find one more.
-    folder::check(&args.plugins).map_err(unusable)?;
+    folder::check(folder_of_plugins).map_err(unusable)?;
     let create = if args.init { Create::Yes } else { Create::NewFolder };
     if args.data.join("ballast").exists() {
         // Before anything is written, which on a full disk would fail.
@@ -98,26 +112,35 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let Open { handle, writer, dir, live } = store;
     let limits = CompileLimits { time: args.compile_time, ..CompileLimits::default() };
     let host = Arc::new(open::host(args.slots, Arc::clone(&operator), dir.as_ref().and_then(open::cache), limits)?);
+    let names = Arc::new(Mutex::new(Some(handle.clone())));
     let served = runtime.block_on(async {
+        doors.look_for_tokens(&handle)?;
         let (mut signals, mut hangups) = (Signals::take()?, Hangups::take()?);
         open::watch_room(&handle, live.as_ref());
+        let (traces, exporter) = endpoint.map(Traces::start).unzip();
         let defaults = NodeSettings::default();
         let settings = NodeSettings {
             slots: args.slots.unwrap_or(defaults.slots),
             grace: args.grace,
+            memory_bytes: args.memory,
             operator: Arc::clone(&operator),
-            ..defaults
+            traces,
         };
         let tenants = Arc::clone(&operator);
-        let is_tenant = Arc::new(move |name: &str| tenants.tenant(name).is_some());
-        let loader = Loader::start(Arc::clone(&host), &args.plugins, is_tenant).await.map_err(unusable)?;
+        // Given back before the writer is waited for: whoever looks at the folder may do so a moment longer.
+        let named = Arc::clone(&names);
+        let is_tenant = Arc::new(move |name: &str| {
+            let store = named.lock().unwrap_or_else(PoisonError::into_inner);
+            tenants.tenant(name).is_some() || store.as_ref().is_some_and(|store| store.tenant_id(name).is_some())
+        });
+        let loader = Loader::start(Arc::clone(&host), folder_of_plugins, is_tenant).await.map_err(unusable)?;
         if wait_for_plugins(&loader, &mut signals).await == Waited::Stopped {
             loader.stop().await;
             return Ok(None);
         }
         let plugins =
             Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
-        let node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
+        let mut node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
         let ready = {
@@ -136,25 +159,33 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             horizon: args.once_horizon,
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
-        let server = start_server(args, &api::router(Arc::clone(&app)), listener, guard)?;
+        let (server, tls) = doors.serve(&api::router(Arc::clone(&app)), app.access(), &args.data)?;
+        let for_metrics = for_metrics.map(|listener| metrics::serve(listener, &app)).transpose()?;
         announce(&node);
+        let manager = Manager::find();
+        manager.ready("running");
+        let mut heartbeat = Heartbeat::of(&manager);
         let ended = loop {
             tokio::select! {
+                () = heartbeat.next() => manager.alive(),
                 () = signals.next() => break Ok(None),
                 failure = super::broken(&handle, &mut life, "start again") => break Err(failure),
                 spent = once::spent(once.as_ref()) => break spent.map(Some),
                 () = hangups.next() => tokio::select! {
-                    () = reload(&loader) => {}
+                    () = reload(&loader, tls.as_ref()) => if let Some(grace) = reloading.look() {
+                        node.set_grace(grace);
+                    },
                     () = signals.next() => break Ok(None),
                 },
             }
         };
+        manager.stopping();
         // Before the node: what it would make now waits for the next start anyway.
         schedules.stop().await;
         match &ended {
             Ok(_) => {
                 node.drain();
-                tracing::info!(grace_ms = u64::try_from(args.grace.as_millis()).unwrap_or(u64::MAX), "draining");
+                tracing::info!(grace_ms = u64::try_from(node.grace().as_millis()).unwrap_or(u64::MAX), "draining");
                 super::stop(node, life, &mut signals).await;
             }
             // Nothing that still runs can be recorded any more.
@@ -163,14 +194,20 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
                 _ = tokio::time::timeout(FAILED_STOP_WITHIN, node.stopped()).await;
             }
         }
+        if let Some(exporter) = exporter {
+            exporter.end().await;
+        }
         app.end_streams();
         server.stop().await;
+        if let Some(server) = for_metrics {
+            server.stop().await;
+        }
         app.stop().await;
         loader.stop().await;
         ended
     });
     let failure = handle.failure();
-    drop(handle);
+    drop((handle, names.lock().unwrap_or_else(PoisonError::into_inner).take()));
     drop(runtime);
     writer.join();
     let left = super::failed_store(served, failure, dir.as_ref())?;
@@ -201,7 +238,12 @@ async fn wait_for_plugins(loader: &Loader, signals: &mut Signals) -> Waited {
 }
 
 /// What SIGHUP asks for.
-async fn reload(loader: &Loader) {
+async fn reload(loader: &Loader, tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(%error, "the certificate from before serves on"),
+    }
     match loader.reload().now().await {
         Ok(()) => tracing::info!("the plugins were looked at"),
         Err(error) => tracing::warn!(%error, "the plugins were not looked at"),
@@ -220,58 +262,20 @@ fn raise_open_files() {
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-fn listen(args: &Args) -> Result<(TcpListener, Guard), Failure> {
-    let wrong =
-        |why: String| Failure::usage(format!("--listen {}: {why}; write for example 127.0.0.1:7070", args.listen));
-    let mut addresses = args.listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    let address = addresses.next().ok_or_else(|| wrong("names no address".to_owned()))?;
-    let guard = match (is_loopback(&address), args.insecure_no_auth) {
-        (true, _) => Guard::Loopback,
-        (false, true) => Guard::Open,
-        (false, false) => {
-            let message = format!(
-                "{address} can be reached from other machines, and there are no tokens yet: listen on 127.0.0.1, or \
-                 say --insecure-no-auth if everyone who reaches it may do anything"
-            );
-            return Err(Failure::new(Code::NotAllowed, message));
-        }
-    };
-    let listener = TcpListener::bind(address).map_err(|error| not_bound(&address, &error))?;
-    listener.set_nonblocking(true).map_err(|error| not_bound(&address, &error))?;
-    Ok((listener, guard))
-}
+/// When the service manager is to hear that this process lives.
+struct Heartbeat(Option<tokio::time::Interval>);
 
-fn not_bound(address: &SocketAddr, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::new(
-            Code::AddressInUse,
-            format!("{address} is in use by another process; stop it, or choose another address with --listen"),
-        ),
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Code::NotAllowed, format!("{address}: permission denied; choose a port above 1023"))
-        }
-        _ => Failure::usage(format!("{address} cannot be listened on: {error}; choose another with --listen")),
+impl Heartbeat {
+    fn of(manager: &Manager) -> Self {
+        Self(manager.alive_every().map(tokio::time::interval))
     }
-}
 
-fn start_server(args: &Args, router: &axum::Router, listener: TcpListener, guard: Guard) -> Result<Server, Failure> {
-    let failed = |error: io::Error| Failure::new(Code::Failed, format!("{}: {error}", args.listen));
-    let address = listener.local_addr().map_err(failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let socket = match bind_socket(&args.data) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            tracing::warn!(%error, data = %args.data.display(), "no unix socket: the command line needs --url");
-            None
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(interval) => _ = interval.tick().await,
+            None => std::future::pending().await,
         }
-    };
-    let server = Server::start(router, (listener, guard), socket);
-    let who = match guard {
-        Guard::Open => "anyone who reaches it",
-        Guard::Loopback | Guard::Socket => "anyone on this machine",
-    };
-    tracing::info!(url = %format!("http://{address}"), "listening; {who} may enqueue, look and change jobs");
-    Ok(server)
+    }
 }
 
 fn announce(node: &Node) {

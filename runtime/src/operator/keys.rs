@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use runner_store::command::{FUEL_PERIOD_MIN, Fuel};
 use runner_store::job::name_problem;
-use runner_store::job::time::Millis;
 
-use super::{FuelBudget, Layer, Operator, Tenant, read_text};
+use super::{Layer, Operator, Tenant, read_secret};
 use crate::table::{self, Table, TableError, Value};
 use crate::wasm::grants::{BlobAt, BlobPlace, Bucket, GrantBy, LimitsMax, Max, Secret, TenantRules};
 use crate::wasm::manifest::{KindSettings, allow};
+use crate::wasm::units;
 
 /// Tenants of one node.
 const TENANTS_MAX: usize = 10_000;
@@ -20,10 +21,10 @@ const TENANT_BYTES_MAX: usize = 63;
 const LAYERS_MAX: usize = 8;
 /// Containers of one tenant: each is kept open once it was used.
 const CONTAINERS_MAX: usize = 100;
+/// How often the node's memory may be promised, at most: beyond, most runs would be interrupted.
+const OVERCOMMIT_MAX: f64 = 10.0;
 /// A secret: a key or a token, or a certificate.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
-/// The shortest period of a fuel budget: below it, a budget is a rate.
-const FUEL_PERIOD_MIN: Millis = Millis::secs(1);
+pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) fn operator(text: &str, folder: &Path) -> Result<Operator, TableError> {
     let parsed = table::parse(text)?;
@@ -47,8 +48,16 @@ pub(super) fn operator(text: &str, folder: &Path) -> Result<Operator, TableError
     if let Some(value) = root.take("node") {
         let mut table = value.table()?;
         operator.memory_bytes = table.take("memory").map(|value| value.size()).transpose()?;
+        if let Some(value) = table.take("overcommit") {
+            operator.overcommit_permille = value.permille(OVERCOMMIT_MAX)?;
+            if operator.overcommit_permille < 1_000 {
+                return Err(value.error("must be at least 1: less than all of it is a smaller `memory`"));
+            }
+        }
         table.done()?;
     }
+    // How the process itself is to be is read where its flags are.
+    _ = root.take("serve");
     root.done()?;
     Ok(operator)
 }
@@ -79,7 +88,7 @@ fn tenant(name: &str, value: &Value<'_>, folder: &Path) -> Result<Tenant, TableE
         tenant.concurrency = u32::try_from(value.integer(1, i64::from(u32::MAX))?).ok();
     }
     tenant.memory_bytes = table.take("memory").map(|value| value.size()).transpose()?;
-    tenant.fuel = table.take("fuel").map(|value| fuel_budget(&value)).transpose()?;
+    tenant.fuel = table.take("fuel").map(|value| fuel(&value)).transpose()?;
     if let Some(value) = table.take("config") {
         rules.config = texts(&value)?;
     }
@@ -111,15 +120,13 @@ fn tenant(name: &str, value: &Value<'_>, folder: &Path) -> Result<Tenant, TableE
 }
 
 /// Fuel and a period: `2_000G/1h`.
-fn fuel_budget(value: &Value<'_>) -> Result<FuelBudget, TableError> {
-    let wrong = |why: String| value.error(&format!("is refused: {why}; write for example \"2_000G/1h\""));
-    let Some((fuel, per)) = value.str()?.split_once('/') else { return Err(wrong("it names no period".to_owned())) };
-    let fuel = crate::wasm::units::fuel(fuel).map_err(|error| wrong(error.to_string()))?;
-    let per = crate::wasm::units::duration(per).map_err(|error| wrong(error.to_string()))?;
-    if per < FUEL_PERIOD_MIN {
-        return Err(wrong("the period is shorter than 1s".to_owned()));
+fn fuel(value: &Value<'_>) -> Result<Fuel, TableError> {
+    let wrong = |why: &str| value.error(&format!("is refused: {why}"));
+    let fuel = units::fuel_per(value.str()?).map_err(|why| wrong(&why))?;
+    if fuel.per < FUEL_PERIOD_MIN {
+        return Err(wrong("the period is shorter than 1s; write for example `2_000G/1h`"));
     }
-    Ok(FuelBudget { fuel, per })
+    Ok(fuel)
 }
 
 fn texts(value: &Value<'_>) -> Result<BTreeMap<String, String>, TableError> {
@@ -150,11 +157,10 @@ fn secret(value: &Value<'_>, folder: &Path) -> Result<Secret, TableError> {
     match (file, env) {
         (Some(file), None) => {
             let path = folder.join(file.str()?);
-            let text = read_text(&path, SECRET_BYTES_MAX);
+            let text = read_secret(&path);
             let text = text
                 .map_err(|error| file.error(&format!("names `{}`, which cannot be read: {error}", path.display())))?;
-            // Editors end a file with a newline, which belongs to no key.
-            Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+            Ok(Secret::new(&text))
         }
         (None, Some(env)) => {
             let name = env.str()?;

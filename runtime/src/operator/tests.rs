@@ -1,5 +1,7 @@
 //! The operator's configuration: what is read, and what is refused on which line.
 
+use runner_store::job::time::Millis;
+
 use super::*;
 use crate::wasm::grants::{BlobAt, BlobMode, GrantBy};
 
@@ -41,12 +43,13 @@ fn a_configuration_means_what_it_says() {
         plugin = "audit"
         [node]
         memory = "4GiB"
+        overcommit = 1.5
     "#;
     let operator = Operator::read(text, folder.path()).expect("is right");
     assert_eq!(operator.tenants().map(|(name, _)| name).collect::<Vec<_>>(), ["acme", "default"]);
     assert_eq!(operator.rules("default").grant, GrantBy::Both);
     let acme = operator.tenant("acme").expect("is there");
-    let fuel = FuelBudget { fuel: 2_000_000_000_000, per: Millis::secs(3_600) };
+    let fuel = Fuel { fuel: 2_000_000_000_000, per: Millis::secs(3_600) };
     assert_eq!((acme.concurrency, acme.memory_bytes, acme.fuel), (Some(8), Some(512 << 20), Some(fuel)));
     assert_eq!(acme.rules.secrets["API_KEY"].reveal(), "s3cret", "without the editor's newline");
     assert!(!format!("{operator:?}").contains("s3cret"), "a secret is never shown");
@@ -58,7 +61,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("b", "some/prefix"));
     assert_eq!(operator.middleware, [Layer { plugin: "audit".into(), kinds: vec!["*".into()] }]);
     assert_eq!(acme.middleware, [Layer { plugin: "check".into(), kinds: vec!["image.*".into()] }]);
-    assert_eq!(operator.memory_bytes, Some(4 << 30));
+    assert_eq!((operator.memory_bytes, operator.overcommit_permille), (Some(4 << 30), 1_500));
 }
 
 #[test]
@@ -76,6 +79,8 @@ fn what_is_wrong_is_named_with_its_line() {
     check_refused("[tenants.ACME]", 1, "must be lower case");
     check_refused("[tenants.\"../x\"]", 1, "must begin with a letter or a digit");
     check_refused("[tenants.acme]\nconcurrency = 0", 2, "must be between 1");
+    check_refused("[node]\novercommit = 0.5", 2, "must be at least 1");
+    check_refused("[node]\novercommit = 11", 2, "must be a number between 0 and 10");
     check_refused("[tenants.acme]\nmemory = \"512MB\"", 2, "`MB` is not a unit of size");
     check_refused("[tenants.acme]\nfuel = \"2_000G\"", 2, "names no period");
     check_refused("[tenants.acme]\ngrant = \"all\"", 2, "must be \"manifest\"");

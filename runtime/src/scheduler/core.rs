@@ -3,16 +3,19 @@
 //!
 //! A run takes a slot, and its whole memory limit out of its tenant's budget and the node's, until it has ended. Tenants
 //! take turns at free slots, and queues at their tenant's, by what their runs cost ([`cost`]); within a queue what comes
-//! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]). Runs are claimed ahead of free
+//! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]), and so may keys of kinds
+//! ([`keyed`]). Runs are claimed ahead of free
 //! slots, so that no slot waits for a commit, but only as far ahead as runs have been ending lately: of handlers that take a
 //! minute nothing is claimed ahead, and a job that comes first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
-//! batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
+//! what runs in order by its key, batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
 
 mod batch;
 mod claim;
 mod cost;
 mod event;
 mod gate;
+mod keyed;
+mod keys;
 mod leave;
 mod line;
 mod queues;
@@ -32,6 +35,8 @@ use self::cost::Cost;
 pub use self::event::{Action, Claimed, Event, Moment, Take};
 use self::gate::Gate;
 pub use self::gate::{GateOf, Limits, Shut};
+pub use self::keys::KeyLimits;
+use self::keys::Keys;
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 use self::tenant::Tenant;
@@ -51,11 +56,22 @@ pub struct Core {
     /// Memory of all runs together, and what is reserved of it.
     memory_bytes: u64,
     reserved_bytes: u64,
+    /// What may be reserved, where not every run is thought to use its whole limit; and whether that has just gone wrong.
+    promised_bytes: u64,
+    short_of_memory: bool,
+    /// Runs that were started: the youngest has the highest number.
+    started: u64,
     tenants: BTreeMap<TenantId, Tenant>,
     /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot. Who
     /// has had least is first.
     open: BTreeSet<(u64, TenantId)>,
     waiting: BTreeSet<(u64, TenantId)>,
+    /// Of the former, those that have nothing ready.
+    bare: BTreeSet<TenantId>,
+    /// Lanes of suspects that could be claimed from.
+    open_suspects: BTreeSet<Lane>,
+    /// Tenants of which runs have ended since the last claim was answered, and in the round before.
+    lately: [BTreeSet<TenantId>; 2],
     /// What the tenant whose run started last had had by then.
     clock: u64,
     /// How fast runs of all end.
@@ -63,6 +79,10 @@ pub struct Core {
     /// Queues and kinds that have limits of their own, and when some of them open.
     gates: HashMap<GateOf, Gate>,
     opening: BTreeSet<Millis>,
+    /// Kinds that limit or order by key, and their keys.
+    keys: Keys,
+    /// The moment of what happens.
+    now: Moment,
     /// Tenants that have used up their fuel and may go on with a next period.
     spent: BTreeSet<TenantId>,
     /// Lanes whose jobs share calls.
@@ -116,6 +136,9 @@ struct Running {
     slot: usize,
     lane: Lane,
     memory_bytes: u64,
+    number: u64,
+    /// Whether it is to end to make room for the others.
+    interrupted: bool,
     /// What it counts as until it is known.
     about: Cost,
     /// Those that share it.
@@ -170,13 +193,21 @@ impl Core {
             free: (0..slots as usize).rev().collect(),
             memory_bytes,
             reserved_bytes: 0,
+            promised_bytes: memory_bytes,
+            short_of_memory: false,
+            started: 0,
             tenants: BTreeMap::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            bare: BTreeSet::new(),
+            open_suspects: BTreeSet::new(),
+            lately: Default::default(),
             clock: 0,
             pace: tenant::Pace::default(),
             gates: HashMap::new(),
             opening: BTreeSet::new(),
+            keys: Keys::default(),
+            now: Moment::default(),
             spent: BTreeSet::new(),
             batched: BTreeSet::new(),
             short: None,
@@ -201,6 +232,14 @@ impl Core {
         }
     }
 
+    /// The same, with so many thousandths of the memory promised to runs, at least all of it. No run may have more than
+    /// there is.
+    #[must_use]
+    pub fn overcommit(self, permille: u32) -> Self {
+        let promised_bytes = u128::from(self.memory_bytes) * u128::from(permille.max(1_000)) / 1_000;
+        Self { promised_bytes: u64::try_from(promised_bytes).unwrap_or(u64::MAX), ..self }
+    }
+
     /// What to do now that `event` has happened.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         self.handle_all([event], now)
@@ -210,6 +249,8 @@ impl Core {
     /// would take the slots of what comes first.
     pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
+        self.wake_keys();
         if self.alarm.is_some_and(|at| at <= now.uptime) {
             self.look_again();
         }
@@ -227,6 +268,9 @@ impl Core {
     fn learn(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         match event {
             Event::Available { lane, difference } => self.available(lane, difference, now),
+            Event::Keyed { lane, difference, head } => self.keyed_available(lane, difference, head),
+            Event::Begun { of, difference } => self.begun(of, difference),
+            Event::KeyLimits { tenant, kind, limits } => self.set_key_limits((tenant, kind), limits, actions),
             Event::Served { lane, by } => {
                 self.served(lane, by, now);
                 // What was claimed when a run of it was smaller could never start, and would hold up the others. An open
@@ -255,6 +299,7 @@ impl Core {
                 self.spend(tenant, fuel, now, actions);
             }
             Event::Cancelled(run) => self.cancelled(run, actions),
+            Event::ShortOfMemory => self.make_room(actions),
             Event::NextDue(next) => {
                 if next != self.next_due && self.due != DueState::Open {
                     self.due = DueState::Idle;

@@ -2,25 +2,35 @@
 
 use std::collections::HashMap;
 
-use runner_store::command::{KindSettings, Lane, QueueSettings, Scope, Settings};
-use runner_store::job::TenantId;
+use runner_store::command::{KindSettings, Lane, QueueSettings, Scope, Settings, TenantSettings};
+use runner_store::job::{KindId, TenantId};
 
 use super::Shell;
-use super::core::{Event, GateOf, Limits, WEIGHT_DEFAULT};
-use crate::holds;
+use super::core::{Event, GateOf, KeyLimits, Limits, WEIGHT_DEFAULT};
+use crate::holds::{self, OfKind};
 
 /// What operators have set, and what of it the core knows.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     set: HashMap<Scope, Settings>,
     told: HashMap<GateOf, (Limits, u32)>,
+    /// What each key of a kind may do, where that is less than everything.
+    told_of_keys: HashMap<(TenantId, KindId), KeyLimits>,
 }
 
 impl Shell {
     /// An operator has set something.
     pub(super) fn take_settings(&mut self, settings: Settings, events: &mut Vec<Event>) {
         let (tenant, gate) = match &settings {
-            Settings::Store(_) | Settings::Tenant(..) => return,
+            Settings::Store(_) => return,
+            Settings::Tenant(tenant, _) => {
+                let tenant = *tenant;
+                self.holds.set.insert(settings.scope(), settings);
+                if self.tenants.contains(&tenant) {
+                    events.push(Event::Budget { tenant, budget: self.budget(tenant) });
+                }
+                return;
+            }
             Settings::Queue(tenant, name, _) => {
                 (*tenant, self.parts.store.queue_id(*tenant, name).map(|queue| GateOf::Queue(*tenant, queue)))
             }
@@ -52,6 +62,9 @@ impl Shell {
 
     fn tell_holds(&mut self, gate: GateOf, events: &mut Vec<Event>) {
         let (limits, weight) = self.hold(gate);
+        if let GateOf::Kind(tenant, kind) = gate {
+            self.tell_key_limits(tenant, kind, events);
+        }
         let (old, old_weight) =
             self.holds.told.insert(gate, (limits, weight)).unwrap_or((Limits::default(), WEIGHT_DEFAULT));
         if old != limits {
@@ -72,15 +85,43 @@ impl Shell {
                 holds::of_queue(&set, &loaded.registry, &store.tenant_name(tenant), &name).limits(&set)
             }
             GateOf::Kind(tenant, kind) => {
-                let name = store.kind_name(kind);
-                let set = match self.holds.set.get(&Scope::Kind(tenant, name.to_string())) {
-                    Some(Settings::Kind(_, _, set)) => *set,
-                    _ => KindSettings::default(),
-                };
-                let plugin = self.parts.plugin(tenant, &name);
-                (holds::of_kind(&set, plugin.as_deref(), &name).limits(&set), WEIGHT_DEFAULT)
+                let (holds, set) = self.hold_of_kind(tenant, kind);
+                (holds.limits(&set), WEIGHT_DEFAULT)
             }
+            GateOf::Key(_) => unreachable!("what holds for keys is told of their kind"),
         }
+    }
+
+    pub(super) fn tenant_settings(&self, tenant: TenantId) -> TenantSettings {
+        match self.holds.set.get(&Scope::Tenant(tenant)) {
+            Some(Settings::Tenant(_, set)) => *set,
+            _ => TenantSettings::default(),
+        }
+    }
+
+    fn hold_of_kind(&self, tenant: TenantId, kind: KindId) -> (OfKind, KindSettings) {
+        let name = self.parts.store.kind_name(kind);
+        let set = match self.holds.set.get(&Scope::Kind(tenant, name.to_string())) {
+            Some(Settings::Kind(_, _, set)) => *set,
+            _ => KindSettings::default(),
+        };
+        let plugin = self.parts.plugin(tenant, &name);
+        (holds::of_kind(&set, plugin.as_deref(), &name), set)
+    }
+
+    fn tell_key_limits(&mut self, tenant: TenantId, kind: KindId, events: &mut Vec<Event>) {
+        let limits = self.hold_of_kind(tenant, kind).0.key_limits();
+        let told = &mut self.holds.told_of_keys;
+        let old = told.get(&(tenant, kind)).copied().unwrap_or_default();
+        if old == limits {
+            return;
+        }
+        if limits == KeyLimits::default() {
+            told.remove(&(tenant, kind));
+        } else {
+            told.insert((tenant, kind), limits);
+        }
+        events.push(Event::KeyLimits { tenant, kind, limits });
     }
 
     fn queue_settings(&self, tenant: TenantId, name: &str) -> QueueSettings {

@@ -1,13 +1,14 @@
 //! What the core is told of lanes and tenants: which plugin serves them and what its runs are like, and what they may use;
 //! and the core's reasons, as sentences.
 
-use runner_store::command::Lane;
-use runner_store::job::Millis;
+use runner_store::command::{Answer, Lane, Query};
+use runner_store::index::{self, KeyOf};
+use runner_store::job::{Job, JobId, JobRef, Millis, StateName, TenantId};
 
 use super::Shell;
 use super::core::{Budget, Event, GateOf, Held, Serves, Shut, Whose};
 use super::starter::{Reason, Why};
-use crate::operator::Operator;
+use crate::api::time::rfc3339;
 use crate::wasm::limits::{KIB, MIB};
 use crate::wasm::units::rate_text;
 
@@ -21,8 +22,7 @@ impl Shell {
             return;
         }
         if self.tenants.insert(lane.tenant) {
-            let budget = budget(&self.parts.operator, &self.parts.store.tenant_name(lane.tenant));
-            events.push(Event::Budget { tenant: lane.tenant, budget });
+            events.push(Event::Budget { tenant: lane.tenant, budget: self.budget(lane.tenant) });
         }
         self.know_gates(lane, events);
         let by = self.serves(lane);
@@ -34,7 +34,7 @@ impl Shell {
     /// The same of a lane that may have none.
     pub(super) fn known(&mut self, lane: Lane) -> Lane {
         let mut events = Vec::new();
-        self.know(lane, &mut events);
+        self.know(lane.of_all_keys(), &mut events);
         if !events.is_empty() {
             self.tell(events);
         }
@@ -54,18 +54,34 @@ impl Shell {
     /// Tells what each tenant of the configuration may use: fuel is also spent for those that have no job themselves.
     pub(super) fn tell_budgets(&mut self) {
         let parts = std::sync::Arc::clone(&self.parts);
-        let named = parts.operator.tenants().filter_map(|(name, _)| Some((name, parts.store.tenant_id(name)?)));
-        let events: Vec<Event> = named
-            .filter(|(_, tenant)| self.tenants.insert(*tenant))
-            .map(|(name, tenant)| Event::Budget { tenant, budget: budget(&parts.operator, name) })
-            .collect();
+        let named = parts.operator.tenants().filter_map(|(name, _)| parts.store.tenant_id(name));
+        let new: Vec<TenantId> = named.filter(|tenant| self.tenants.insert(*tenant)).collect();
+        let events: Vec<Event> =
+            new.into_iter().map(|tenant| Event::Budget { tenant, budget: self.budget(tenant) }).collect();
         self.tell(events);
+    }
+
+    /// What a tenant may use: as was set, or else as the configuration says. One of which neither says anything has no budget
+    /// of its own.
+    pub(super) fn budget(&self, tenant: TenantId) -> Budget {
+        let set = self.tenant_settings(tenant);
+        let name = self.parts.store.tenant_name(tenant);
+        let file = self.parts.operator.tenant(&name).map_or_else(Budget::default, |tenant| Budget {
+            concurrency: tenant.concurrency,
+            memory_bytes: tenant.memory_bytes,
+            fuel: tenant.fuel,
+        });
+        Budget {
+            concurrency: set.concurrency.or(file.concurrency),
+            memory_bytes: set.memory_bytes.or(file.memory_bytes),
+            fuel: set.fuel.or(file.fuel),
+        }
     }
 
     /// The core leaves such jobs where they are; whoever looks at the log should not have to ask why.
     fn say_if_too_large(&self, lane: Lane, kind: &str, needs_bytes: u64) {
         let tenant = self.parts.store.tenant_name(lane.tenant);
-        let own = budget(&self.parts.operator, &tenant).memory_bytes.map(|most| (most, Whose::Tenant));
+        let own = self.budget(lane.tenant).memory_bytes.map(|most| (most, Whose::Tenant));
         let budgets = own.into_iter().chain([(self.parts.memory_bytes, Whose::Node)]);
         for (most_bytes, whose) in budgets.filter(|(most, _)| *most < needs_bytes) {
             let held = Held::TooLarge { needs_bytes, most_bytes, whose };
@@ -85,33 +101,75 @@ impl Shell {
         Some(Serves { memory_bytes, batch: plugin.batch(&kind) })
     }
 
-    /// Answers why the jobs of a lane do not start.
+    /// Answers why a job does not start.
     pub(super) fn answer(&mut self, Why { job, answer }: Why) {
-        let reasons = self.lane(job).map(|lane| self.core.why(lane, self.now()));
+        let reasons = match self.lane(job) {
+            Ok((lane, job)) => self.reasons(lane, &job),
+            Err(_) => Vec::new(),
+        };
         // Whoever went away needs no answer.
-        _ = answer.send(reasons.unwrap_or_default().iter().map(|held| self.because(held)).collect());
+        _ = answer.send(reasons);
+    }
+
+    fn reasons(&self, lane: Lane, job: &Job) -> Vec<Reason> {
+        let held = self.core.why(lane, self.now());
+        let waits = held.iter().any(|held| matches!(held, Held::Gate(GateOf::Key(_), Shut::Order)));
+        let mut reasons: Vec<Reason> = held.iter().map(|held| self.because(held)).collect();
+        // Nothing of its key has begun, and it is not the first.
+        if let Some(first) = self.core.first_in_order(lane).filter(|first| !waits && *first != index::order(job)) {
+            let detail =
+                format!("the jobs of its key run one after another, in order: job {} comes before it", first.id);
+            reasons.insert(0, Reason { code: "key_order", detail, passes_at: None });
+        }
+        reasons
+    }
+
+    /// Which jobs of a key have begun and hold up the others, and until when, where that is known.
+    fn begun(&self, of: KeyOf) -> String {
+        let view = self.parts.store.snapshot();
+        let read = |query: &Query| view.as_ref().ok().and_then(|view| view.read(query).ok());
+        let Some(Answer::Begun(ids)) = read(&Query::Begun(of, NAMED_MAX as u32)) else { return String::new() };
+        let one = |id: &JobId| {
+            let at = JobRef { tenant: of.tenant, job: *id };
+            let Some(Answer::Job(Some(job))) = read(&Query::Job(at)) else { return format!("job {id}") };
+            match job.state.name() {
+                state @ (StateName::Scheduled | StateName::Retryable) => {
+                    format!("job {id}, which is {state} until {}", rfc3339(job.run_at))
+                }
+                state => format!("job {id}, which is {state}"),
+            }
+        };
+        let ids: Vec<String> = ids.iter().map(one).collect();
+        ids.join("; ")
     }
 }
 
 impl Shell {
     /// A reason for whoever asks why.
     pub(super) fn because(&self, held: &Held) -> Reason {
-        let Held::Gate(of, shut) = held else { return plain(held) };
+        let passes_at = passes_in(held).map(|left| self.parts.clock.now().after(left));
+        let Held::Gate(of, shut) = held else { return Reason { passes_at, ..plain(held) } };
         let store = &self.parts.store;
-        let (of_queue, what, noun, name) = match of {
+        let kind = |kind| ("kind", store.kind_name(kind));
+        let (what, (noun, name), codes) = match of {
             GateOf::Queue(_, queue) => {
-                (true, format!("queue {}", store.queue_name(*queue)), "queue", store.queue_name(*queue))
+                let name = store.queue_name(*queue);
+                (format!("queue {name}"), ("queue", name), ["queue_paused", "queue_full", "queue_rate"])
             }
-            GateOf::Kind(_, kind) => {
-                (false, format!("kind {}", store.kind_name(*kind)), "kind", store.kind_name(*kind))
+            GateOf::Kind(_, id) => {
+                (format!("kind {}", kind(*id).1), kind(*id), ["kind_paused", "kind_full", "kind_rate"])
+            }
+            GateOf::Key(of) => {
+                let what = format!("its key in kind {}", kind(of.kind).1);
+                (what, kind(of.kind), ["kind_paused", "key_full", "key_rate"])
             }
         };
-        let code = |queue, kind| if of_queue { queue } else { kind };
+        let by_key = if matches!(of, GateOf::Key(_)) { "key-" } else { "" };
+        let [paused, full, rate_code] = codes;
         let (code, detail) = match *shut {
             Shut::Paused(until) => {
                 let until = until.map(|left| format!(" for {}", time(left))).unwrap_or_default();
-                let detail = format!("{what} is paused{until}; `runner {noun} resume {name}` ends that");
-                (code("queue_paused", "kind_paused"), detail)
+                (paused, format!("{what} is paused{until}; `runner {noun} resume {name}` ends that"))
             }
             Shut::Full(most) => {
                 let mut jobs: Vec<String> = self.core.running_in(*of).iter().map(ToString::to_string).collect();
@@ -119,28 +177,42 @@ impl Shell {
                 jobs.truncate(NAMED_MAX);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let by = if jobs.is_empty() { String::new() } else { format!(": jobs {}{more}", jobs.join(", ")) };
-                let detail = format!(
-                    "{most} of {what} run, which is as many as may{by}; `runner {noun} set {name} --concurrency N` changes that"
-                );
-                (code("queue_full", "kind_full"), detail)
+                let change = format!("`runner {noun} set {name} --{by_key}concurrency N` changes that");
+                (full, format!("{most} of {what} run, which is as many as may{by}; {change}"))
             }
             Shut::Rate(rate, left) => {
+                let at = rfc3339(self.parts.clock.now().after(left));
                 let rate = rate_text(rate);
-                let detail = format!("{what} may start {rate}; the next one in {}", time(left));
-                (code("queue_rate", "kind_rate"), detail)
+                (rate_code, format!("{what} may start {rate}; the next one in {}, at {at}", time(left)))
+            }
+            Shut::Order => {
+                let by = match of {
+                    GateOf::Key(of) => self.begun(*of),
+                    GateOf::Queue(..) | GateOf::Kind(..) => String::new(),
+                };
+                let by = if by.is_empty() { String::new() } else { format!(": {by}") };
+                (
+                    "key_order",
+                    format!("the jobs of its key run one after another, in order; it waits for one that has begun{by}"),
+                )
             }
         };
-        Reason { code, detail }
+        Reason { code, detail, passes_at }
     }
 }
 
-/// What a tenant may use. One that the configuration does not know has no budget of its own.
-fn budget(operator: &Operator, tenant: &str) -> Budget {
-    operator.tenant(tenant).map_or_else(Budget::default, |tenant| Budget {
-        concurrency: tenant.concurrency,
-        memory_bytes: tenant.memory_bytes,
-        fuel: tenant.fuel,
-    })
+/// How long it is until a reason passes by itself, where that is known.
+fn passes_in(held: &Held) -> Option<Millis> {
+    match *held {
+        Held::Gate(_, Shut::Paused(until)) => until,
+        Held::Gate(_, Shut::Rate(_, left)) | Held::Fuel { next: left, .. } | Held::Gathers { left } => Some(left),
+        Held::Gate(_, Shut::Full(_) | Shut::Order)
+        | Held::TooLarge { .. }
+        | Held::Concurrency { .. }
+        | Held::Memory { .. }
+        | Held::Slots { .. }
+        | Held::Suspect => None,
+    }
 }
 
 /// A reason that is about no name.
@@ -149,7 +221,7 @@ fn plain(held: &Held) -> Reason {
         Held::TooLarge { needs_bytes, most_bytes, whose } => {
             let (needs, most) = (size(needs_bytes), size(most_bytes));
             let (all, mend) = match whose {
-                Whose::Tenant => ("its tenant's runs", "raise `memory` of the tenant in the configuration"),
+                Whose::Tenant => ("its tenant's runs", "raise its tenant's: `runner tenant set TENANT --memory SIZE`"),
                 Whose::Node => ("all runs of the node", "raise `memory` of [node] in the configuration"),
             };
             let detail = format!(
@@ -187,7 +259,7 @@ fn plain(held: &Held) -> Reason {
         Held::Gate(..) => unreachable!("told with its name"),
         Held::Suspect => ("suspect_runs", "another job runs under which the process died before".to_owned()),
     };
-    Reason { code, detail }
+    Reason { code, detail, passes_at: None }
 }
 
 /// A size as a manifest would say it.

@@ -10,9 +10,11 @@ mod holds;
 mod ids;
 mod lanes;
 pub mod live;
+mod parts;
 pub mod rest;
 mod run;
 pub mod starter;
+pub mod tally;
 pub(crate) mod thread;
 
 use std::collections::{HashMap, HashSet};
@@ -22,11 +24,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, Lane, Part, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Claim, Command, CountKey, Lane, Part, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
-use runner_store::job::{BootId, Job, JobRef, Millis, Rejection, TenantId, Time};
-use runner_store::slots::Slots;
+use runner_store::job::{Job, JobRef, Millis, Rejection, StateName, TenantId, Time};
 use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,15 +35,13 @@ use tokio::task::JoinSet;
 use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
 use self::holds::Holds;
 use self::ids::Ids;
-use self::live::Live;
+pub(crate) use self::parts::Parts;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
 use self::starter::{NotStarted, StartOne, Wanted};
-use crate::middleware;
+use self::tally::Tally;
 use crate::node::NodeState;
-use crate::operator::Operator;
-use crate::wasm::{CancelSignal, Catalog, Host, Plugin, ReadJob};
-use runner_store::clock::Clock;
+use crate::wasm::CancelSignal;
 
 /// Messages that wait for the scheduler; a run that has ended waits with its slot while the queue is full.
 const MESSAGES_MAX: usize = 1_024;
@@ -59,37 +58,6 @@ const LULL_MAX: Duration = Duration::from_micros(200);
 const SWEEP_EVERY: Millis = Millis::secs(10);
 /// Jobs that were started by hand and wait for a slot, at most.
 const BY_HAND_MAX: usize = 64;
-
-/// What a node's parts have in common.
-pub(crate) struct Parts {
-    pub(crate) store: Handle,
-    pub(crate) host: Arc<Host>,
-    pub(crate) plugins: Arc<Catalog>,
-    pub(crate) read_job: ReadJob,
-    pub(crate) slots_file: Option<Arc<Slots>>,
-    pub(crate) boot: BootId,
-    pub(crate) slots: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) operator: Arc<Operator>,
-    pub(crate) live: Arc<Live>,
-    /// Where the node is in its life: running or draining is the scheduler's to say.
-    pub(crate) state: watch::Sender<NodeState>,
-    /// Threads for what is not a guest's.
-    pub(crate) threads: tokio::runtime::Handle,
-    pub(crate) clock: Clock,
-}
-
-impl Parts {
-    /// The plugin that serves a tenant's kind.
-    pub(crate) fn plugin(&self, tenant: TenantId, kind: &str) -> Option<Arc<Plugin>> {
-        self.plugins.get(&self.store.tenant_name(tenant), kind)
-    }
-
-    /// The middleware around the handler of a tenant's kind, outermost first.
-    pub(crate) fn around(&self, tenant: TenantId, kind: &str) -> Result<Vec<Arc<Plugin>>, middleware::Missing> {
-        middleware::around(&self.operator, &self.plugins, &self.store.tenant_name(tenant), kind)
-    }
-}
 
 /// What the node wants of its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +100,7 @@ struct Shell {
     next_sweep: Time,
     /// Whether the node is to end, and not only to rest.
     stopping: bool,
+    tally: Tally,
     /// Quick runs that have ended since the scheduler last looked up, and the time that they took together.
     quick: (u32, Duration),
     messages: mpsc::Sender<Message>,
@@ -144,7 +113,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let ids = Ids::new(parts.store.clone());
     let mut shell = Shell {
-        core: Core::new(parts.slots, parts.memory_bytes),
+        core: Core::new(parts.slots, parts.memory_bytes).overcommit(parts.operator.overcommit_permille),
         runs: Runs::new(Arc::clone(&parts), ids),
         parts: Arc::clone(&parts),
         ready: HashMap::new(),
@@ -154,6 +123,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         holds: Holds::default(),
         next_sweep: Time(0),
         stopping: false,
+        tally: Tally::default(),
         quick: (0, Duration::ZERO),
         messages,
         tasks: JoinSet::new(),
@@ -182,11 +152,14 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
                 Wanted::Rest(resting) => shell.rest(resting),
+                // Whoever went away needs no answer.
+                Wanted::Tally(answer) => _ = answer.send(shell.tally.clone()),
             },
             // The catalog is one of the parts, so it does not go away.
             Ok(()) = plugins.changed() => shell.look_at_plugins(),
             Some(_) = shell.tasks.join_next() => while shell.tasks.try_join_next().is_some() {},
             () = tokio::time::sleep(nap) => shell.tell([Event::Tick]),
+            () = parts.host.memory().over() => shell.tell([Event::ShortOfMemory]),
             Ok(()) = wish.changed() => {
                 if let Wish::Drain(grace) = *wish.borrow_and_update() {
                     shell.drain(grace);
@@ -233,8 +206,11 @@ impl Shell {
                     self.quick = (self.quick.0 + 1, self.quick.1 + took);
                 }
                 std::iter::once(&run).chain(&others).for_each(|run| _ = self.signals.remove(run));
+                ended.tell(&mut self.tally);
                 events.extend(ended.charges().into_iter().map(|(tenant, fuel)| Event::Spent { tenant, fuel }));
                 events.push(Event::Ended { run, fuel: ended.fuel(), took: ended.took().unwrap_or_default() });
+                // What was interrupted may not have been enough.
+                events.extend(self.parts.host.memory().is_over().then_some(Event::ShortOfMemory));
                 // The slot is free before the outcome is recorded: the commit is not the guest's time.
                 self.tasks.spawn(ended.record());
             }
@@ -263,12 +239,22 @@ impl Shell {
         for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
         }
-        for (key, difference) in notices.counts {
-            if key.state != runner_store::job::StateName::Available {
+        for (of, difference) in notices.begun {
+            events.push(Event::Begun { of, difference });
+        }
+        for (lane, head) in notices.heads {
+            let available = CountKey { lane, state: StateName::Available };
+            let difference = notices.counts.get(&available).copied().unwrap_or_default();
+            self.know(lane.of_all_keys(), &mut events);
+            events.push(Event::Keyed { lane, difference, head });
+        }
+        for (CountKey { lane, state }, difference) in notices.counts {
+            // Lanes of keys were told with what is first in them.
+            if state != StateName::Available || !lane.key.is_none() {
                 continue;
             }
-            self.know(key.lane, &mut events);
-            events.push(Event::Available { lane: key.lane, difference });
+            self.know(lane, &mut events);
+            events.push(Event::Available { lane, difference });
         }
         events.extend(notices.cancelled.into_iter().map(Event::Cancelled));
         events.push(Event::Paused(notices.paused));
@@ -302,6 +288,10 @@ impl Shell {
                 if let Some(signal) = self.signals.get(&run) {
                     signal.cancel();
                 }
+            }
+            Action::Interrupt(runs) => {
+                tracing::warn!(?runs, "the node is short of memory: its youngest run is interrupted");
+                runs.iter().filter_map(|run| self.signals.get(run)).for_each(|signal| signal.drain(Duration::ZERO));
             }
             Action::HandBack(run) => {
                 self.ready.remove(&run);
@@ -363,7 +353,7 @@ impl Shell {
     fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
         let refused = match self.lane(job) {
             Err(why) => Err(why),
-            Ok(lane) => match self.core.may_start(lane, BY_HAND_MAX, self.now()) {
+            Ok((lane, _)) => match self.core.may_start(lane, BY_HAND_MAX, self.now()) {
                 MayStart::Yes => Ok(lane.suspect),
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
@@ -393,11 +383,11 @@ impl Shell {
         });
     }
 
-    /// The lane in which a job stands, or would. One row is read: an operator's wish is rare.
-    fn lane(&mut self, job: JobRef) -> Result<Lane, NotStarted> {
+    /// A job and the lane in which it stands, or would. One row is read: an operator's wish is rare.
+    fn lane(&mut self, job: JobRef) -> Result<(Lane, Box<Job>), NotStarted> {
         let read = self.parts.store.snapshot().and_then(|view| view.read(&Query::Job(job)));
         match read {
-            Ok(Answer::Job(Some(job))) => Ok(self.known(index::lane(&job))),
+            Ok(Answer::Job(Some(job))) => Ok((self.known(index::lane(&job)), Box::new(job))),
             Ok(_) => Err(Rejection::Unknown.into()),
             Err(error) => Err(CallError::Unknown(error.to_string()).into()),
         }
@@ -428,6 +418,7 @@ impl Shell {
             members.push(Member { job, signal });
         }
         assert!(!members.is_empty(), "what starts was claimed");
+        self.tally.started(index::lane(&members[0].job).into(), members.len() as u64);
         let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
         // Not among the tasks: it is in the core's hands until its message is here.

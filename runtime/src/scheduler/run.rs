@@ -3,13 +3,15 @@
 
 mod record;
 mod request;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use runner_store::command::RunRef;
 use runner_store::error::StoreError;
-use runner_store::job::Job;
+use runner_store::job::{Job, Time};
+use tracing::Instrument as _;
 
 pub(super) use self::record::Ended;
 pub(crate) use self::record::settings;
@@ -17,6 +19,7 @@ use self::request::Payloads;
 use super::Parts;
 use super::backing::NodeBacking;
 use super::ids::{Ids, RunIds};
+use crate::traces::Context;
 use crate::wasm::{CancelSignal, RunReport, RunRequest, Streams};
 
 /// How long a run that the node cannot enter keeps its slot: handed back it is claimed again at once, and a disk that
@@ -95,14 +98,30 @@ impl Work {
             return self.not_entered("a crash of it could not be told", &error).await;
         }
         self.parts.live.enter(self.slot, self.members.iter().map(Member::run), &streams);
+        let log_span = told::log_span(&self, &kind);
         // Should the host itself panic, the slot is still given back, and it is recorded.
-        let report = self.parts.host.run(&plugin, request).await;
+        let report = self.parts.host.run(&plugin, request).instrument(log_span.clone()).await;
         let times = (started_at, self.parts.clock.now());
         self.leave_slots();
-        if let Ok(report) = &report {
-            say(&self.members[0].job, &kind, report);
-        }
-        Ended::new(self, (plugin, streams), report, settings, times, gone)
+        let context = self.tell(&log_span, &kind, report.as_ref().ok(), started_at);
+        Ended::new(self, (plugin, streams), report, (settings, context), times, gone)
+    }
+
+    /// Tells the log and the trace how the call went; answers the context of what it enqueues, if it has one.
+    fn tell(&self, log_span: &tracing::Span, kind: &str, report: Option<&RunReport>, began: Time) -> Option<Context> {
+        let parent = told::context_of(&self.members[0].job);
+        let Some(report) = report else { return parent };
+        log_span.record("outcome", report.outcome.name().as_str());
+        log_span.in_scope(|| {
+            for line in report.log.lines() {
+                tracing::debug!("{}", line.shown());
+            }
+            told::say(self, kind, report);
+        });
+        let Some(traces) = &self.parts.traces else { return parent };
+        let own = Context::under(parent.as_ref());
+        traces.add(told::span(self, kind, report, own, began));
+        Some(own)
     }
 
     /// What is read for the runs, in their order; those whose jobs are gone leave the call.
@@ -149,17 +168,5 @@ impl Work {
         if let Err(error) = file.leave(self.slot).and(beside) {
             tracing::error!(%error, "a run that has ended will count as crashed if this process dies");
         }
-    }
-}
-
-/// The words of the process's own log about a run.
-fn say(job: &Job, kind: &str, report: &RunReport) {
-    let (job, run, outcome) = (job.id.0, job.run.0, report.outcome.name().as_str());
-    for line in report.log.lines() {
-        tracing::debug!(job, run, kind, "{}", line.shown());
-    }
-    match report.outcome.error() {
-        Some(error) => tracing::info!(job, run, kind, outcome, error, wall = ?report.wall, "run ended"),
-        None => tracing::debug!(job, run, kind, outcome, wall = ?report.wall, "run ended"),
     }
 }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use runner_store::error::CallError;
-use runner_store::job::{BootId, Job, JobRef, Rejection};
+use runner_store::job::{BootId, Job, JobRef, Rejection, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::Live;
 use super::rest::{Figures, Rest, Resting, Stops};
+use super::tally::Tally;
 
 /// Wishes that wait for the scheduler; whoever comes when there are more is refused.
 const WISHES_MAX: usize = 64;
@@ -27,6 +28,7 @@ pub(crate) enum Wanted {
     Start(StartOne),
     Why(Why),
     Rest(Resting),
+    Tally(oneshot::Sender<Tally>),
 }
 
 /// One question.
@@ -43,6 +45,8 @@ pub struct Reason {
     pub code: &'static str,
     /// One sentence, and how to change it; for people.
     pub detail: String,
+    /// When it passes by itself, where that is known.
+    pub passes_at: Option<Time>,
 }
 
 /// One wish.
@@ -115,6 +119,18 @@ impl Starter {
         let (answer, answered) = oneshot::channel();
         self.wanted.try_send(Wanted::Rest(Resting { wanted, answer })).ok()?;
         answered.await.ok()
+    }
+
+    /// What has run on the node since it started; none: it has stopped, or is asked too much at once.
+    pub(crate) async fn tally(&self) -> Option<Tally> {
+        let (answer, answered) = oneshot::channel();
+        self.wanted.try_send(Wanted::Tally(answer)).ok()?;
+        answered.await.ok()
+    }
+
+    /// How the node is, and nothing else; none as above.
+    pub(crate) async fn figures(&self) -> Option<Figures> {
+        self.rest(Rest::No).await?.ok()
     }
 
     /// Why an available job does not start, the most telling reason first; nothing: it is about to. Nothing, too, where the

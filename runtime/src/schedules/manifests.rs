@@ -15,6 +15,7 @@ use runner_store::schedule::{Plan, Schedule, ScheduleRef, Source};
 use tokio::sync::watch;
 
 use super::draft::Draft;
+use crate::subscriptions::is_file_of;
 use crate::wasm::{AskedSchedule, Catalog, Plugin, Serving};
 
 /// Schedules that are read in one go.
@@ -114,7 +115,7 @@ fn calls(
         let Source::Manifest(plugin) = &schedule.source else { continue };
         let stays = match wants.get(at) {
             Some((by, _)) => by == plugin,
-            None => is_expected(serving, &store.tenant_name(at.tenant), plugin),
+            None => is_expected(store, serving, &store.tenant_name(at.tenant), plugin),
         };
         if !stays {
             let verb = ScheduleVerb::Delete(schedule.source.clone());
@@ -134,13 +135,12 @@ fn calls(
 }
 
 /// Whether a plugin that does not serve is there all the same: on its way, or broken. What its manifest says is not known.
-fn is_expected(serving: &Serving, tenant: &str, plugin: &str) -> bool {
+fn is_expected(store: &Handle, serving: &Serving, tenant: &str, plugin: &str) -> bool {
     if serving.registry.named(tenant, plugin).is_some() {
         return false;
     }
     let loading = serving.loading.iter().any(|loading| loading.tenant == tenant && loading.name == plugin);
-    let stem = |path: &std::path::Path| path.file_stem().is_some_and(|stem| stem.to_string_lossy() == plugin);
-    loading || serving.reports.iter().any(|report| stem(&report.path))
+    loading || serving.reports.iter().any(|report| is_file_of(store, &report.path, tenant, plugin))
 }
 
 /// The schedules of a plugin's manifest, with what it says of their kinds.

@@ -35,7 +35,7 @@ impl Schedules {
     #[must_use]
     pub fn start(store: &Handle, plugins: &Arc<Catalog>, clock: &Clock) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let timer = tokio::spawn(timer::run(store.clone(), clock.clone(), stopped.clone()));
+        let timer = tokio::spawn(timer::run(store.clone(), Arc::clone(plugins), clock.clone(), stopped.clone()));
         let manifests = tokio::spawn(manifests::follow(store.clone(), Arc::clone(plugins), stopped));
         Self { stop, tasks: [timer, manifests] }
     }

@@ -13,13 +13,14 @@ use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Answer, Command, Fire, Fired, Query, Reply};
 use runner_store::error::{CallError, StoreError};
-use runner_store::job::{Millis, Rejection, Time};
+use runner_store::job::{JobKey, Millis, Rejection, Time};
 use runner_store::schedule::{Schedule, ScheduleRef, When};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::cron::Slots;
 use super::due::{Due, due};
+use crate::wasm::Catalog;
 
 /// How long the wall clock may be wrong before a sleeper notices.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -35,8 +36,9 @@ const AGAIN_AFTER: Millis = Millis::secs(1);
 const STALE_MAX: usize = 1_024;
 
 /// Fires slots until it is told to stop, or the store fails.
-pub(super) async fn run(store: Handle, clock: Clock, mut stopped: watch::Receiver<bool>) {
-    let mut timer = Timer { store, clock, next: HashMap::new(), heap: BinaryHeap::new(), parsed: HashMap::new() };
+pub(super) async fn run(store: Handle, plugins: Arc<Catalog>, clock: Clock, mut stopped: watch::Receiver<bool>) {
+    let (next, heap, parsed) = (HashMap::new(), BinaryHeap::new(), HashMap::new());
+    let mut timer = Timer { store, plugins, clock, next, heap, parsed };
     // Whatever was changed before is read now.
     drop(timer.store.board().take_schedules());
     let mut look_at = match timer.all() {
@@ -76,6 +78,7 @@ enum Failed {
 
 struct Timer {
     store: Handle,
+    plugins: Arc<Catalog>,
     clock: Clock,
     /// When each comes next; those that never do are not there.
     next: HashMap<Arc<ScheduleRef>, Time>,
@@ -96,6 +99,8 @@ impl Timer {
             let piece = std::iter::from_fn(|| look_at.pop_first()).take(PAGE as usize).collect();
             let fires = self.look(piece, &mut tried)?;
             look_at.extend(self.fire(fires).await?);
+            // There may be enough to fire for ever, and others were made, resumed or changed meanwhile.
+            look_at.extend(self.changed()?);
             // A hundred thousand that are looked at after a start are no reason to hold up others.
             tokio::task::yield_now().await;
         }
@@ -150,11 +155,23 @@ impl Timer {
                     self.arm(at, now.after(AGAIN_AFTER));
                 }
                 Due::Now { slots, missed, upto } => {
-                    fires.push(fire_of(&schedule, Fired::Slots { slots, missed, upto }));
+                    let key = self.key(&schedule);
+                    fires.push(fire_of(&schedule, key, Fired::Slots { slots, missed, upto }));
                 }
             }
         }
         Ok(fires)
+    }
+
+    /// The key of the jobs of a schedule. Its args were right when it was made; where its kind has another path since, and
+    /// something else than a key stands there, they have none, and the log says so.
+    fn key(&self, schedule: &Schedule) -> Option<JobKey> {
+        let (tenant, job) = (self.store.tenant_name(schedule.tenant), &schedule.plan.job);
+        let path = self.plugins.get(&tenant, &job.kind)?.manifest().key(&job.kind)?;
+        path.read(&job.args).unwrap_or_else(|why| {
+            tracing::warn!(tenant = %tenant, schedule = schedule.name, "the jobs of a schedule have no key: {why}");
+            None
+        })
     }
 
     /// Fires these, and answers which to look at again.
@@ -260,8 +277,8 @@ impl Timer {
     }
 }
 
-/// The command that makes jobs of a schedule as it was read.
-pub(crate) fn fire_of(schedule: &Schedule, what: Fired) -> Fire {
+/// The command that makes jobs of a schedule as it was read, with the key that stands in its args.
+pub(crate) fn fire_of(schedule: &Schedule, key: Option<JobKey>, what: Fired) -> Fire {
     let job = &schedule.plan.job;
     Fire {
         at: schedule.at(),
@@ -269,6 +286,7 @@ pub(crate) fn fire_of(schedule: &Schedule, what: Fired) -> Fire {
         queue: job.queue.clone(),
         kind: job.kind.clone(),
         args_bytes: job.args.len(),
+        key,
         what,
     }
 }

@@ -10,12 +10,13 @@
 mod ask;
 pub mod cache;
 pub mod child;
+pub mod figures;
 mod native;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -83,7 +84,10 @@ pub(super) fn cached(host: &Host, flavour: Flavour, digest: &str) -> Option<Comp
     let name = name(host, flavour, digest);
     let artefact = cache.get(&name)?;
     match native::load(host.engine(), flavour, &artefact) {
-        Ok(compiled) => Some(compiled),
+        Ok(compiled) => {
+            host.compile_counters().hit();
+            Some(compiled)
+        }
         Err(error) => {
             // It is what we wrote, so this program or this machine has changed in a way that its name does not say.
             cache.remove(&name, &chain(&error));
@@ -94,6 +98,19 @@ pub(super) fn cached(host: &Host, flavour: Flavour, digest: &str) -> Option<Comp
 
 /// Compiles bytes that passed every check. Takes up to minutes.
 pub(super) fn compile(
+    host: &Host,
+    flavour: Flavour,
+    digest: &str,
+    bytes: &[u8],
+    stop: &Stop,
+) -> Result<Compiled, PluginError> {
+    let began = Instant::now();
+    let compiled = compile_anew(host, flavour, digest, bytes, stop);
+    host.compile_counters().compiled(began.elapsed());
+    compiled
+}
+
+fn compile_anew(
     host: &Host,
     flavour: Flavour,
     digest: &str,

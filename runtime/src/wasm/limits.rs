@@ -4,8 +4,12 @@
 //! the limit; [`MemoryLimiter`] adds them up, remembers the peak and that it said no, from which an outcome becomes
 //! `out_of_memory`. Time, fuel and host calls are bounded elsewhere (`run`, `guest`).
 
+use std::sync::Arc;
+
 use runner_store::job::time::Millis;
 use wasmtime::ResourceLimiter;
+
+use super::memory::InUse;
 
 /// One kibibyte.
 pub const KIB: u64 = 1 << 10;
@@ -79,12 +83,22 @@ pub(crate) struct MemoryLimiter {
     used_bytes: usize,
     peak_bytes: usize,
     denied: bool,
+    /// Where more is promised to guests than there is.
+    of_all: Option<Arc<InUse>>,
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        if let Some(of_all) = &self.of_all {
+            of_all.shrank(self.used_bytes);
+        }
+    }
 }
 
 impl MemoryLimiter {
-    pub(crate) fn new(limit_bytes: u64) -> Self {
+    pub(crate) fn new(limit_bytes: u64, of_all: Option<Arc<InUse>>) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        Self { limit_bytes, used_bytes: 0, peak_bytes: 0, denied: false }
+        Self { limit_bytes, used_bytes: 0, peak_bytes: 0, denied: false, of_all }
     }
 
     /// Whether what is used now is within another limit.
@@ -94,8 +108,8 @@ impl MemoryLimiter {
 
     /// For another run of the same instance: its memories are as large as they were.
     pub(crate) fn renew(&mut self, limit_bytes: u64) {
-        let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        *self = Self { limit_bytes, used_bytes: self.used_bytes, peak_bytes: self.used_bytes, denied: false };
+        self.limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        (self.peak_bytes, self.denied) = (self.used_bytes, false);
     }
 
     /// The most that all memories together had.
@@ -119,6 +133,9 @@ impl ResourceLimiter for MemoryLimiter {
         if wanted > self.limit_bytes {
             self.denied = true;
             return Ok(false);
+        }
+        if let Some(of_all) = &self.of_all {
+            of_all.grew(wanted - self.used_bytes);
         }
         self.used_bytes = wanted;
         self.peak_bytes = self.peak_bytes.max(wanted);

@@ -2,8 +2,7 @@
 //!
 //! Nothing is granted by default, every key is known or refused (with the nearest known one and its line), and every
 //! amount carries its unit. [`Manifest::parse`] reads the text; [`Manifest::limits`] and [`Manifest::retry`] merge
-//! what holds for one kind. What is asked for here and what the operator allows meet in `grants`. Keys of the
-//! specification that this version does not serve yet are refused by name, as an ignored grant or limit would be a lie.
+//! what holds for one kind. What is asked for here and what the operator allows meet in `grants`.
 
 pub(crate) mod allow;
 mod described;
@@ -12,6 +11,7 @@ mod on;
 mod schedules;
 
 use runner_store::command::Rate;
+use runner_store::job::KeyPath;
 use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
@@ -95,6 +95,14 @@ pub struct KindSettings {
     pub concurrency: Option<u32>,
     /// Jobs of this kind that start in a time.
     pub rate: Option<Rate>,
+    /// Where in the args of its jobs their key stands.
+    pub key: Option<KeyPath>,
+    /// Calls of each key at once.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that start in a time.
+    pub key_rate: Option<Rate>,
+    /// Whether the jobs of a key run one after another, in order.
+    pub strict_order: Option<bool>,
 }
 
 /// What a manifest says of a queue.
@@ -115,6 +123,12 @@ pub struct KindLimits {
     pub concurrency: Option<u32>,
     /// Jobs that start in a time.
     pub rate: Option<Rate>,
+    /// Calls of each key at once.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that start in a time.
+    pub key_rate: Option<Rate>,
+    /// Whether the jobs of a key run one after another, in order.
+    pub strict_order: bool,
 }
 
 /// Jobs that go into one call.
@@ -174,10 +188,18 @@ impl Manifest {
         }
     }
 
-    /// How many jobs of this kind go into one call.
+    /// How many jobs of this kind go into one call. What runs in order by its key goes one by one, whoever says what.
     #[must_use]
     pub fn batch(&self, kind: &str) -> Option<Batch> {
-        self.setting(kind, |settings| settings.batch)
+        let batch = self.setting(kind, |settings| settings.batch)?;
+        let ordered = self.setting(kind, |settings| settings.strict_order).unwrap_or_default();
+        Some(if ordered { Batch { max: 1, linger: Millis(0) } } else { batch })
+    }
+
+    /// Where in the args of jobs of this kind their key stands.
+    #[must_use]
+    pub fn key(&self, kind: &str) -> Option<KeyPath> {
+        self.setting(kind, |settings| settings.key.clone())
     }
 
     /// How many calls of this kind there may be.
@@ -186,6 +208,9 @@ impl Manifest {
         KindLimits {
             concurrency: self.setting(kind, |settings| settings.concurrency),
             rate: self.setting(kind, |settings| settings.rate),
+            key_concurrency: self.setting(kind, |settings| settings.key_concurrency),
+            key_rate: self.setting(kind, |settings| settings.key_rate),
+            strict_order: self.setting(kind, |settings| settings.strict_order).unwrap_or_default(),
         }
     }
 

@@ -31,6 +31,7 @@ pub mod limits;
 pub mod loader;
 pub mod log;
 pub mod manifest;
+pub mod memory;
 pub mod plugin;
 pub mod run;
 mod script;

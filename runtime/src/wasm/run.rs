@@ -31,6 +31,7 @@ pub use self::policy::{ADVICE_FUEL, ADVICE_TIME, DESCRIBE_TIME};
 pub use self::report::{Charge, JobEnd, NewJob, RunReport};
 pub use self::request::{BatchJob, IdSource, JobView, ReadJob, RunRequest};
 use super::egress::Egress;
+use super::memory::InUse;
 use super::plugin::Plugin;
 
 /// What a host has for every run.
@@ -38,6 +39,7 @@ use super::plugin::Plugin;
 pub(super) struct Means<'a> {
     pub(super) engine: &'a Engine,
     pub(super) egress: &'a Arc<Egress>,
+    pub(super) memory: &'a Arc<InUse>,
 }
 
 /// Runs the jobs of one call. Cancel-safe: dropped, the guest is gone and nothing is left.

@@ -18,6 +18,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use super::compile::cache::Cache;
+use super::compile::figures::{Counters, Figures};
 use super::compile::{Compiler, Stop};
 use super::egress::{Egress, EgressSettings};
 use super::engine::{self, Fingerprint, HostSettings};
@@ -26,6 +27,7 @@ use super::guest::Guest;
 use super::host;
 use super::host::contract::exports::runner::plugin::policy::KindPolicy;
 use super::manifest::Manifest;
+use super::memory::InUse;
 use super::plugin::{Plugin, PluginError};
 use super::run::{self, Means, MergeError, RunReport, RunRequest};
 use super::script::{SCRIPT_SUFFIX, Script};
@@ -62,6 +64,7 @@ pub struct Host {
     compiler: Compiler,
     cache: Option<Arc<Cache>>,
     fingerprint: Fingerprint,
+    compile_counters: Counters,
     /// Held while a child compiles: one at a time in a process.
     compiling: Mutex<()>,
     /// Who says what the plugins of a tenant may do.
@@ -72,6 +75,7 @@ pub struct Host {
     /// For instances that wait for their next run.
     kept: Arc<Semaphore>,
     egress: Arc<Egress>,
+    memory: Arc<InUse>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
     guests: Option<Runtime>,
 }
@@ -116,12 +120,14 @@ impl Host {
             compiler,
             cache,
             fingerprint,
+            compile_counters: Counters::default(),
             compiling,
             operator,
             places,
             asides,
             kept,
             egress: Egress::new(egress),
+            memory: Arc::default(),
             guests: Some(guests),
         })
     }
@@ -177,10 +183,11 @@ impl Host {
     /// yield and reports nothing.
     pub fn spawn(&self, plugin: Arc<Plugin>, request: RunRequest) -> JoinHandle<RunReport> {
         let (engine, places, egress) = (self.engine.clone(), Arc::clone(&self.places), Arc::clone(&self.egress));
+        let memory = Arc::clone(&self.memory);
         self.guests().spawn(async move {
             // Never closed; a run without a place would still be sound, only slower.
             let _place = places.acquire_owned().await.ok();
-            run::run(Means { engine: &engine, egress: &egress }, &plugin, request).await
+            run::run(Means { engine: &engine, egress: &egress, memory: &memory }, &plugin, request).await
         })
     }
 
@@ -218,11 +225,12 @@ impl Host {
         incoming: Vec<u8>,
     ) -> Result<Vec<u8>, MergeError> {
         let (engine, asides, egress) = (self.engine.clone(), Arc::clone(&self.asides), Arc::clone(&self.egress));
-        let name = plugin.name().to_owned();
+        let (name, memory) = (plugin.name().to_owned(), Arc::clone(&self.memory));
         let merged = self.guests().spawn(async move {
             match tokio::time::timeout(MERGE_WAIT, asides.acquire_owned()).await {
                 Ok(_place) => {
-                    run::merge(Means { engine: &engine, egress: &egress }, &plugin, &kind, &waiting, &incoming).await
+                    let means = Means { engine: &engine, egress: &egress, memory: &memory };
+                    run::merge(means, &plugin, &kind, &waiting, &incoming).await
                 }
                 Err(_) => Err(MergeError::Busy),
             }
@@ -269,6 +277,12 @@ impl Host {
         }
     }
 
+    /// What all guests have of memory, where more is promised to them than there is.
+    #[must_use]
+    pub fn memory(&self) -> &InUse {
+        &self.memory
+    }
+
     /// Who says what the plugins of a tenant may do.
     pub(super) fn operator(&self) -> &Operator {
         &self.operator
@@ -279,7 +293,7 @@ impl Host {
     }
 
     fn means(&self) -> Means<'_> {
-        Means { engine: &self.engine, egress: &self.egress }
+        Means { engine: &self.engine, egress: &self.egress, memory: &self.memory }
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -292,6 +306,16 @@ impl Host {
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    pub(super) fn compile_counters(&self) -> &Counters {
+        &self.compile_counters
+    }
+
+    /// What was compiled since the process started.
+    #[must_use]
+    pub fn compile_figures(&self) -> Figures {
+        self.compile_counters.now()
     }
 
     /// The turn to compile.

@@ -3,7 +3,7 @@
 //! A unit is mandatory, and a wrong one is answered with the right ones; nothing is ever guessed. Used by manifests,
 //! by what a WASI command answers, and by the configuration.
 
-use runner_store::command::Rate;
+use runner_store::command::{Fuel, Rate};
 use runner_store::job::time::Millis;
 
 /// Why an amount was refused.
@@ -99,6 +99,25 @@ pub fn fuel(text: &str) -> Result<u64, UnitError> {
     FUEL.parse(text)
 }
 
+/// Fuel for a period: `2_000G/1h`.
+///
+/// # Errors
+/// Says what is wrong and what a right one looks like.
+pub fn fuel_per(text: &str) -> Result<Fuel, String> {
+    const EXAMPLE: &str = "write for example `2_000G/1h`";
+    let (amount, per) = text.split_once('/').ok_or_else(|| format!("`{text}` names no period; {EXAMPLE}"))?;
+    let fuel = fuel(amount).map_err(|error| error.to_string())?;
+    Ok(Fuel { fuel, per: duration(per).map_err(|error| error.to_string())? })
+}
+
+/// The same, the other way.
+#[must_use]
+pub fn fuel_per_text(Fuel { fuel, per }: Fuel) -> String {
+    let amount = whole(&FUEL, fuel).unwrap_or_else(|| format!("{}.{:03}k", fuel / 1_000, fuel % 1_000));
+    let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string());
+    format!("{amount}/{per}")
+}
+
 /// A rate: `100/1m`, or `100/1m burst 10`; without a burst as many as in a period may come at once.
 ///
 /// # Errors
@@ -124,7 +143,14 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 #[must_use]
 pub fn rate_text(Rate { jobs, per, burst }: Rate) -> String {
     let burst = if burst == jobs { String::new() } else { format!(" burst {burst}") };
-    format!("{jobs}/{}{burst}", per.to_string().replace(' ', ""))
+    let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string().replace(' ', ""));
+    format!("{jobs}/{per}{burst}")
+}
+
+/// In the largest unit of which it is a whole number; none: there is no such unit.
+fn whole(scale: &Scale, n: u64) -> Option<String> {
+    let fits = scale.factors.iter().rfind(|(_, size)| n >= *size && n.is_multiple_of(*size));
+    fits.map(|(unit, size)| format!("{}{unit}", n / size))
 }
 
 impl Scale {
@@ -174,6 +200,14 @@ mod tests {
         assert_eq!(duration("0"), Ok(Millis(0)));
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(fuel("1_800G"), Ok(1_800_000_000_000));
+    }
+
+    #[test]
+    fn fuel_for_a_period_comes_back_as_it_was_written() {
+        for text in ["2T/1h", "2001G/1h", "5M/1s", "7k/30m", "1.500k/1d", "0.001k/1s"] {
+            assert_eq!(fuel_per(text).map(fuel_per_text).as_deref(), Ok(text));
+        }
+        assert!(fuel_per("2000G").is_err() && fuel_per("5s/1h").is_err() && fuel_per("5G/1").is_err());
     }
 
     #[track_caller]

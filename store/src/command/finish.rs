@@ -1,7 +1,7 @@
 //! How runs end, and what they leave: with each run by itself, or for all runs of one call at once.
 
 use super::RunRef;
-use crate::job::{JobId, JobSpec, Outcome, PluginId, RunSettings, TenantId, Time};
+use crate::job::{JobId, JobKey, JobSpec, Outcome, PluginId, RunSettings, TenantId, Time};
 
 /// See [`Command::Finish`](super::Command::Finish).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Merged {
     pub version: u64,
     /// The holder's new args.
     pub args: Vec<u8>,
+    /// The key that stands in them.
+    pub key: Option<JobKey>,
 }
 
 /// A job that a run enqueues with its outcome.

@@ -9,23 +9,26 @@ mod reply;
 mod schedules;
 mod settings;
 mod subscriptions;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 
 use crate::index::EndKey;
-use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KindId, QueueId, RunNumber, RunSettings, TenantId};
+use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KeyHash, KindId, QueueId, RunNumber, RunSettings, TenantId};
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
-pub use self::query::{Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Query, Stored};
+pub(crate) use self::query::OldestOfQueues;
+pub use self::query::{Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Oldest, Query, Stored};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
 pub use self::settings::{
-    Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings, StoreSettings, TenantSettings,
-    WEIGHT_MAX,
+    FUEL_PERIOD_MIN, Fuel, Keep, KindSettings, Pause, QueueSettings, RATE_PER_MAX, Rate, Scope, Settings,
+    StoreSettings, TenantSettings, WEIGHT_MAX,
 };
 pub use self::subscriptions::{Listener, PATTERNS_MAX, SUBSCRIPTIONS_MAX, Subscribe, Subscription, matches};
+pub use self::tokens::{NewToken, TokenCall, TokenVerb};
 
 /// Bounds of commands and answers.
 pub mod limits {
@@ -53,6 +56,10 @@ pub mod limits {
     pub const RESERVED_IDS_MAX: u32 = 10_000;
     /// Rows of one page of any answer.
     pub const PAGE_ROWS_MAX: u32 = 1_000;
+    /// Priorities of one lane of which [`Query::Oldest`](super::Query::Oldest) reads the first job: each is a row.
+    pub const PRIORITIES_READ: u32 = 64;
+    /// Lanes of keys that the same looks at: there may be as many as jobs.
+    pub const KEYED_LANES_READ: u32 = 10_000;
     /// An idempotency key.
     pub const KEY_BYTES_MAX: usize = 128;
 }
@@ -147,6 +154,8 @@ pub enum Command {
     Schedule(Box<ScheduleCall>),
     /// Make jobs of a schedule: of slots that have come, each once and for ever, or of none.
     Fire(Box<Fire>),
+    /// Make, confirm or revoke a token, or note that it was used.
+    Token(Box<TokenCall>),
     /// Give a name its number, for ever, or answer the one that it has. The names of queues and kinds get theirs with
     /// their first job; `default` is [`TenantId::DEFAULT`] from the first.
     Name(Name),
@@ -218,7 +227,8 @@ pub struct Grant {
 }
 
 /// The ordered jobs of one tenant, queue and kind that are available now. Suspects stand in lanes of their own, so that
-/// they can be started one at a time.
+/// they can be started one at a time; and so do the jobs of each key, so that a key that is at its limit is passed over as a
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lane {
     /// Whose.
@@ -229,6 +239,25 @@ pub struct Lane {
     pub kind: KindId,
     /// Whether these are the jobs that a crash stands behind.
     pub suspect: bool,
+    /// Their key; [`KeyHash::NONE`]: they have none.
+    pub key: KeyHash,
+    /// Whether these are the jobs of a key that have run before: they go before the others of their key, where these run in
+    /// order. Never so without a key.
+    pub again: bool,
+}
+
+impl Lane {
+    /// The lane of jobs without a key and without a crash behind them.
+    #[must_use]
+    pub fn new(tenant: TenantId, queue: QueueId, kind: KindId) -> Self {
+        Self { tenant, queue, kind, suspect: false, key: KeyHash::NONE, again: false }
+    }
+
+    /// The lane in whose place lanes of keys stand; of jobs without a key, the lane itself.
+    #[must_use]
+    pub fn of_all_keys(self) -> Self {
+        Self { key: KeyHash::NONE, again: false, ..self }
+    }
 }
 
 /// One run of one job.

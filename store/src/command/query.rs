@@ -1,9 +1,13 @@
 //! Questions about a consistent view, and their answers. Every answer is a bounded page.
 
-use super::{CountKey, Enqueued, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
+use std::collections::BTreeMap;
+
+use super::{CountKey, Enqueued, Lane, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
+use crate::index::{KeyOf, Order};
 use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// A question about a consistent view. Every answer is a bounded page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub enum Query {
     },
     /// When the next job becomes due.
     NextDue,
+    /// Since when the job has been available that has waited longest, of each queue that has one. Of a lane with jobs of more
+    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first; and of lanes of
+    /// keys the first [`KEYED_LANES_READ`](super::limits::KEYED_LANES_READ).
+    Oldest,
     /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
     Key(TenantId, String),
     /// Which job a unique key belongs to.
@@ -64,6 +72,32 @@ pub enum Query {
     },
     /// How many schedules a tenant has.
     ScheduleCount(TenantId),
+    /// All tokens, up to [`TOKENS_MAX`](crate::token::TOKENS_MAX), by their hashes.
+    Tokens,
+    /// All keys of which jobs are available, or have begun and not ended.
+    Keys,
+    /// The jobs of a key that have begun and not ended, up to so many.
+    Begun(KeyOf, u32),
+}
+
+/// The answer to [`Query::Keys`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeysInUse {
+    /// Lanes of keys that are not empty.
+    pub lanes: Vec<KeyedLane>,
+    /// How many jobs of a key have begun and not ended.
+    pub begun: Vec<(KeyOf, u64)>,
+}
+
+/// A lane of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyedLane {
+    /// Which.
+    pub lane: Lane,
+    /// How many jobs are available in it.
+    pub jobs: u64,
+    /// The place of the first.
+    pub head: Order,
 }
 
 /// See [`Query::KvKeys`].
@@ -111,6 +145,7 @@ pub enum Answer {
     Names(Vec<(Name, u32)>),
     Events(Events),
     NextDue(Option<Time>),
+    Oldest(Vec<Oldest>),
     Key(Option<(Time, Vec<Enqueued>)>),
     Unique(Option<(JobId, Option<Time>)>),
     Dependents(Vec<JobId>),
@@ -125,6 +160,9 @@ pub enum Answer {
     Schedule(Option<Schedule>),
     Schedules(Vec<Schedule>),
     ScheduleCount(u64),
+    Tokens(Vec<(TokenHash, Token)>),
+    Keys(KeysInUse),
+    Begun(Vec<JobId>),
 }
 
 /// A page of jobs.
@@ -134,6 +172,32 @@ pub struct JobsPage {
     pub jobs: Vec<Job>,
     /// Before which job the next page begins; none: there are no more.
     pub next: Option<JobId>,
+}
+
+/// See [`Query::Oldest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oldest {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which queue.
+    pub queue: QueueId,
+    /// The job's `run_at`: of a job that has waited for others, or on hold, it may be before it became available.
+    pub since: Time,
+}
+
+/// The oldest of each queue so far, of which there may be jobs in many lanes.
+#[derive(Debug, Default)]
+pub(crate) struct OldestOfQueues(BTreeMap<(TenantId, QueueId), Time>);
+
+impl OldestOfQueues {
+    pub(crate) fn add(&mut self, Oldest { tenant, queue, since }: Oldest) {
+        let known = self.0.entry((tenant, queue)).or_insert(since);
+        *known = since.min(*known);
+    }
+
+    pub(crate) fn all(self) -> Vec<Oldest> {
+        self.0.into_iter().map(|((tenant, queue), since)| Oldest { tenant, queue, since }).collect()
+    }
 }
 
 /// A page of the log.

@@ -8,6 +8,7 @@ use super::Settings;
 use crate::index::EndKey;
 use crate::job::{Job, JobId, Rejection, StateName};
 use crate::schedule::Schedule;
+use crate::token::Token;
 
 /// The answer to a [`Command`](super::Command).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub enum Reply {
     },
     /// The jobs that a schedule made. Of slots that had been decided before, there are none.
     Fired(Vec<Enqueued>),
+    /// The token as it is now, or, where it was revoked, as it was.
+    Token(Box<Token>),
     /// Nothing changed, and why.
     Rejected(Rejection),
 }

@@ -1,7 +1,7 @@
 //! What is asked of schedules.
 
 use super::IdempotencyKey;
-use crate::job::Time;
+use crate::job::{JobKey, Time};
 use crate::schedule::{Plan, ScheduleRef, Source};
 
 /// See [`Command::Schedule`](super::Command::Schedule).
@@ -48,6 +48,8 @@ pub struct Fire {
     pub kind: String,
     /// Bytes of their args, each.
     pub args_bytes: usize,
+    /// The key that stands in their args.
+    pub key: Option<JobKey>,
     /// What is to become a job.
     pub what: Fired,
 }

@@ -51,6 +51,23 @@ pub struct TenantSettings {
     pub stored_bytes: u64,
     /// How long finished jobs are kept.
     pub keep: Keep,
+    /// Runs at once; none: what the node's configuration says. At least 1.
+    pub concurrency: Option<u32>,
+    /// Memory of its runs together; none: what the node's configuration says.
+    pub memory_bytes: Option<u64>,
+    /// Fuel of its runs in a period; none: what the node's configuration says.
+    pub fuel: Option<Fuel>,
+    /// Whether it was deleted. Its name keeps its number; it has no jobs and gets none until it is made again.
+    pub deleted: bool,
+}
+
+/// Fuel for a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fuel {
+    /// How much; at least 1.
+    pub fuel: u64,
+    /// For how long; at least a second, as below that it would be a rate.
+    pub per: Millis,
 }
 
 /// How long finished jobs are kept, from when they ended. 0: not at all.
@@ -97,6 +114,10 @@ pub struct KindSettings {
     pub rate: Option<Rate>,
     /// Nothing of it starts meanwhile.
     pub pause: Option<Pause>,
+    /// Calls of each key that may run at once; none: what its manifest says, or else as many as others let. At least 1.
+    pub key_concurrency: Option<u32>,
+    /// Jobs of each key that may start in a time; none: what its manifest says, or else as many as others let.
+    pub key_rate: Option<Rate>,
 }
 
 /// A token bucket: so many jobs in a period, and so many at once after a quiet time.
@@ -124,6 +145,9 @@ pub const WEIGHT_MAX: u32 = 1_000;
 /// The longest period of a rate.
 pub const RATE_PER_MAX: Millis = Millis::secs(24 * 3_600);
 
+/// The shortest period of a tenant's fuel.
+pub const FUEL_PERIOD_MIN: Millis = Millis::secs(1);
+
 const DAY: Millis = Millis::secs(24 * 3_600);
 
 impl Default for StoreSettings {
@@ -134,7 +158,15 @@ impl Default for StoreSettings {
 
 impl Default for TenantSettings {
     fn default() -> Self {
-        Self { capacity: 10_000_000, stored_bytes: 10 << 30, keep: Keep::default() }
+        Self {
+            capacity: 10_000_000,
+            stored_bytes: 10 << 30,
+            keep: Keep::default(),
+            concurrency: None,
+            memory_bytes: None,
+            fuel: None,
+            deleted: false,
+        }
     }
 }
 
@@ -165,15 +197,26 @@ impl Settings {
     #[must_use]
     pub fn problem(&self) -> Option<(&'static str, String)> {
         let (concurrency, rate, weight) = match self {
-            Self::Store(_) | Self::Tenant(..) => return None,
-            Self::Queue(_, _, of) => (of.concurrency, of.rate, of.weight),
-            Self::Kind(_, _, of) => (of.concurrency, of.rate, None),
+            Self::Store(_) => return None,
+            Self::Tenant(_, of) if of.fuel.is_some_and(|fuel| fuel.fuel == 0 || fuel.per < FUEL_PERIOD_MIN) => {
+                return Some(("fuel", "must be at least 1, in a period of at least 1s".to_owned()));
+            }
+            Self::Tenant(_, of) if of.memory_bytes == Some(0) => {
+                return Some(("memory", "must be at least 1 byte".to_owned()));
+            }
+            Self::Tenant(_, of) => ([("concurrency", of.concurrency); 2], [("rate", None); 2], None),
+            Self::Queue(_, _, of) => ([("concurrency", of.concurrency); 2], [("rate", of.rate); 2], of.weight),
+            Self::Kind(_, _, of) => {
+                let concurrency = [("concurrency", of.concurrency), ("key_concurrency", of.key_concurrency)];
+                (concurrency, [("rate", of.rate), ("key_rate", of.key_rate)], None)
+            }
         };
-        if concurrency == Some(0) {
-            return Some(("concurrency", "must be at least 1; to let nothing run, pause it".to_owned()));
+        if let Some((field, _)) = concurrency.iter().find(|(_, most)| *most == Some(0)) {
+            return Some((field, "must be at least 1; to let nothing run, pause it".to_owned()));
         }
-        if let Some(why) = rate.and_then(Rate::problem) {
-            return Some(("rate", why));
+        let problem = |(field, rate): (&'static str, Option<Rate>)| Some((field, rate?.problem()?));
+        if let Some(problem) = rate.into_iter().find_map(problem) {
+            return Some(problem);
         }
         if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
             return Some(("weight", format!("must be 1 to {WEIGHT_MAX}")));

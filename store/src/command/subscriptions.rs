@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{EventName, Invalid, Priority, TenantId, name_problem};
+use crate::job::{EventName, Invalid, KeyPath, Priority, TenantId, name_problem};
 
 /// Subscriptions of one tenant: each adds to what an event of it writes.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
@@ -40,6 +40,9 @@ pub struct Listener {
     pub queue: String,
     /// Its priority.
     pub priority: Priority,
+    /// Where in its args its key stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyPath>,
 }
 
 impl Subscribe {

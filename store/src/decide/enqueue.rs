@@ -112,6 +112,9 @@ impl Batch<'_> {
         if !self.conduct.accept {
             return Err(Rejection::DiskReserve);
         }
+        if self.tenant_settings(call.tenant).deleted {
+            return Err(Rejection::NoTenant);
+        }
         let plan = match self.plan(call)? {
             Ok(plan) => plan,
             Err(merges) => return Ok(self.ask_to_merge(call.tenant, merges)),

@@ -83,13 +83,16 @@ impl Batch<'_> {
                 if jobs > 0 && !fits {
                     break;
                 }
-                let id = self.next_job;
-                self.next_job = JobId(id.0 + 1);
+                // Nobody is there to be told that something else stands where the key should be: it has none.
+                let key = listener.key.as_ref().and_then(|path| path.read(args.as_ref()).ok().flatten());
                 let spec = JobSpec {
+                    key,
                     queue: listener.queue.clone(),
                     priority: listener.priority,
                     ..JobSpec::new(listener.kind.clone(), args.clone())
                 };
+                let id = self.next_job;
+                self.next_job = JobId(id.0 + 1);
                 let at = JobRef { tenant: heard.at.tenant, job: id };
                 self.accept(at, &spec, heard.depth, Vec::new()).expect("a new id is nobody's");
                 (jobs, bytes, told) = (jobs + 1, bytes + args.len(), told + 1);

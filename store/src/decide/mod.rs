@@ -14,6 +14,7 @@ mod schedules;
 mod settle;
 mod staged;
 mod sweep;
+mod tokens;
 mod unique;
 mod verbs;
 
@@ -36,6 +37,7 @@ use crate::job::{
 use crate::listening::{Heard, Listened};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// What a batch does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +114,7 @@ pub fn needs(commands: &[Command]) -> Needs {
             Command::Name(name) => _ = needs.names.insert(name.clone()),
             Command::Schedule(call) => schedules::needs(call, &mut needs),
             Command::Fire(call) => schedules::fire_needs(call, &mut needs),
+            Command::Token(call) => _ = needs.tokens.insert(call.hash),
             Command::ReserveIds { .. } | Command::Resume | Command::Subscribe(_) => {}
         }
     }
@@ -192,6 +195,8 @@ struct Batch<'a> {
     /// Jobs of schedules that this batch made, or made to run again.
     newly_scheduled: HashMap<ScheduleRef, Vec<JobId>>,
     schedules_from: Time,
+    /// Tokens that this batch has changed.
+    tokens: HashMap<TokenHash, Option<Token>>,
     paused: bool,
     next_job: JobId,
     next_name: u32,
@@ -237,6 +242,7 @@ impl<'a> Batch<'a> {
             schedules: HashMap::new(),
             newly_scheduled: HashMap::new(),
             schedules_from: set.schedules_from,
+            tokens: HashMap::new(),
             paused: set.paused,
             next_job: set.next_job,
             next_name: set.next_name,
@@ -270,6 +276,7 @@ impl<'a> Batch<'a> {
             Command::Resume => Ok(self.resume()),
             Command::Schedule(call) => self.schedule(call),
             Command::Fire(call) => self.fire(call),
+            Command::Token(call) => self.token(call),
             Command::Name(name) => self.give_number(name),
             Command::ReserveIds { n } => self.reserve_ids(*n),
         };

@@ -6,7 +6,7 @@ use crate::command::{
     Enqueued, Fire, Fired, IdempotencyKey, Name, NameClass, Reply, ScheduleCall, ScheduleVerb, Scope, Total, TotalKey,
 };
 use crate::engine::{Change, KeyRef, Needs};
-use crate::job::{Event, Invalid, JobId, JobRef, JobSpec, Millis, Rejection, StateName, TenantId, Time};
+use crate::job::{Event, Invalid, JobId, JobKey, JobRef, JobSpec, Millis, Rejection, StateName, TenantId, Time};
 use crate::schedule::{
     CATCH_UP_MAX, OfSchedule, Overlap, Plan, SCHEDULES_MAX, Schedule, ScheduleRef, Skip, Source, Tally, When,
     schedule_problem,
@@ -109,12 +109,19 @@ impl Batch<'_> {
             return Err(Rejection::ScheduleChanged);
         }
         match &call.what {
-            Fired::ByHand(key) => self.fire_by_hand(schedule, key.as_ref()),
-            Fired::Slots { slots, missed, upto } => Ok(self.fire_slots(schedule, slots, *missed, *upto)),
+            Fired::ByHand(again) => self.fire_by_hand(schedule, call.key.as_ref(), again.as_ref()),
+            Fired::Slots { slots, missed, upto } => {
+                Ok(self.fire_slots(schedule, call.key.as_ref(), slots, (*missed, *upto)))
+            }
         }
     }
 
-    fn fire_by_hand(&mut self, schedule: Schedule, key: Option<&IdempotencyKey>) -> Result<Reply, Rejection> {
+    fn fire_by_hand(
+        &mut self,
+        schedule: Schedule,
+        key: Option<&JobKey>,
+        again: Option<&IdempotencyKey>,
+    ) -> Result<Reply, Rejection> {
         let at = schedule.at();
         if !self.conduct.accept {
             return Err(Rejection::DiskReserve);
@@ -125,15 +132,21 @@ impl Batch<'_> {
             return Err(Rejection::Overlapping(*job));
         }
         let mut schedule = schedule;
-        let job = self.make_job(&mut schedule, &others, None);
+        let job = self.make_job(&mut schedule, key, &others, None);
         self.keep(schedule);
-        if let Some(key) = key {
-            self.remember(KeyRef::of(at.tenant, &key.key), key, vec![job]);
+        if let Some(call) = again {
+            self.remember(KeyRef::of(at.tenant, &call.key), call, vec![job]);
         }
         Ok(Reply::Fired(vec![job]))
     }
 
-    fn fire_slots(&mut self, mut schedule: Schedule, slots: &[Time], missed: Option<(u64, Time)>, upto: Time) -> Reply {
+    fn fire_slots(
+        &mut self,
+        mut schedule: Schedule,
+        key: Option<&JobKey>,
+        slots: &[Time],
+        (missed, upto): (Option<(u64, Time)>, Time),
+    ) -> Reply {
         let (now, resumed) = (self.now, self.schedules_from);
         if self.paused || schedule.paused_at.is_some() || upto > now || !schedule.may_fire(upto, resumed) {
             return Reply::Fired(Vec::new());
@@ -151,7 +164,7 @@ impl Batch<'_> {
             let others = self.overlapping(&at);
             match self.why_skipped(&schedule, *slot, &others) {
                 Some(why) => schedule.tally.skip(*slot, why, 1),
-                None => jobs.push(self.make_job(&mut schedule, &others, Some(*slot))),
+                None => jobs.push(self.make_job(&mut schedule, key, &others, Some(*slot))),
             }
         }
         schedule.last = schedule.last.max(Some(upto));
@@ -178,7 +191,13 @@ impl Batch<'_> {
         }
     }
 
-    fn make_job(&mut self, schedule: &mut Schedule, others: &[JobId], slot: Option<Time>) -> Enqueued {
+    fn make_job(
+        &mut self,
+        schedule: &mut Schedule,
+        key: Option<&JobKey>,
+        others: &[JobId],
+        slot: Option<Time>,
+    ) -> Enqueued {
         let tenant = schedule.tenant;
         if schedule.plan.overlap == Overlap::CancelRunning {
             for job in others {
@@ -189,7 +208,8 @@ impl Batch<'_> {
         }
         let expires_at = schedule.plan.deadline.map(|deadline| slot.unwrap_or(self.now).after(deadline));
         let of = OfSchedule { name: schedule.name.clone(), slot };
-        let spec = JobSpec { run_at: slot, expires_at, schedule: Some(of), ..schedule.plan.job.clone() };
+        let (schedule_of, key) = (Some(of), key.cloned());
+        let spec = JobSpec { run_at: slot, expires_at, schedule: schedule_of, key, ..schedule.plan.job.clone() };
         let id = self.next_job;
         self.next_job = JobId(id.0 + 1);
         let at = JobRef { tenant, job: id };

@@ -69,7 +69,8 @@ impl Batch<'_> {
         let version = self.row(holder).map_or(0, |row| row.digest());
         let made = merged.iter().find(|m| m.position == position && m.holder == holder.job && m.version == version);
         if let Some(made) = made {
-            let edit = Edit { args: Some(made.args.clone()), ..Edit::default() };
+            let (args, key) = (Some(made.args.clone()), Some(made.key.clone()));
+            let edit = Edit { args, key, ..Edit::default() };
             edit.check()?;
             return Ok(Fate::Change(holder.job, Box::new(edit)));
         }
@@ -180,5 +181,6 @@ fn replacing(spec: &JobSpec) -> Edit {
         retry: spec.retry.clone(),
         tags: Some(spec.tags.clone()),
         depth: Some(spec.depth),
+        key: Some(spec.key.clone()),
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::command::{
-    Bulk, BulkVerb, JobsQuery, Name, NameClass, Part, Reply, RunRef, Scope, Settings, Total, TotalKey, limits,
+    Bulk, BulkVerb, JobsQuery, Name, NameClass, Part, Reply, RunRef, Scope, Settings, TenantSettings, Total, TotalKey,
+    limits,
 };
 use crate::engine::{Change, Needs, Wait};
 use crate::job::{
@@ -154,6 +155,12 @@ impl Batch<'_> {
         let scope = settings.scope();
         if let Some((field, why)) = settings.problem() {
             return Err(Invalid { field: field.to_owned(), why }.into());
+        }
+        if let Settings::Tenant(tenant, TenantSettings { deleted: true, .. }) = settings {
+            let unfinished = self.total(TotalKey { tenant: *tenant, of: Total::Unfinished });
+            if unfinished > 0 {
+                return Err(Rejection::TenantNotEmpty { unfinished });
+            }
         }
         if let (Settings::Queue(tenant, name, new), Settings::Queue(_, _, old)) = (settings, self.setting(&scope))
             && new.order != old.order

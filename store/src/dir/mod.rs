@@ -35,10 +35,10 @@ pub use failed::examine;
 pub use live::{LiveStore, Stats};
 pub use marker::Marker;
 pub use migrate::Migrated;
-pub use restore::Restored;
+pub use restore::{Restored, Tokens};
 
 /// The schema that this program writes.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// What was being done when a store's folder could not be made, in [`StoreError::Io`].
 pub const MAKING_THE_FOLDER: &str = "making the folder";

@@ -13,7 +13,7 @@ use super::backup::Unfinished;
 use super::failed::examine;
 use super::{JOBS, MAKING_THE_FOLDER, Marker, SCHEMA, SLOTS, StoreDir, files};
 use crate::clock::{Clock, for_names};
-use crate::command::{Answer, Command, CountKey, EndBoots, Name, Query, Reply};
+use crate::command::{Answer, Command, CountKey, EndBoots, Name, Query, Reply, TokenCall, TokenVerb};
 use crate::engine::Engine;
 use crate::engine::redb::{Commit, Meta, Redb};
 use crate::error::StoreError;
@@ -33,9 +33,24 @@ pub struct Restored {
     pub names: Vec<(Name, u32)>,
     /// Runs that were ended, as their leases are void: they run again.
     pub interrupted: u32,
+    /// Tokens that are in it, and whether they are worth something: else they wait to be confirmed, and let nobody in.
+    pub tokens: (u64, Tokens),
     /// Where the store is that was there before.
     pub replaced: Option<PathBuf>,
 }
+
+/// What becomes of the tokens in a backup: some of them may have been revoked since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tokens {
+    /// They are there, and let nobody in.
+    #[default]
+    Suspend,
+    /// They let in whom they did when the backup was made.
+    Keep,
+}
+
+/// Tokens that are changed in one step.
+const TOKENS_A_STEP: usize = 1_000;
 
 impl StoreDir {
     /// Restores `from` into this folder, which has no store, or one that is kept beside it if `replace` is true. Durable
@@ -44,7 +59,7 @@ impl StoreDir {
     /// # Errors
     /// The backup is none, is in use, is not clean, or has another schema; there is a store and it may not be replaced, or
     /// it is in use; or something could not be written. Then the folder is as it was.
-    pub fn restore(&self, from: &Self, replace: bool, now: Time) -> Result<Restored, StoreError> {
+    pub fn restore(&self, from: &Self, replace: bool, tokens: Tokens, now: Time) -> Result<Restored, StoreError> {
         let marker = from.restorable()?;
         if self.path().exists() && !self.path().is_dir() {
             return Err(self.foreign("is not a folder; a store is one"));
@@ -68,7 +83,7 @@ impl StoreDir {
         let (_held, old) = if self.jobs().exists() { self.take_old()? } else { (None, None) };
         files::make_folder(self.path()).map_err(|source| self.io(MAKING_THE_FOLDER, source))?;
         let unfinished = Unfinished::make(self.unfinished_restore())?;
-        let restored = prepare(from, &unfinished.path().join(JOBS), old, now)?;
+        let restored = prepare(from, &unfinished.path().join(JOBS), old, tokens, now)?;
         let replaced = if there { self.keep_old(now)? } else { None };
         self.put_in_place(marker, unfinished)?;
         Ok(Restored { replaced, ..restored })
@@ -151,7 +166,13 @@ impl StoreDir {
 }
 
 /// Copies a backup's file, checks it, begins its epoch, ends its leases, and checks it again.
-fn prepare(from: &StoreDir, path: &Path, replaced: Option<Meta>, now: Time) -> Result<Restored, StoreError> {
+fn prepare(
+    from: &StoreDir,
+    path: &Path,
+    replaced: Option<Meta>,
+    tokens: Tokens,
+    now: Time,
+) -> Result<Restored, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), doing: "copying the backup to here", source };
     let Some(held) = files::lock(&from.jobs()).map_err(io)? else {
         return Err(StoreError::InUse(from.path().to_owned()));
@@ -167,9 +188,10 @@ fn prepare(from: &StoreDir, path: &Path, replaced: Option<Meta>, now: Time) -> R
     ensure_clean(&mut engine, "the backup").map_err(damaged)?;
     let meta = engine.begin_epoch(replaced)?;
     let interrupted = end_leases(&mut engine)?;
+    let tokens = (confirm(&mut engine, tokens)?, tokens);
     ensure_clean(&mut engine, "what was restored").map_err(StoreError::Contradiction)?;
     let (counts, names) = counts(&engine)?;
-    Ok(Restored { meta, counts, names, interrupted, replaced: None })
+    Ok(Restored { meta, counts, names, interrupted, tokens, replaced: None })
 }
 
 fn ensure_clean(engine: &mut Redb, what: &str) -> Result<(), String> {
@@ -197,6 +219,24 @@ fn end_leases(engine: &mut Redb) -> Result<u32, StoreError> {
             other => return Err(StoreError::Contradiction(format!("an unexpected reply: {other:?}"))),
         }
     }
+}
+
+/// Says of each token whether it lets anybody in; answers how many there are.
+fn confirm(engine: &mut Redb, tokens: Tokens) -> Result<u64, StoreError> {
+    let all = match engine.reader().snapshot()?.read(&Query::Tokens)? {
+        Answer::Tokens(all) => all,
+        other => return Err(StoreError::Contradiction(format!("an unexpected answer: {other:?}"))),
+    };
+    let verb = TokenVerb::Confirm(tokens == Tokens::Keep);
+    let command = |hash| Command::Token(Box::new(TokenCall { hash, verb: verb.clone() }));
+    let commands: Vec<Command> = all.iter().map(|(hash, _)| command(*hash)).collect();
+    for some in commands.chunks(TOKENS_A_STEP) {
+        let (decision, _) = step(engine, some)?;
+        if let Some(other) = decision.replies.iter().find(|reply| !matches!(reply, Reply::Token(_))) {
+            return Err(StoreError::Contradiction(format!("an unexpected reply: {other:?}")));
+        }
+    }
+    Ok(all.len() as u64)
 }
 
 type Counted = (Vec<(CountKey, u64)>, Vec<(Name, u32)>);

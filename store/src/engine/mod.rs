@@ -3,6 +3,7 @@
 //! An engine knows no rule about jobs. It reads what a batch may touch, and writes what was decided: rows with the index
 //! entries that [`index::keys`](crate::index::keys) names, payloads, run records and log entries, in one transaction.
 
+mod keyed;
 pub mod memory;
 pub mod redb;
 
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::keyed::KeyChanges;
+pub(crate) use self::keyed::key_differences;
 use crate::codec::Row;
 use crate::command::{
     Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
@@ -24,6 +27,7 @@ use crate::job::{
 use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// Something that keeps jobs durably, used by one writer.
 pub trait Engine: Send {
@@ -118,6 +122,8 @@ pub struct Needs {
     /// Schedules, and how many their tenants have; where that is true, also their first unfinished jobs, up to
     /// [`OVERLAPS_READ`](crate::schedule::OVERLAPS_READ), and their rows.
     pub schedules: BTreeMap<ScheduleRef, bool>,
+    /// Tokens.
+    pub tokens: BTreeSet<TokenHash>,
 }
 
 impl Needs {
@@ -213,6 +219,10 @@ pub struct WorkingSet {
     pub scheduled: HashMap<ScheduleRef, (Vec<JobId>, bool)>,
     /// Slots of schedules before this are not made up for.
     pub schedules_from: Time,
+    /// The tokens that are there, of those that were asked for; and, where any was, how many there are in all.
+    pub tokens: HashMap<TokenHash, Token>,
+    /// See `tokens`.
+    pub tokens_stored: u64,
 }
 
 impl WorkingSet {
@@ -361,6 +371,8 @@ pub enum Change {
     Schedule(ScheduleRef, Option<Box<Schedule>>),
     /// Slots of schedules before this are not made up for.
     SchedulesFrom(Time),
+    /// A token; none: it is gone.
+    Token(TokenHash, Option<Box<Token>>),
     /// The events before this one.
     TrimLog(Seq),
     /// The next id of a job.
@@ -372,8 +384,10 @@ pub enum Change {
 pub struct Persisted {
     /// The last number of the log.
     pub last_seq: Seq,
-    /// Differences in the counts.
+    /// Differences in the counts: of what is available by lanes, also those of keys; of what is not, without keys.
     pub counts: Vec<(CountKey, i64)>,
+    /// What has changed of keys.
+    pub keys: KeyChanges,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
     /// Whether claims wait for an operator.
@@ -387,12 +401,12 @@ pub(crate) fn count_differences(changes: &[Change]) -> Vec<(CountKey, i64)> {
     for change in changes {
         if let Change::Job { before, after, .. } = change {
             if let Some(job) = before {
-                *sums.entry(crate::index::count(job)).or_default() -= 1;
+                *sums.entry(crate::index::count_by_lane(job)).or_default() -= 1;
             }
             if let Some(job) = after
                 && !(cfg!(planted = "count_drift") && job.state.name() == crate::job::StateName::Retryable)
             {
-                *sums.entry(crate::index::count(job)).or_default() += 1;
+                *sums.entry(crate::index::count_by_lane(job)).or_default() += 1;
             }
         }
     }
@@ -425,8 +439,12 @@ pub struct Dump {
     pub schedules: Vec<Schedule>,
     /// Entries of the index of unfinished jobs of schedules.
     pub scheduled: Vec<crate::index::ScheduledKey>,
+    /// Entries of the index of jobs with a key that have begun and not ended.
+    pub begun: Vec<crate::index::BegunKey>,
     /// Slots of schedules before this are not made up for.
     pub schedules_from: Time,
+    /// Tokens.
+    pub tokens: Vec<(TokenHash, Token)>,
     /// Rows.
     pub jobs: Vec<Job>,
     /// Payloads.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dependency, Holder, JobId, JobRef, Millis, Outcome, Priority, QueueOrder, RetryPolicy, RunNumber, StateName, Time,
-    limits, spec::JobSpec,
+    Dependency, Holder, JobId, JobKey, JobRef, Millis, Outcome, Priority, QueueOrder, RetryPolicy, RunNumber,
+    StateName, Time, limits, spec::JobSpec,
 };
 use super::{KindId, QueueId};
 
@@ -151,6 +151,8 @@ pub struct Edit {
     pub tags: Option<Vec<(String, String)>>,
     /// Its depth from now on, if it is not deeper: a run brings it forward.
     pub depth: Option<u32>,
+    /// The key that stands in the new args; `Some(None)`: there is none. Said with args, by whoever knows the kind.
+    pub key: Option<Option<JobKey>>,
 }
 
 impl Edit {
@@ -168,6 +170,7 @@ impl Edit {
             retry: self.retry.clone(),
             tags: self.tags.clone(),
             depth: self.depth,
+            key: self.key.clone(),
         }
     }
 }
@@ -424,6 +427,27 @@ pub enum Rejection {
     /// The tenant has as many schedules as it may have.
     #[error("the tenant has {max} schedules, which is the limit; delete some")]
     TooManySchedules {
+        /// How many there may be.
+        max: u64,
+    },
+    /// The tenant was deleted.
+    #[error("there is no such tenant any more")]
+    NoTenant,
+    /// A tenant that has jobs which have not ended is not deleted.
+    #[error("the tenant has {unfinished} jobs that have not ended; cancel and delete them first")]
+    TenantNotEmpty {
+        /// How many.
+        unfinished: u64,
+    },
+    /// No such token.
+    #[error("there is no token of this id")]
+    NoToken,
+    /// Tokens are random, so nobody makes one twice.
+    #[error("this token exists already; make another one")]
+    TokenExists,
+    /// The store has as many tokens as it may have.
+    #[error("the store has {max} tokens, which is the limit; revoke some")]
+    TooManyTokens {
         /// How many there may be.
         max: u64,
     },

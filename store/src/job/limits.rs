@@ -52,6 +52,10 @@ pub const SNOOZE_MIN: Millis = Millis(100);
 pub const SNOOZE_MAX: Millis = Millis::secs(30 * 24 * 3_600);
 /// A unique key.
 pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
+/// A job's key, where it is a text: its bytes; and the path of one.
+pub const JOB_KEY_BYTES_MAX: usize = 256;
+/// Steps of the path of a key, behind `args`.
+pub const JOB_KEY_STEPS_MAX: usize = 16;
 /// A period of uniqueness, or a debounce's delay and bound, at most: a year.
 pub const UNIQUE_PERIOD_MAX: Millis = Millis::secs(366 * 24 * 3_600);
 /// A debounced job waits at most this many times its delay, where nobody says otherwise.

@@ -7,6 +7,7 @@
 pub mod depth;
 mod event;
 mod ids;
+mod key;
 pub mod limits;
 pub mod outcome;
 mod reason;
@@ -22,6 +23,7 @@ use crate::schedule::OfSchedule;
 pub use self::depth::{TooDeep, depth_after, staged_depth};
 pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
 pub use self::ids::{BootId, JobId, JobRef, KindId, PluginId, Priority, QueueId, RunNumber, Seq, TenantId};
+pub use self::key::{JobKey, KeyHash, KeyPath};
 pub use self::outcome::{Outcome, OutcomeName};
 pub use self::reason::Reason;
 pub use self::retry::{Backoff, RetryPolicy};
@@ -98,6 +100,9 @@ pub struct Job {
     /// The schedule that made it, and of which slot it is.
     #[serde(default)]
     pub schedule: Option<OfSchedule>,
+    /// Its key among the jobs of its kind, read from the args that it has.
+    #[serde(default)]
+    pub key: Option<JobKey>,
 }
 
 /// A unique key, and when it is held.
@@ -340,6 +345,19 @@ impl Job {
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.crashes > 0
+    }
+
+    /// Whether it has begun and not ended: it holds up the others of its key, where these run in order. What a claim took
+    /// and gave back untouched has not begun. What is on hold or waits for others holds up nobody, also if it ran before:
+    /// what it waits for may be of the same key.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        match self.state {
+            State::Running(_) => true,
+            State::Scheduled | State::Retryable | State::Available => self.started,
+            State::Held | State::Blocked => false,
+            State::Completed { .. } | State::Discarded { .. } | State::Cancelled { .. } => false,
+        }
     }
 
     /// Whether `now` is too late for its first run.

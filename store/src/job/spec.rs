@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::OfSchedule;
 
-use super::{Backoff, Edit, JobId, Millis, Priority, RetryPolicy, StateName, Time, limits};
+use super::{Backoff, Edit, JobId, JobKey, Millis, Priority, RetryPolicy, StateName, Time, limits};
 
 /// One job to be enqueued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub struct JobSpec {
     /// The schedule that makes it. Nobody else can say so.
     #[serde(default)]
     pub schedule: Option<OfSchedule>,
+    /// Its key among the jobs of its kind, as read from the args by whoever knows the kind. Schedules keep none: it is read
+    /// when they fire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
 }
 
 /// One thing that a job is to wait for.
@@ -168,6 +172,7 @@ impl JobSpec {
             unique: None,
             depth: 0,
             schedule: None,
+            key: None,
         }
     }
 
@@ -191,6 +196,7 @@ impl JobSpec {
             depends_on: Vec::new(),
             unique: self.unique.clone(),
             schedule: self.schedule.clone(),
+            key: self.key.clone(),
             ..*self
         }
     }
@@ -216,6 +222,7 @@ impl JobSpec {
         ensure("depth", self.depth <= limits::DEPTH_MAX, || format!("must be at most {}", limits::DEPTH_MAX))?;
         self.check_dependencies()?;
         self.unique.as_ref().map_or(Ok(()), Unique::check)?;
+        self.key.as_ref().map_or(Ok(()), JobKey::check)?;
         check_tags(&self.tags)
     }
 
@@ -291,6 +298,7 @@ impl Edit {
         check_attempts(self.max_attempts)?;
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
         check_tags(self.tags.as_deref().unwrap_or_default())?;
+        self.key.iter().flatten().try_for_each(JobKey::check)?;
         check_timeout(self.timeout)
     }
 }

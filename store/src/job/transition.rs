@@ -95,6 +95,7 @@ fn enqueued(
         conflicts: 0,
         alone: false,
         schedule: spec.schedule.clone(),
+        key: spec.key.clone(),
     };
     if let Some(state) = ended_by_dependency(&job, now) {
         job.state = state;
@@ -394,6 +395,7 @@ fn edited(job: &Job, edit: &Edit, now: Time) -> Result<Job, Rejection> {
     next.retry = edit.retry.clone().or(next.retry);
     next.tags = edit.tags.clone().unwrap_or(next.tags);
     next.depth = edit.depth.map_or(job.depth, |depth| depth.max(job.depth));
+    next.key = edit.key.clone().unwrap_or(next.key);
     next.edits += u32::from(edit.args.is_some());
     if let Some(run_at) = edit.run_at {
         next.run_at = run_at.max(now);

@@ -1,5 +1,6 @@
 //! Verbs on every job that a filter matches.
 
+use runner_store::job::Outcome;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -7,7 +8,11 @@ use super::Api;
 impl Api {
     /// Sends a bulk verb and waits for its end.
     async fn bulk(&self, verb: &str, body: &Value) -> Value {
-        let answer = self.post(&format!("/v1/jobs/{verb}"), body).await;
+        self.operation(&format!("/v1/jobs/{verb}"), body).await
+    }
+
+    async fn operation(&self, path: &str, body: &Value) -> Value {
+        let answer = self.post(path, body).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         let mut shown = answer.json();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -46,6 +51,46 @@ async fn a_verb_goes_through_all_that_match() {
     );
     let none = api.bulk("cancel", &json!({"queue": "never.seen"})).await;
     assert_eq!((&none["state"], &none["matched"]), (&json!("done"), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_queue_is_cleared_and_its_discarded_jobs_run_again() {
+    let api = Api::new();
+    for kind in ["a", "c"] {
+        api.enqueue(&json!({"kind": kind, "max_attempts": 1})).await;
+        let job = api.claim(kind).await;
+        api.finish(&job, Outcome::Failed { message: "no such host".to_owned(), retry_after: None }).await;
+    }
+    for more in [json!({"hold": true}), json!({}), json!({"queue": "other"})] {
+        let Value::Object(mut job) = more else { unreachable!() };
+        job.insert("kind".to_owned(), json!("a"));
+        api.enqueue(&Value::Object(job)).await;
+    }
+    for kind in ["never.seen", "b"] {
+        let none = api.operation("/v1/queues/default/retry", &json!({"kind": kind})).await;
+        assert_eq!((&none["state"], &none["matched"], &none["changed"]), (&json!("done"), &json!(0), &json!(0)));
+    }
+    let retried = api.operation("/v1/queues/default/retry", &json!({"kind": "a"})).await;
+    assert_eq!((&retried["matched"], &retried["changed"]), (&json!(1), &json!(1)));
+    assert_eq!(api.get("/v1/jobs/2").await.json()["state"], "discarded", "it is of another kind");
+    let retried = api.operation("/v1/queues/default/retry", &json!({})).await;
+    assert_eq!((&retried["matched"], &retried["changed"]), (&json!(1), &json!(1)));
+    let dry = api.post("/v1/queues/default/clear", &json!({"states": ["available", "held"], "dry_run": true})).await;
+    assert_eq!((dry.status.as_u16(), dry.json()), (200, json!({"matched": 4})));
+    let cleared = api.operation("/v1/queues/default/clear", &json!({"states": ["available"]})).await;
+    assert_eq!((&cleared["verb"], &cleared["changed"]), (&json!("clear"), &json!(3)));
+    let left = api.get("/v1/jobs").await.json()["jobs"].as_array().unwrap().len();
+    assert_eq!(left, 2, "the held one, and that of another queue");
+
+    let check = async |path: &str, body: Value, field: &str, words: &str| {
+        api.post(path, &body).await.check_refused(422, "invalid", Some(field), words);
+    };
+    check("/v1/queues/default/clear", json!({}), "states", "must name what is to be deleted").await;
+    check("/v1/queues/default/clear", json!({"states": []}), "states", "must name what is to be deleted").await;
+    check("/v1/queues/default/clear", json!({"states": ["running"]}), "states[0]", "are not cleared").await;
+    check("/v1/queues/default/clear", json!({"states": ["done"]}), "states[0]", "is no state").await;
+    check("/v1/queues/default/retry", json!({"states": ["held"]}), "states", "is no known field").await;
+    api.post("/v1/queues/none/clear", &json!({"states": ["held"]})).await.check_refused(404, "not_found", None, "");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn a_merge_that_still_holds_is_not_made_again() {
             if first {
                 enqueue(vec![spec("one", "9", OnConflict::Replace)]).await;
             }
-            Ok(b"3".to_vec())
+            Ok((b"3".to_vec(), None))
         }
     });
     let reply = reply.await.unwrap();

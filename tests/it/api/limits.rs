@@ -58,6 +58,26 @@ async fn a_queue_that_is_full_says_by_whom_and_a_limit_that_rises_holds_at_once(
     node.stopped().await;
 }
 
+/// What a tenant may use is set while the node runs, holds at once, and taken back, what the configuration says holds again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_limit_holds_at_once() {
+    let (api, node) = api().await;
+    let spin = api.enqueue(&json!({"kind": "spin", "timeout": "1h"})).await;
+    until_running(&api, &spin).await;
+    let set = api.patch("/v1/tenants/default", &json!({"concurrency": 1})).await.json();
+    assert_eq!((&set["concurrency"], &set["sources"]["concurrency"]), (&json!(1), &json!("set")));
+    let waits = api.enqueue(&json!({"kind": "ok"})).await;
+    let detail = why(&api, &waits, "concurrency").await;
+    assert!(detail.contains("1 jobs of its tenant run"), "{detail}");
+    api.patch("/v1/tenants/default", &json!({"concurrency": null})).await;
+    assert_eq!(ended(&api, &waits).await, "completed");
+    api.patch("/v1/tenants/default", &json!({"memory_bytes": "1KiB"})).await;
+    let never = api.enqueue(&json!({"kind": "ok"})).await;
+    assert!(why(&api, &never, "too_large").await.contains("its tenant's runs"));
+    node.interrupt();
+    node.stopped().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pauses_and_drains_hold_and_end() {
     let (api, node) = api().await;
@@ -88,8 +108,8 @@ async fn kinds_are_shown_and_set() {
         kinds["kinds"].as_array().unwrap().iter().map(|kind| kind["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["ok", "other", "spin"]);
     let other = api.get("/v1/kinds/other").await.json();
-    let sources = json!({"concurrency": "manifest of spins", "rate": "manifest of spins"});
-    assert_eq!((&other["rate"], &other["sources"]), (&json!("100/60s burst 10"), &sources));
+    let sources = json!({"concurrency": "manifest of spins", "rate": "manifest of spins", "key_concurrency": "default", "key_rate": "default"});
+    assert_eq!((&other["rate"], &other["sources"]), (&json!("100/1m burst 10"), &sources));
     let set = api.patch("/v1/kinds/other", &json!({"rate": "5/1s"})).await.json();
     assert_eq!(
         (&set["rate"], &set["sources"]["rate"], &set["concurrency"]),
@@ -100,7 +120,7 @@ async fn kinds_are_shown_and_set() {
     let check = async |body: Value, field: &str, words: &str| {
         api.patch("/v1/kinds/ok", &body).await.check_refused(422, "invalid", Some(field), words);
     };
-    check(json!({}), "body", "there are concurrency and rate").await;
+    check(json!({}), "body", "there are concurrency, rate, key_concurrency and key_rate").await;
     check(json!({"concurrency": 0}), "concurrency", "to let nothing run, pause it").await;
     check(json!({"concurrency": -1}), "concurrency", "must be").await;
     check(json!({"concurrency": 2.5}), "concurrency", "must be").await;

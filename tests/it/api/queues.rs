@@ -45,6 +45,17 @@ async fn queues_are_shown_and_set() {
     api.post("/v1/queues/pause", &json!({})).await.check_refused(405, "method_not_allowed", None, "/v1/queues/resume");
 }
 
+/// The story: a queue that was paused before its first job was in no list.
+#[tokio::test]
+async fn a_queue_with_a_setting_is_listed_before_its_first_job() {
+    let api = Api::new();
+    api.post("/v1/queues/later/pause", &json!({})).await;
+    let all = api.get("/v1/queues").await.json();
+    assert_eq!((&all["queues"][0]["name"], &all["queues"][0]["paused"]), (&json!("later"), &json!(true)), "{all}");
+    api.post("/v1/queues/later/resume", &json!({})).await;
+    assert_eq!(api.get("/v1/queues").await.json()["queues"], json!([]), "nothing of it is left");
+}
+
 /// The last setting of a queue without jobs was taken back, and the answer was that there is no such queue.
 #[tokio::test]
 async fn a_queue_can_be_given_back_its_last_setting() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::http::Method;
-use runner_runtime::api::guard::Guard;
+use runner_runtime::api::access::Caller;
 use runner_runtime::api::plugins::Plugins;
 use runner_runtime::api::{self, App};
 use runner_runtime::wasm::catalog::{Loading, LoadingState, Serving};
@@ -82,15 +82,16 @@ async fn a_tenant_is_named_rightly_and_where_its_owner_asks() {
     let answer = api.send(Method::GET, "/v1/jobs", &twice, "").await;
     answer.check_refused(422, "invalid", Some("Runner-Tenant"), "given twice");
     let open = api.router.clone();
-    for (guard, allowed) in [(Guard::Loopback, false), (Guard::Socket, true), (Guard::Open, true)] {
-        api.router = open.clone().layer(Extension(guard));
+    for (caller, allowed) in [(Caller::loopback(), false), (Caller::owner(), true), (Caller::anyone(), true)] {
+        let by = format!("{:?}", caller.by);
+        api.router = open.clone().layer(Extension(caller));
         let answer = api.of("acme", Method::GET, "/v1/jobs", &Value::Null).await;
         if allowed {
-            assert_eq!(answer.status, 200, "{guard:?}");
+            assert_eq!(answer.status, 200, "{by}");
         } else {
             answer.check_refused(403, "not_allowed", Some("Runner-Tenant"), "unix socket");
         }
-        assert_eq!(api.of("default", Method::GET, "/v1/jobs", &Value::Null).await.status, 200, "{guard:?}");
+        assert_eq!(api.of("default", Method::GET, "/v1/jobs", &Value::Null).await.status, 200, "{by}");
     }
 }
 
@@ -129,15 +130,15 @@ async fn a_tenant_is_shown_its_own_plugins_only() {
             }
         }
     };
-    for guard in [Guard::Socket, Guard::Open] {
-        api.router = open.clone().layer(Extension(guard));
+    for caller in [Caller::owner(), Caller::anyone()] {
+        api.router = open.clone().layer(Extension(caller));
         shows(&api, Some("acme"), &["acme"]).await;
         shows(&api, Some("default"), &["default"]).await;
     }
     // Whoever owns the store sees all of it; whoever comes by the network is the default tenant.
-    api.router = open.clone().layer(Extension(Guard::Socket));
+    api.router = open.clone().layer(Extension(Caller::owner()));
     shows(&api, None, &["default", "acme"]).await;
-    api.router = open.layer(Extension(Guard::Loopback));
+    api.router = open.layer(Extension(Caller::loopback()));
     shows(&api, None, &["default"]).await;
     let refused = api.of("acme", Method::GET, "/v1/plugins", &Value::Null).await;
     refused.check_refused(403, "not_allowed", Some("Runner-Tenant"), "unix socket");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::server::signal;
-use super::{Place, utf8};
+use super::{Place, Said, utf8};
 
 /// A store with a few jobs of several states.
 fn with_jobs() -> Place {
@@ -70,7 +70,11 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
     let said = place.check(&["store", "backup", "backup", "--data", "data", "-o", "json"], 0, &[]);
     assert_eq!(json(&said.out)["jobs"], 5);
     let by_url = utf8(&place.path("by-url")).to_owned();
-    place.check(&["store", "backup", &by_url, "--url", &server.url()], 0, &["backed up 5 jobs"]);
+    let backup = ["store", "backup", &by_url, "--url", &server.url()];
+    place.check(&backup, 6, &["this needs the scope admin", "unix socket"]);
+    let admin = place.check(&["token", "create", "backups", "--scope", "admin", "--data", "data"], 0, &[]).out;
+    let made = place.command(&backup).env("RUNNER_TOKEN", admin.trim()).output().unwrap();
+    Said::from(made).check(0, &["backed up 5 jobs"]);
     place.check(&["store", "backup", "backup", "--data", "data"], 4, &["is there already"]);
     for verb in [
         ["store", "compact", "data"].as_slice(),
@@ -83,7 +87,7 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
     let stats = json(&place.check(&["store", "stats", "--data", "data", "-o", "json"], 0, &[]).out);
     assert_eq!(
         (&stats["total"], &stats["store"]["epoch"], &stats["store"]["schema"]),
-        (&5.into(), &1.into(), &4.into())
+        (&5.into(), &1.into(), &5.into())
     );
     let (ballast, disk) = (64 * 1024 * 1024, &stats["store"]["disk"]);
     if disk["free_bytes"].as_u64().unwrap() > disk["reserve_bytes"].as_u64().unwrap() + 2 * ballast {
@@ -116,7 +120,7 @@ fn a_server_that_is_open_to_all_makes_no_backup_for_them() {
     let port = server.address.rsplit(':').next().unwrap();
     let url = format!("http://127.0.0.1:{port}");
     let path = utf8(&place.path("backup")).to_owned();
-    place.check(&["store", "backup", &path, "--url", &url], 6, &["over its unix socket or loopback"]);
+    place.check(&["store", "backup", &path, "--url", &url], 6, &["over its unix socket, or with an admin's token"]);
     place.check(&["store", "backup", "backup"], 0, &["backed up 0 jobs"]);
 }
 
@@ -136,15 +140,15 @@ fn a_store_is_measured() {
     place.check(
         &["store", "stats", "--data", "data"],
         0,
-        &["completed", "payloads", "schema 4, epoch 1", " live, ", "log: oldest event 1,", "kept in reserve", "room: "],
+        &["completed", "payloads", "schema 5, epoch 1", " live, ", "log: oldest event 1,", "kept in reserve", "room: "],
     );
 }
 
 #[test]
 fn a_store_of_this_program_needs_no_migration_and_another_is_named() {
     let place = with_jobs();
-    place.check(&["store", "migrate", "data"], 0, &["data has schema 4 already; nothing was changed"]);
+    place.check(&["store", "migrate", "data"], 0, &["data has schema 5 already; nothing was changed"]);
     place.write("data/store.marker", b"runner store\nschema 99\nid 0000000000000000\n");
-    place.check(&["store", "migrate", "data"], 9, &["schema 99, this program knows up to 4"]);
+    place.check(&["store", "migrate", "data"], 9, &["schema 99, this program knows up to 5"]);
     place.check(&["store", "migrate", "nothing"], 9, &["no store in nothing"]);
 }

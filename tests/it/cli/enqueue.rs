@@ -86,7 +86,8 @@ fn what_makes_no_sense_is_refused_with_a_way_out() {
     place.check(&["enqueue", "a b"], 2, &["kind: \"a b\" has ' ' in it"]);
     place.check(&["enqueue", "a", "--args-file", "gone"], 2, &["`gone` does not exist"]);
     place.check(&["job", "list", "--state", "done"], 2, &["state: \"done\" is no state; there are held"]);
-    place.check(&["job", "list", "--url", "https://x"], 2, &["https is not spoken yet"]);
+    place.check(&["job", "list", "--url", "https://x/y"], 2, &["has a path; give only https://x"]);
+    place.check(&["job", "list", "--url", "https://me:secret@x"], 2, &["set RUNNER_TOKEN instead"]);
     place.check(&["job", "list", "--url", "localhost"], 2, &["write for example http://127.0.0.1:7070"]);
     place.check(
         &["job", "list", "--url", "http://127.0.0.1:1"],

@@ -95,3 +95,22 @@ fn it_serves_while_it_runs_and_ends_by_a_signal_as_ever() {
     let mut server = server;
     server.ended().check(0, &["stopped"]);
 }
+
+/// The story: a job that waited an hour for its token kept a node that was to look ahead for three seconds. And one whose
+/// queue was paused for a moment was left.
+#[test]
+fn it_waits_for_what_passes_within_the_horizon_and_for_nothing_else() {
+    let place = Place::new();
+    place.check(&["store", "init"], 0, &[]);
+    place.check(&["kind", "set", "ok", "--rate", "1/1h"], 0, &[]);
+    place.enqueued(&["ok"]);
+    place.enqueued(&["ok"]);
+    place.once(&["--once-horizon", "3s"], &["1 jobs are left", "kind ok may start 1/1h"]);
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(4);
+    let until = humantime::format_rfc3339_millis(soon).to_string();
+    place.check(&["queue", "pause", "soon", "--until", &until], 0, &[]);
+    let id = place.enqueued(&["no", "--queue", "soon", "--max-attempts", "1"]);
+    // A bucket is full when a node starts.
+    place.once(&["--once-horizon", "1m"], &["nothing is left to do"]);
+    place.check(&["job", "show", &id], 0, &["discarded"]);
+}

@@ -40,7 +40,7 @@ impl Server {
             assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
             let entry: Value = serde_json::from_str(&line).unwrap_or_default();
             let url = entry["url"].as_str().unwrap_or_default();
-            server.address = url.strip_prefix("http://").unwrap_or_default().to_owned();
+            server.address = url.split_once("://").unwrap_or_default().1.to_owned();
         }
         server
     }
@@ -51,6 +51,15 @@ impl Server {
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Reads on in its log until it has said this.
+    pub(super) fn said(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "it ended, and never said {words:?}");
+        }
     }
 
     /// Waits for its end; what it logged since it listened.

@@ -46,7 +46,7 @@ fn nothing_is_made_by_looking() {
 fn a_newer_store_is_left_alone() {
     let place = with_store();
     place.write("data/store.marker", b"runner store\nschema 99\nid 0000000000000000\n");
-    check(&place, 9, &["data: the store has schema 99, this program knows up to 4"]);
+    check(&place, 9, &["data: the store has schema 99, this program knows up to 5"]);
 }
 
 #[test]

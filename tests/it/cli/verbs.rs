@@ -66,6 +66,21 @@ fn many_jobs_are_changed_only_with_a_word() {
 }
 
 #[test]
+fn the_jobs_of_a_queue_are_cleared_and_retried_only_with_a_word() {
+    let place = Place::with_store();
+    for queue in ["q", "q", "other"] {
+        place.check(&["enqueue", "a", "--queue", queue], 0, &[]);
+    }
+    place.check(&["queue", "clear", "q"], 2, &["--state"]);
+    place.check(&["queue", "clear", "q", "--state", "available"], 2, &["2 jobs match", "nothing was changed; --yes"]);
+    place.check(&["queue", "clear", "q", "--state", "available", "--yes"], 0, &["2 of 2 jobs changed"]);
+    place.check(&["queue", "retry", "q", "--yes"], 0, &["0 jobs match", "0 of 0 jobs changed"]);
+    place.check(&["queue", "reload", "other", "--kind", "a", "--yes", "-o", "json"], 0, &[r#""verb":"retry""#]);
+    place.check(&["queue", "clear", "none", "--state", "held", "--yes"], 3, &["no queue of this name"]);
+    place.check(&["job", "list"], 0, &["other"]);
+}
+
+#[test]
 fn queues_and_the_store_are_set() {
     let place = Place::with_store();
     place.check(&["queue", "list"], 0, &["there are no queues"]);

@@ -151,7 +151,7 @@ fn l_24_a_thousand_keys_enqueued_twice_are_a_thousand_doubled_jobs() {
                 let call = Enqueue::new(TENANT, vec![spec]);
                 let merge = |need: runner_store::command::NeedsMerge| async move {
                     let number: u64 = String::from_utf8(need.args).unwrap().parse().unwrap();
-                    Ok((number + key).to_string().into_bytes())
+                    Ok(((number + key).to_string().into_bytes(), None))
                 };
                 let reply = runtime.block_on(n.handle.enqueue_merging(call, merge)).unwrap();
                 let Reply::Enqueued(jobs) = reply else { panic!("{reply:?}") };
@@ -178,7 +178,7 @@ fn l_24_a_holder_that_changes_again_and_again_is_busy() {
             let handle = n.handle.clone();
             async move {
                 handle.call(edit(id, later)).await.unwrap();
-                Ok(b"merged".to_vec())
+                Ok((b"merged".to_vec(), None))
             }
         }));
         assert_eq!(reply, Ok(Reply::Rejected(runner_store::job::Rejection::UniqueBusy)));

@@ -79,12 +79,11 @@ impl Node {
     }
 
     fn lane(&self, queue: &str) -> Lane {
-        Lane {
-            tenant: TENANT,
-            queue: self.handle.queue_id(TENANT, queue).unwrap_or_default(),
-            kind: self.handle.kind_id(TENANT, "work").unwrap_or_default(),
-            suspect: false,
-        }
+        Lane::new(
+            TENANT,
+            self.handle.queue_id(TENANT, queue).unwrap_or_default(),
+            self.handle.kind_id(TENANT, "work").unwrap_or_default(),
+        )
     }
 
     /// Claims jobs of kind `work` from queue `default`, suspects after the others.

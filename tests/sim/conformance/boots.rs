@@ -194,12 +194,11 @@ fn runs_of_every_tenant_are_ended() {
                     |(name, _): &&(runner_store::command::Name, u32)| name.tenant == tenant && name.class == class;
                 names.iter().find(of_class).unwrap().1
             };
-            let lane = runner_store::command::Lane {
+            let lane = runner_store::command::Lane::new(
                 tenant,
-                queue: runner_store::job::QueueId(number(runner_store::command::NameClass::Queue)),
-                kind: runner_store::job::KindId(number(runner_store::command::NameClass::Kind)),
-                suspect: false,
-            };
+                runner_store::job::QueueId(number(runner_store::command::NameClass::Queue)),
+                runner_store::job::KindId(number(runner_store::command::NameClass::Kind)),
+            );
             let run = claimed(&w.call(claim(BOOT, 1, &[lane]))).remove(0);
             let other = runner_store::job::JobRef { tenant, job: JobId(run.id.0 + 1) };
             w.call(Command::Cancel { job: other, reason: None });

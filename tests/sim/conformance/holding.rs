@@ -291,7 +291,7 @@ fn a_staged_merge_asks_before_anything_is_recorded() {
         let reply = w.call(Command::Finish(Box::new(call.clone())));
         let Reply::NeedsMerge(needs) = reply else { panic!("{reply:?}") };
         assert_eq!((needs[0].holder, w.state(own)), (holder, StateName::Running));
-        call.merged = vec![Merged { position: 0, holder, version: needs[0].version, args: b"1+2".to_vec() }];
+        call.merged = vec![Merged { position: 0, holder, version: needs[0].version, args: b"1+2".to_vec(), key: None }];
         assert_eq!(job_of(&w.call(Command::Finish(Box::new(call)))).state.name(), StateName::Completed);
         assert_eq!(w.payload(holder, runner_store::command::Part::Args), Some(b"1+2".to_vec()));
         assert_eq!(w.find(id), None);

@@ -12,7 +12,7 @@ use runner_store::listening::OUTPUT_BYTES_MAX;
 use crate::world::*;
 
 fn on(event: EventName, of: &str, kind: &str) -> Subscription {
-    let to = Listener { kind: kind.to_owned(), queue: "default".to_owned(), priority: Priority(0) };
+    let to = Listener { kind: kind.to_owned(), queue: "default".to_owned(), priority: Priority(0), key: None };
     Subscription { event, of: vec![of.to_owned()], to, by: "alerts".to_owned() }
 }
 

@@ -1,8 +1,8 @@
 //! The order of queues, starts by hand, checkpoints, and a store that was paused.
 
-use runner_store::command::{Claim, Command, Grant, Part, QueueSettings, Reply, Settings};
+use runner_store::command::{Answer, Claim, Command, Grant, Oldest, Part, Query, QueueSettings, Reply, Settings};
 use runner_store::job::{
-    Edit, Invalid, JobId, JobSpec, Millis, Priority, QueueOrder, Rejection, StateName, Time, limits,
+    Edit, Invalid, JobId, JobKey, JobSpec, Millis, Priority, QueueOrder, Rejection, StateName, Time, limits,
 };
 
 use crate::world::*;
@@ -28,6 +28,59 @@ fn a_queue_runs_by_priority_or_by_time_and_ties_never_float() {
             assert_eq!(w.claim(9), expected, "{order:?}");
         });
     }
+}
+
+/// How old the oldest available job is, by queue, is what operators are woken by: it must not be hidden behind jobs that
+/// come first.
+#[test]
+fn the_job_that_has_waited_longest_is_known_whatever_comes_first() {
+    let oldest = |w: &World| match w.ask(&Query::Oldest) {
+        Answer::Oldest(oldest) => oldest,
+        other => panic!("{other:?}"),
+    };
+    for order in [QueueOrder::Priority, QueueOrder::RunAt] {
+        case(|w| {
+            w.call(set_order("default", order));
+            assert_eq!(oldest(w), []);
+            w.enqueue(work_with(|s| s.hold = true));
+            w.advance(10);
+            let last = w.enqueue(work_with(|s| s.priority = Priority(i16::MAX)));
+            w.advance(10);
+            let other = JobSpec { queue: "other".to_owned(), ..JobSpec::new("another", "x") };
+            w.enqueue_all(vec![work(), work_with(|s| s.priority = Priority(-5)), other]);
+            let queue = |w: &World, name: &str, kind| w.lane(name, kind).queue;
+            let (own, others) = (queue(w, "default", "work"), queue(w, "other", "another"));
+            let at = |queue, ms| Oldest { tenant: TENANT, queue, since: Time(START.0 + ms) };
+            assert_eq!(oldest(w), [at(own, 10), at(others, 20)]);
+            w.call(cancel(last));
+            assert_eq!(oldest(w), [at(own, 20), at(others, 20)]);
+        });
+    }
+}
+
+/// The story: jobs with a key stand in lanes apart, and a queue that had both kinds was answered twice: its age was that of
+/// the younger.
+#[test]
+fn a_queue_has_one_oldest_job_whether_it_has_a_key_or_not() {
+    let oldest = |w: &World| match w.ask(&Query::Oldest) {
+        Answer::Oldest(oldest) => oldest,
+        other => panic!("{other:?}"),
+    };
+    let keyed = |key: &str| work_with(|s| s.key = Some(JobKey::text(key)));
+    case(|w| {
+        let first = w.enqueue(work());
+        w.advance(10);
+        let second = w.enqueue(keyed("a"));
+        w.advance(10);
+        w.enqueue_all(vec![keyed("b"), work()]);
+        let queue = w.lane("default", "work").queue;
+        let since = |ms| Oldest { tenant: TENANT, queue, since: Time(START.0 + ms) };
+        assert_eq!(oldest(w), [since(0)]);
+        w.call(cancel(first));
+        assert_eq!(oldest(w), [since(10)]);
+        w.call(cancel(second));
+        assert_eq!(oldest(w), [since(20)]);
+    });
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn merged_args_keep_the_bound_of_args() {
         let call = Enqueue::new(TENANT, vec![merging("new")]);
         let Reply::NeedsMerge(needs) = w.call(Command::Enqueue(call.clone())) else { panic!("not to be merged") };
         let args = vec![b'x'; limits::PAYLOAD_BYTES_MAX + 1];
-        let merged = vec![Merged { position: 0, holder, version: needs[0].version, args }];
+        let merged = vec![Merged { position: 0, holder, version: needs[0].version, args, key: None }];
         let reply = w.call(Command::Enqueue(Enqueue { merged, ..call }));
         assert!(
             matches!(&reply, Reply::Rejected(Rejection::Invalid(Invalid { field, .. })) if field == "args"),

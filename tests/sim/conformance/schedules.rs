@@ -31,7 +31,7 @@ fn say(name: &str, verb: ScheduleVerb) -> Command {
 
 fn firing(name: &str, edits: u32, what: Fired) -> Command {
     let (queue, kind) = ("default".to_owned(), "work".to_owned());
-    Command::Fire(Box::new(Fire { at: named(name), edits, queue, kind, args_bytes: 2, what }))
+    Command::Fire(Box::new(Fire { at: named(name), edits, queue, kind, args_bytes: 2, key: None, what }))
 }
 
 /// Slot `n` of each minute, in time.

@@ -164,7 +164,7 @@ fn debounce_moves_what_waits_for_a_retry_too() {
 }
 
 fn merging(position: u32, need: &NeedsMerge, args: &str) -> Merged {
-    Merged { position, holder: need.holder, version: need.version, args: args.as_bytes().to_vec() }
+    Merged { position, holder: need.holder, version: need.version, args: args.as_bytes().to_vec(), key: None }
 }
 
 /// The call that finds its key held, and what it answers.

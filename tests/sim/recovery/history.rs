@@ -236,10 +236,9 @@ fn lane(engine: &Redb, queue: &str, kind: &str) -> runner_store::command::Lane {
         let found = names.iter().find(|(name, _)| name.class == class && name.name == word);
         found.unwrap_or_else(|| panic!("{word} has a number")).1
     };
-    runner_store::command::Lane {
-        tenant: TENANT,
-        queue: QueueId(number(NameClass::Queue, queue)),
-        kind: KindId(number(NameClass::Kind, kind)),
-        suspect: false,
-    }
+    runner_store::command::Lane::new(
+        TENANT,
+        QueueId(number(NameClass::Queue, queue)),
+        KindId(number(NameClass::Kind, kind)),
+    )
 }

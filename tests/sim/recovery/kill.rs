@@ -125,12 +125,7 @@ fn work_once(handle: &Handle, boot: BootId, dice: &mut Dice) -> Option<()> {
     for id in ids(&handle.call_blocking(enqueue(jobs)).ok()?) {
         say(format_args!("enqueued {id} 0 ."));
     }
-    let lane = Lane {
-        tenant: TENANT,
-        queue: handle.queue_id(TENANT, "default")?,
-        kind: handle.kind_id(TENANT, "work")?,
-        suspect: false,
-    };
+    let lane = Lane::new(TENANT, handle.queue_id(TENANT, "default")?, handle.kind_id(TENANT, "work")?);
     let max = 1 + dice.below(8) as u32;
     let claim = Command::Claim(Claim { holder: boot, max, grants: vec![Grant { lane, max }] });
     let jobs = claimed(&handle.call_blocking(claim).ok()?);

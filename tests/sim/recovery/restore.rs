@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use runner_store::command::Command;
-use runner_store::dir::{Restored, StoreDir};
+use runner_store::command::{Command, NewToken, TokenCall, TokenVerb};
+use runner_store::dir::{Restored, StoreDir, Tokens};
 use runner_store::engine::Dump;
 use runner_store::error::StoreError;
 use runner_store::job::{JobId, Seq, StateName};
+use runner_store::token::{TokenHash, TokenScope};
 use runner_store::writer::step;
 
 use super::backup::Place;
@@ -16,7 +17,7 @@ use crate::world::*;
 const EPOCH: u64 = 1 << 32;
 
 fn restore(place: &Place, from: &StoreDir, to: &str, replace: bool) -> Result<Restored, StoreError> {
-    StoreDir::new(place.path(to)).restore(from, replace, place.clock.now())
+    StoreDir::new(place.path(to)).restore(from, replace, Tokens::Suspend, place.clock.now())
 }
 
 fn dump(place: &Place, dir: &StoreDir) -> Dump {
@@ -206,4 +207,27 @@ fn a_restore_that_was_interrupted_anywhere_is_begun_again() {
     fs::copy(backup.path().join("store.marker"), place.path("new/store.marker")).unwrap();
     assert!(matches!(open(), Err(StoreError::FileGone { .. })));
     again();
+}
+
+/// What was revoked since the backup would be there again: so nothing lets anybody in until somebody says so.
+#[test]
+fn restored_tokens_let_nobody_in_unless_they_are_kept() {
+    let place = Place::new();
+    let mut engine = place.open(&place.dir);
+    let new = NewToken { name: "shop".into(), tenant: Some(TENANT), scopes: vec![TokenScope::Read], expires_at: None };
+    let call = TokenCall { hash: TokenHash::of("rnr_a"), verb: TokenVerb::Create(new) };
+    step(&mut engine, &[Command::Token(Box::new(call))]).unwrap();
+    drop(engine);
+    let backup = place.back_up("backup");
+    let confirmed =
+        |dir: &StoreDir| dump(&place, dir).tokens.iter().map(|(_, token)| token.confirmed).collect::<Vec<_>>();
+    assert_eq!(confirmed(&backup), [true]);
+    let restored = restore(&place, &backup, "restored", false).unwrap();
+    assert_eq!(restored.tokens, (1, Tokens::Suspend));
+    let suspended = StoreDir::new(place.path("restored"));
+    assert_eq!(confirmed(&suspended), [false]);
+    let kept = StoreDir::new(place.path("kept"));
+    let restored = kept.restore(&suspended, false, Tokens::Keep, place.clock.now()).unwrap();
+    assert_eq!(restored.tokens, (1, Tokens::Keep));
+    assert_eq!(confirmed(&kept), [true]);
 }

@@ -6,11 +6,11 @@ use runner_store::command::{
     StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
-    Edit, EventName, JobId, JobRef, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings, StateName, TenantId,
-    Time,
+    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings,
+    StateName, TenantId, Time,
 };
 
-use super::Workload;
+use super::{KEYS, Workload};
 
 impl Workload {
     /// What is said before anything else: how long the log is kept, and which plugins there are.
@@ -106,7 +106,10 @@ impl Workload {
     }
 
     fn claim(&mut self) -> Command {
-        let grants = (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
+        let mut grants: Vec<Grant> =
+            (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
+        let of_keys = Self::lanes_of_keys(&grants);
+        grants.extend(of_keys);
         let holder = self.a_boot();
         Command::Claim(Claim { holder, max: self.dice.below(10) as u32, grants })
     }
@@ -240,6 +243,7 @@ impl Workload {
     fn edit(&mut self) -> Command {
         let job = self.a_job();
         let now = self.now;
+        let mut aside = self.aside();
         let d = &mut self.dice;
         let edit = Edit {
             priority: d.maybe(2, |d| Priority(d.below(5) as i16 - 2)),
@@ -251,6 +255,7 @@ impl Workload {
             retry: d.maybe(4, |_| RetryPolicy::default()),
             tags: d.maybe(4, |d| vec![("t".to_owned(), d.below(3).to_string())]),
             depth: None,
+            key: aside.maybe(2, |d| d.maybe(2, |d| JobKey::text(KEYS[d.below(3) as usize]))),
         };
         Command::Edit { job, edit: Box::new(edit) }
     }
@@ -321,6 +326,7 @@ fn listening(tenant: u32, events: &[EventName]) -> Command {
 }
 
 fn subscription(event: EventName, of: &str, kind: &str) -> Subscription {
-    let to = Listener { kind: kind.to_owned(), queue: "p".to_owned(), priority: Priority(1) };
+    let key = KeyPath::parse("args.kind").ok();
+    let to = Listener { kind: kind.to_owned(), queue: "p".to_owned(), priority: Priority(1), key };
     Subscription { event, of: vec![of.to_owned()], to, by: "alerts".to_owned() }
 }

@@ -10,14 +10,18 @@ mod specs;
 use std::collections::{HashMap, VecDeque};
 
 use runner_store::command::{
-    Command, Enqueue, Finish, FinishCall, Lane, Merged, Name, NameClass, NeedsMerge, Reply, RunRef,
+    Command, Enqueue, Finish, FinishCall, Grant, Lane, Merged, Name, NameClass, NeedsMerge, Reply, RunRef,
 };
 use runner_store::index::EndKey;
-use runner_store::job::{BootId, DependsOn, JobId, JobRef, KindId, On, PluginId, QueueId, RunNumber, TenantId, Time};
+use runner_store::job::{
+    BootId, DependsOn, JobId, JobKey, JobRef, KindId, On, PluginId, QueueId, RunNumber, TenantId, Time,
+};
 use runner_store::schedule::ScheduleRef;
 
 const TENANTS: u64 = 3;
 const BOOTS: u64 = 3;
+/// The keys that jobs have.
+const KEYS: [&str; 3] = ["acme", "initech", "hooli"];
 /// Runs that are remembered, to be ended some time: few enough that most are ended before they are forgotten.
 const RUNS_REMEMBERED: usize = 200;
 
@@ -176,7 +180,9 @@ impl Workload {
     fn merge(&mut self, needs: &[NeedsMerge]) -> Vec<Merged> {
         let merged = |need: &NeedsMerge| {
             let NeedsMerge { position, holder, version, ref args } = *need;
-            Merged { position, holder, version, args: [&args[..args.len().min(30)], b"+"].concat() }
+            // Keys of merged args follow from what is merged, so that most change.
+            let key = args.first().map(|first| JobKey::text(KEYS[usize::from(*first) % KEYS.len()]));
+            Merged { position, holder, version, args: [&args[..args.len().min(30)], b"+"].concat(), key }
         };
         needs.iter().map(merged).collect()
     }
@@ -226,12 +232,28 @@ impl Workload {
         if let Some((tenant, queue)) = self.dice.pick(&self.queues).copied() {
             let kinds: Vec<KindId> = self.kinds.iter().filter(|kind| kind.0 == tenant).map(|kind| kind.1).collect();
             if let Some(kind) = self.dice.pick(&kinds).copied() {
-                return Lane { tenant, queue, kind, suspect };
+                return Lane { suspect, ..Lane::new(tenant, queue, kind) };
             }
         }
         // Names get numbers in the order in which they first come, so small numbers are in use.
         let (queue, kind) = (QueueId(1 + self.dice.below(9) as u32), KindId(1 + self.dice.below(9) as u32));
-        Lane { tenant: self.a_tenant(), queue, kind, suspect }
+        Lane { suspect, ..Lane::new(self.a_tenant(), queue, kind) }
+    }
+
+    /// The lanes of all keys beside these, so that what stands in them is claimed as often.
+    fn lanes_of_keys(lanes: &[Grant]) -> Vec<Grant> {
+        let of_keys = |grant: &Grant| {
+            let grant = *grant;
+            let of_key = move |key: &str| [false, true].map(|again| (JobKey::text(key).hash(), again));
+            let lanes = KEYS.into_iter().flat_map(of_key);
+            lanes.map(move |(key, again)| Grant { lane: Lane { key, again, ..grant.lane }, ..grant })
+        };
+        lanes.iter().flat_map(of_keys).collect()
+    }
+
+    /// Dice beside the others, so that what came later changes nothing else that follows from a seed.
+    fn aside(&self) -> Dice {
+        Dice(self.dice.0 ^ 0x0005_ca1e_d0f5)
     }
 
     fn a_boot(&mut self) -> BootId {

@@ -38,7 +38,8 @@ impl Workload {
             Fired::Slots { slots, missed, upto: Time(newest * 1_000) }
         };
         let (queue, kind) = ("p".to_owned(), "a".to_owned());
-        Command::Fire(Box::new(Fire { at, edits, queue, kind, args_bytes: 9, what }))
+        let key = self.aside().maybe(2, |_| runner_store::job::JobKey::text("acme"));
+        Command::Fire(Box::new(Fire { at, edits, queue, kind, args_bytes: 9, key, what }))
     }
 
     fn a_plan(&mut self) -> Plan {

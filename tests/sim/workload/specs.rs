@@ -2,11 +2,11 @@
 
 use runner_store::command::{Keep, KindSettings, Pause, QueueSettings, Rate, Settings, StoreSettings, TenantSettings};
 use runner_store::job::{
-    Backoff, DependsOn, EdgePolicy, JobId, JobSpec, Millis, On, OnConflict, Priority, QueueOrder, RetryPolicy,
+    Backoff, DependsOn, EdgePolicy, JobId, JobKey, JobSpec, Millis, On, OnConflict, Priority, QueueOrder, RetryPolicy,
     StateName, States, TenantId, Time, Unique,
 };
 
-use super::{Dice, Workload};
+use super::{Dice, KEYS, Workload};
 
 const HOUR: u64 = 3_600_000;
 
@@ -15,6 +15,8 @@ impl Workload {
     pub(super) fn spec(&mut self, tenant: TenantId, position: u64) -> JobSpec {
         let (depends_on, unique) = (self.dependencies(tenant, position), self.unique());
         let now = self.now;
+        let mut aside = self.aside();
+        let key = aside.maybe(4, |d| JobKey::text(KEYS[d.below(KEYS.len() as u64) as usize]));
         let d = &mut self.dice;
         let backoffs = [
             Backoff::Constant { base: Millis(300) },
@@ -38,6 +40,7 @@ impl Workload {
             tags: d.maybe(3, |d| ("t".to_owned(), d.below(3).to_string())).into_iter().collect(),
             depends_on,
             unique,
+            key,
             depth: d.maybe(12, |d| 17 + d.below(5) as u32).unwrap_or_default(),
             ..JobSpec::new(kind, vec![b'x'; d.below(40) as usize])
         }
@@ -138,6 +141,7 @@ impl Workload {
                         discarded: Millis(d.below(30) * HOUR),
                         completed_max: d.below(80),
                     },
+                    ..TenantSettings::default()
                 },
             ),
         }

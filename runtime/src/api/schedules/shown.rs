@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use runner_store::job::Time;
 use runner_store::schedule::{CatchUp, Schedule, Source, When};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,7 +18,7 @@ use crate::schedules::due::next_slots;
 const NEXT_SHOWN: usize = 5;
 
 /// A page of schedules.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SchedulesPage {
     /// By name.
     pub schedules: Vec<ScheduleShown>,
@@ -26,7 +27,8 @@ pub struct SchedulesPage {
 }
 
 /// A schedule as it is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Schedule")]
 #[expect(missing_docs, reason = "the fields are those of `Schedule` of the store, where each is documented")]
 pub struct ScheduleShown {
     pub name: String,
@@ -66,6 +68,7 @@ pub struct ScheduleShown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub args: Option<Box<RawValue>>,
     /// Args that are not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +79,8 @@ pub struct ScheduleShown {
 }
 
 /// The last slot that became no job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Skipped")]
 pub struct SkippedShown {
     /// Which.
     pub slot: String,
@@ -85,7 +89,8 @@ pub struct SkippedShown {
 }
 
 /// The answer to firing a schedule by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Fired")]
 pub struct FiredShown {
     /// Its name.
     pub schedule: String,

@@ -224,27 +224,27 @@ impl Which {
         if self.all {
             body.insert("all".to_owned(), json!(true));
         }
-        ask(&self.common.target, async |client| bulk(client, verb, body, self.yes, self.common.output).await)
+        let to = format!("/v1/jobs/{verb}");
+        ask(&self.common.target, async |client| bulk(client, (verb, &to), body, self.yes, self.common.output).await)
     }
 }
 
 /// Prints how many jobs match; then, if that is wanted, does it to them and waits for the end.
-async fn bulk(
+pub(in crate::cli) async fn bulk(
     client: &Client,
-    verb: &str,
+    (verb, to): (&str, &str),
     mut body: Map<String, Value>,
     yes: bool,
     format: Format,
 ) -> Result<ExitCode, Failure> {
-    let to = format!("/v1/jobs/{verb}");
     body.insert("dry_run".to_owned(), json!(true));
-    let Matched { matched } = client.post(&to, None, Some(Value::Object(body.clone()).to_string())).await?.json()?;
+    let Matched { matched } = client.post(to, None, Some(Value::Object(body.clone()).to_string())).await?.json()?;
     note(&format!("{matched} jobs match"));
     if !yes {
         return Err(Failure::usage(format!("nothing was changed; --yes does it ({verb}) to all of them")));
     }
     body.remove("dry_run");
-    let mut now: OperationShown = client.post(&to, None, Some(Value::Object(body).to_string())).await?.json()?;
+    let mut now: OperationShown = client.post(to, None, Some(Value::Object(body).to_string())).await?.json()?;
     while now.state == "running" {
         tokio::time::sleep(ASK_EVERY).await;
         now = client.get(&format!("/v1/operations/{}", now.operation)).await?.json()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use runner_store::clock::Clock;
-use runner_store::dir::{Restored, StoreDir};
+use runner_store::dir::{Restored, StoreDir, Tokens};
 use runner_store::error::StoreError;
 use serde_json::json;
 
@@ -47,9 +47,15 @@ pub(super) fn backup(destination: &Path, target: &Target, format: Format) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn restore(backup: &Path, data: &Path, replace: bool, format: Format) -> Result<ExitCode, Failure> {
-    let restored =
-        StoreDir::new(data).restore(&StoreDir::new(backup), replace, Clock::System.now()).map_err(not_done)?;
+pub(super) fn restore(
+    backup: &Path,
+    data: &Path,
+    (replace, keep_tokens): (bool, bool),
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    let tokens = if keep_tokens { Tokens::Keep } else { Tokens::Suspend };
+    let from = StoreDir::new(backup);
+    let restored = StoreDir::new(data).restore(&from, replace, tokens, Clock::System.now()).map_err(not_done)?;
     let rows = would_run(&restored);
     if format == Format::Json {
         let counts = rows.iter().map(|[jobs, state, queue, kind]| {
@@ -57,7 +63,7 @@ pub(super) fn restore(backup: &Path, data: &Path, replace: bool, format: Format)
         });
         print_json(&json!({
             "epoch": restored.meta.epoch, "next_id": restored.meta.next_job.to_string(), "paused": restored.meta.paused,
-            "interrupted": restored.interrupted, "replaced": restored.replaced.as_deref().map(|path| path.display().to_string()),
+            "tokens": restored.tokens.0, "tokens_kept": keep_tokens, "interrupted": restored.interrupted, "replaced": restored.replaced.as_deref().map(|path| path.display().to_string()),
             "counts": counts.collect::<Vec<_>>(),
         }));
         return Ok(ExitCode::SUCCESS);
@@ -74,6 +80,14 @@ pub(super) fn restore(backup: &Path, data: &Path, replace: bool, format: Format)
     if restored.interrupted > 0 {
         let n = restored.interrupted;
         print(&format!("{n} runs were going on when the backup was made; they were ended and run again\n"));
+    }
+    match restored.tokens {
+        (0, _) => {}
+        (n, Tokens::Keep) => print(&format!("{n} tokens let in whom they did when the backup was made\n")),
+        (n, Tokens::Suspend) => print(&format!(
+            "{n} tokens let nobody in, as some may have been revoked since: make new ones with `runner token create`, or restore \
+             again with --keep-tokens\n"
+        )),
     }
     let mut table = Table::new(&["jobs", "state", "queue", "kind"]);
     for row in rows {

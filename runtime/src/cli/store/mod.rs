@@ -70,6 +70,9 @@ pub(super) enum Verb {
         /// Replace a store that is there, and keep it in a folder `replaced-<time>` beside the new one
         #[arg(long)]
         replace: bool,
+        /// Let in whom the backup's tokens let in, also those that were revoked since; else they let nobody in
+        #[arg(long)]
+        keep_tokens: bool,
         /// The form of the answer
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
@@ -126,7 +129,9 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Init { data, output } => init(data, *output),
         Verb::Check { data, accept, output } => check(data, *accept, *output),
         Verb::Backup { destination, target, output } => copies::backup(destination, target, *output),
-        Verb::Restore { backup, data, replace, output } => copies::restore(backup, data, *replace, *output),
+        Verb::Restore { backup, data, replace, keep_tokens, output } => {
+            copies::restore(backup, data, (*replace, *keep_tokens), *output)
+        }
         Verb::Compact { data, output } => copies::compact(data, *output),
         Verb::Migrate { data, no_backup, output } => copies::migrate(data, !no_backup, *output),
         Verb::Settings { target, output } => settings::show(target, *output),

@@ -70,6 +70,9 @@ impl Core {
     /// Whether a lane has a whole call's jobs, or the first of them has lingered.
     pub(super) fn gathered(&self, lane: Lane, now: Moment) -> bool {
         let Some(tenant) = self.tenants.get(&lane.tenant) else { return false };
+        if let (false, Some(batch)) = (lane.key.is_none(), tenant.batch(lane)) {
+            return self.key_gathered(lane, batch, now);
+        }
         let (Some(batch), Some(state)) = (tenant.batch(lane), tenant.lanes.get(&lane)) else { return false };
         let lingered = || state.arrivals.lingered_at(batch.linger).is_some_and(|at| at <= now.uptime);
         state.available >= u64::from(batch.max) || (state.available > 0 && lingered())

@@ -6,9 +6,12 @@
 //! a tenant gets its queues share by their weights ([`queues`](super::queues)), and nothing is claimed that a gate would not
 //! let through ([`gate`](super::gate)).
 
+use std::ops::Bound::{Excluded, Unbounded};
+
 use runner_store::command::{Grant, Lane, limits};
 use runner_store::job::TenantId;
 
+use super::keyed::Granted;
 use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
@@ -43,9 +46,11 @@ impl Core {
         let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.round += 1;
+        self.lately.swap(0, 1);
+        self.lately[0].clear();
         let cancelled = self.take_cancelled();
         let mut shared: Vec<Claimed> = Vec::new();
-        if !self.gates.is_empty() {
+        if !self.gates.is_empty() || self.has_key_limits() {
             // Where they are not all let through any more, the first are.
             runs.sort_unstable_by_key(|claimed| claimed.order);
         }
@@ -58,7 +63,7 @@ impl Core {
             looked_at = Some((claimed.lane, too_large));
             if self.draining || spent || too_large || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
-            } else if self.batched.contains(&claimed.lane) {
+            } else if self.batched.contains(&claimed.lane.of_all_keys()) {
                 shared.push(claimed);
             } else {
                 self.put_or_not(Call::of_one(&claimed), now, actions);
@@ -107,7 +112,7 @@ impl Core {
         let slots = self.slots_for_all_and(&demands, now);
         share(&mut demands, slots);
         let (mut takes, mut left) = (Vec::new(), limits::CLAIM_RUNS_MAX);
-        let mut suspects = u32::from(!self.suspect_in_hand() && self.free.len() > self.ready_for_slots(now));
+        let mut suspects = u32::from(!self.suspect_in_hand() && self.slots_left(now) > 0);
         for demand in demands {
             self.take_for(demand, now, (&mut suspects, &mut left), &mut takes);
         }
@@ -119,36 +124,47 @@ impl Core {
         }
     }
 
-    /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then.
+    /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then, and
+    /// tenants only where runs of theirs have ended lately.
     fn may_want(&mut self) -> bool {
         if self.open.is_empty() {
             return false;
         }
-        let (round, free, crowd) = (self.round, self.free.len(), self.open.len() > 1);
-        let held = self.ready + self.by_hand.len();
-        let room_ahead = held + self.running.len() < (self.slots + AHEAD_MAX) as usize;
-        for (_, id) in &self.open {
-            let Some(tenant) = self.tenants.get_mut(id) else { continue };
-            let ready = tenant.ready.len();
+        let (round, free, by_hand) = (self.round, self.free.len(), self.by_hand.len());
+        if free > by_hand || (self.open.len() > 1 && !self.bare.is_empty()) {
+            return true;
+        }
+        let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
+        for id in self.lately.iter().flatten() {
+            let Some(tenant) = self.tenants.get_mut(id).filter(|tenant| self.open.contains(&(tenant.had, *id))) else {
+                continue;
+            };
             let of_pace = room_ahead && tenant.pace.lately(round) >= 2;
-            let wants = free + tenant.pace.ahead(round) as usize > ready + self.by_hand.len();
-            if wants || of_pace || (crowd && ready == 0) {
+            if of_pace || free + tenant.pace.ahead(round) as usize > tenant.ready.len() + by_hand {
                 return true;
             }
         }
         false
     }
 
-    /// Runs that are ready and wait for nothing but a slot and the node's memory.
-    fn ready_for_slots(&self, now: Moment) -> usize {
-        self.by_hand.len() + self.waiting.iter().map(|(_, id)| self.ready_of(*id, now) as usize).sum::<usize>()
+    /// Slots that are free and that nobody takes who is ready and waits for nothing but a slot and the node's memory.
+    fn slots_left(&self, now: Moment) -> usize {
+        let mut left = self.free.len().saturating_sub(self.by_hand.len());
+        // However many wait: no more are looked at than there are slots.
+        for (_, id) in &self.waiting {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.ready_of(*id, now) as usize);
+        }
+        left
     }
 
     /// The same of one tenant: what waits for its own budget, or for a token, takes no slot from others.
     fn ready_of(&self, id: TenantId, now: Moment) -> u32 {
         let Some(tenant) = self.tenants.get(&id) else { return 0 };
         let ready = tenant.ready_for_slots();
-        if ready == 0 || self.gates.is_empty() {
+        if ready == 0 || (self.gates.is_empty() && !self.has_key_limits()) {
             return ready;
         }
         let waits = tenant.ready.calls().filter(|call| self.tokens_come(call, now).is_some()).count();
@@ -157,7 +173,7 @@ impl Core {
 
     /// Slots that are free and that nobody who is ready takes.
     fn slots_for_all(&self, now: Moment) -> u32 {
-        u32::try_from(self.free.len().saturating_sub(self.ready_for_slots(now))).unwrap_or(0)
+        u32::try_from(self.slots_left(now)).unwrap_or(0)
     }
 
     /// Slots that those who want them share, with what is ready of theirs: no more than the node has memory for.
@@ -169,19 +185,26 @@ impl Core {
             tenant.open.iter().copied().chain(ready).map(|lane| tenant.memory_of(lane))
         });
         let smallest = lanes.min().unwrap_or(0).max(1);
-        let fit = self.memory_bytes.saturating_sub(self.reserved_bytes) / smallest;
+        let fit = self.reservable_bytes().saturating_sub(self.reserved_bytes) / smallest;
         slots.min(u32::try_from(fit).unwrap_or(u32::MAX))
     }
 
     /// Whether something waits that is only claimed when a slot is free, and that could start in one.
     fn exact_wait(&self, now: Moment) -> bool {
-        let gathered = self.batched.iter().any(|lane| self.could_start(*lane, now) && self.gathered(*lane, now));
-        gathered || (!self.suspect_in_hand() && self.suspects_wait(now))
+        let has_call = |lane| self.gathered(lane, now) || self.has_key_open(lane);
+        let gathered = self.batched.iter().any(|lane| self.could_start(*lane, now) && has_call(*lane));
+        gathered
+            || self.lanes_in_order().any(|lane| self.could_start(lane, now))
+            || (!self.suspect_in_hand() && self.suspects_wait(now))
+    }
+
+    fn has_key_open(&self, lane: Lane) -> bool {
+        let state = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
+        state.and_then(|state| state.keyed.as_ref()).is_some_and(|keyed| keyed.is_open())
     }
 
     fn suspects_wait(&self, now: Moment) -> bool {
-        let suspects = |id| self.tenants.get(id).map(|tenant| tenant.open.iter().filter(|lane| lane.suspect));
-        self.open.iter().filter_map(|(_, id)| suspects(id)).flatten().any(|lane| self.could_start(*lane, now))
+        self.open_suspects.iter().any(|lane| self.could_start(*lane, now))
     }
 
     /// Whether a lane has jobs that its tenant's budget has room for, and its gates.
@@ -196,15 +219,16 @@ impl Core {
 
     /// What each tenant could use, those first whose turn it is.
     fn demands(&mut self, now: Moment) -> Vec<Demand> {
-        let open: Vec<TenantId> = self.open.iter().map(|(_, id)| *id).collect();
-        let crowd = open.len() > 1;
+        let crowd = self.open.len() > 1;
         let mut demands = Vec::new();
-        for id in open {
+        let mut next = self.open.first().copied();
+        while let Some(ranked) = next {
             if demands.len() == TENANTS_MAX {
                 self.left_out = true;
                 break;
             }
-            demands.extend(self.demand(id, crowd, now));
+            demands.extend(self.demand(ranked.1, crowd, now));
+            next = self.open.range((Excluded(ranked), Unbounded)).next().copied();
         }
         demands
     }
@@ -217,7 +241,9 @@ impl Core {
         let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());
         for lane in &tenant.open {
             let of_lane = tenant.room(tenant.memory_of(*lane));
-            let available = tenant.lanes.get(lane).map_or(0, |state| state.available);
+            let Some(state) = tenant.lanes.get(lane) else { continue };
+            // Of keys, what they let through.
+            let available = state.available + state.keyed.as_ref().map_or(0, |keyed| keyed.could());
             room = room.max(of_lane);
             let (gate_calls, gate_jobs) = self.gate_room(*lane, now);
             let through = gate_calls.min(gate_jobs);
@@ -233,8 +259,11 @@ impl Core {
                 singles.add(*lane, u32::from(!in_hand && could > 0));
             } else if tenant.batch(*lane).is_none() {
                 singles.add(*lane, could);
-            } else if of_lane > 0 && self.gathered(*lane, now) {
-                calls.push(*lane);
+            } else if of_lane > 0 {
+                calls.extend(self.gathered(*lane, now).then_some(*lane));
+                // What there is no slot for is not claimed.
+                let keyed = state.keyed.iter().flat_map(|keyed| keyed.open_lanes(*lane));
+                calls.extend(keyed.take(self.free.len().min(through as usize)));
             }
         }
         self.left_out |= left_out || suspects > u64::from(!in_hand);
@@ -244,7 +273,13 @@ impl Core {
         let singles = sum.min(room);
         shut.into_iter().for_each(|lane| self.wait_for_gates(lane, now));
         calls.truncate(room as usize);
+        let tenant = self.tenant(id);
         if singles == 0 && calls.is_empty() {
+            tenant.held_up |= tenant.running == 0 && tenant.ready.is_empty();
+            return None;
+        }
+        // It comes anew: it is looked at again where it stands now.
+        if std::mem::take(&mut tenant.held_up) && self.comes_anew(id) {
             return None;
         }
         // A slot that another one's run leaves is for who has had least, too.
@@ -279,7 +314,7 @@ impl Core {
         let calls = u32::try_from(demand.calls.len()).unwrap_or(u32::MAX);
         for lane in demand.calls {
             let batch = self.tenants.get(&demand.tenant).and_then(|tenant| tenant.batch(lane));
-            let max = batch.map_or(1, |batch| batch.max).min(*left);
+            let max = batch.map_or(1, |batch| batch.max).min(*left).min(self.key_room(lane).1);
             let max = gates.take_call(lane, max, |of| self.room_of(of, now));
             if max > 0 {
                 *left -= max;
@@ -292,19 +327,28 @@ impl Core {
         // One more of each queue that has nothing ready, so that the next slot finds it when it is its turn; but of handlers
         // that take long nothing is claimed ahead.
         let most = if demand.ahead > 0 { room.min(*left) } else { max };
+        let mut starts = free.saturating_sub(calls);
+        let mut granted = Granted::default();
         for (queue, max) in queues::split(&demand.queues, max, most) {
-            let mut grants = Vec::new();
             let max = gates.of_queue(&demand.queues[queue], max, |of| self.room_of(of, now));
-            for Grant { lane, max: could } in &demand.queues[queue].lanes {
-                let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };
-                let max = gates.take(*lane, could.min(max), |of| self.room_of(of, now));
-                if max > 0 {
-                    grants.push(Grant { lane: *lane, max });
+            let lanes = &demand.queues[queue].lanes;
+            let in_order = lanes.iter().any(|grant| self.runs_in_order(grant.lane));
+            // Nothing that runs in order is claimed ahead: beside it, only what starts now; the others' rest comes behind,
+            // unless it would only get before it.
+            let first = if in_order { max.min(starts) } else { max };
+            let rest = if in_order && self.comes_before_ready(lanes) { 0 } else { max - first };
+            starts = starts.saturating_sub(first);
+            for (max, in_order) in [(first, true), (rest, false)] {
+                let mut grants = Vec::new();
+                for Grant { lane, max: could } in lanes.iter().filter(|_| max > 0) {
+                    let could = if lane.suspect { std::mem::take(suspects).min(*could) } else { *could };
+                    let max = gates.take(*lane, could.min(max), |of| self.room_of(of, now));
+                    self.expand(*lane, max, in_order, &mut granted, &mut grants);
                 }
-            }
-            if max > 0 && !grants.is_empty() {
-                *left = left.saturating_sub(max);
-                takes.push(Take { max, grants, shared: false });
+                if !grants.is_empty() {
+                    *left = left.saturating_sub(max);
+                    takes.push(Take { max, grants, shared: false });
+                }
             }
         }
     }

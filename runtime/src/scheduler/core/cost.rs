@@ -63,7 +63,7 @@ impl Core {
     /// A run of a lane has started: what it will cost, about, is its tenant's and its queue's.
     pub(super) fn cost_starts(&mut self, lane: Lane) -> Cost {
         let tenant = self.tenant(lane.tenant);
-        let about = tenant.lanes.get(&lane).map_or(UNKNOWN, |state| state.lately.cost());
+        let about = tenant.lanes.get(&lane.of_all_keys()).map_or(UNKNOWN, |state| state.lately.cost());
         let had = tenant.had;
         tenant.ready.start(lane.queue, about);
         self.clock = self.clock.max(had);
@@ -75,7 +75,7 @@ impl Core {
     pub(super) fn cost_ends(&mut self, lane: Lane, about: Cost, cost: Cost) {
         let more = signed(cost).saturating_sub(signed(about));
         let tenant = self.tenant(lane.tenant);
-        if let Some(state) = tenant.lanes.get_mut(&lane) {
+        if let Some(state) = tenant.lanes.get_mut(&lane.of_all_keys()) {
             state.lately.add(cost);
         }
         tenant.ready.end(lane.queue, more);
@@ -95,11 +95,13 @@ impl Core {
         }
     }
 
-    /// A tenant that has had nothing to do for a while begins where the others are.
-    pub(super) fn comes_anew(&mut self, id: TenantId) {
+    /// A tenant that has had nothing to do for a while, or nothing that it may, begins where the others are. Whether it was
+    /// before them.
+    pub(super) fn comes_anew(&mut self, id: TenantId) -> bool {
         let clock = self.clock;
-        let Some(tenant) = self.tenants.get_mut(&id) else { return };
-        if tenant.running == 0 && tenant.ready.is_empty() && tenant.had < clock {
+        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
+        let is_before = tenant.running == 0 && tenant.ready.is_empty() && tenant.had < clock;
+        if is_before {
             let was = std::mem::replace(&mut tenant.had, clock);
             for ranked in [&mut self.open, &mut self.waiting] {
                 if ranked.remove(&(was, id)) {
@@ -107,5 +109,6 @@ impl Core {
                 }
             }
         }
+        is_before
     }
 }

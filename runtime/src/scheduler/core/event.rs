@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use runner_store::command::{Grant, Lane, RunRef};
-use runner_store::index::Order;
-use runner_store::job::{Millis, QueueId, TenantId, Time};
+use runner_store::index::{KeyOf, Order};
+use runner_store::job::{KindId, Millis, QueueId, TenantId, Time};
 
 use super::gate::{GateOf, Limits};
+use super::keys::KeyLimits;
 use super::tenant::{Budget, Serves};
 
 /// A moment, on both clocks.
@@ -28,7 +29,32 @@ pub enum Event {
         /// By how many.
         difference: i64,
     },
-    /// A plugin for the lane's kind is loaded, or another one, or none any longer.
+    /// The jobs that are available in a lane of a key have changed.
+    Keyed {
+        /// Which lane.
+        lane: Lane,
+        /// By how many more, or fewer.
+        difference: i64,
+        /// What is first now; none: it is empty.
+        head: Option<Order>,
+    },
+    /// The number of jobs of a key that have begun and not ended has changed. Told of a claim before its answer.
+    Begun {
+        /// Which key.
+        of: KeyOf,
+        /// By how many.
+        difference: i64,
+    },
+    /// What each key of a kind may do, from now on; before, as much as others let.
+    KeyLimits {
+        /// Whose.
+        tenant: TenantId,
+        /// Which kind.
+        kind: KindId,
+        /// How much.
+        limits: KeyLimits,
+    },
+    /// A plugin for the lane's kind is loaded, or another one, or none any longer. Of a lane and all lanes of its keys.
     Served {
         /// Which lane.
         lane: Lane,
@@ -92,6 +118,8 @@ pub enum Event {
     },
     /// Someone wants a run ended, or its job is gone.
     Cancelled(RunRef),
+    /// The runs have come to use more memory together than there is.
+    ShortOfMemory,
     /// When the next job becomes due, as the store says.
     NextDue(Option<Time>),
     /// The question for what is due is answered: so many jobs became available.
@@ -136,6 +164,8 @@ pub enum Action {
     },
     /// End a run that has started. A call that it shares goes on until all of its runs are to end.
     End(RunRef),
+    /// Interrupt a run that has started, with those that share its call: it runs again later, and has lost no attempt.
+    Interrupt(Vec<RunRef>),
     /// Give a run back that has not.
     HandBack(RunRef),
     /// Ask the store to make available what is due. There is never more than one such question open.

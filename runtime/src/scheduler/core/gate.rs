@@ -9,8 +9,10 @@
 use std::collections::BTreeSet;
 
 use runner_store::command::{Lane, Pause, Rate};
+use runner_store::index::KeyOf;
 use runner_store::job::{KindId, Millis, QueueId, TenantId};
 
+use super::keys::key_of;
 use super::{Action, Call, Core, Moment};
 
 /// So long before its token comes a job is claimed, so that it starts with it: where the burst is 1, what comes to a full
@@ -24,6 +26,8 @@ pub enum GateOf {
     Queue(TenantId, QueueId),
     /// A tenant's kind.
     Kind(TenantId, KindId),
+    /// A key of a tenant's kind: its limits are its kind's ([`keys`](super::keys)).
+    Key(KeyOf),
 }
 
 /// What may run of it; none: as much as others let.
@@ -51,14 +55,31 @@ pub(super) struct Gate {
 
 /// A token bucket, exact: what is in it is counted in jobs times the period's milliseconds.
 #[derive(Debug, Default)]
-struct Bucket {
+pub(super) struct Bucket {
     level: u64,
     since: Millis,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Millis) -> Self {
+    pub(super) fn full(rate: Rate, now: Millis) -> Self {
         Self { level: u64::from(rate.burst).saturating_mul(rate.per.0), since: now }
+    }
+
+    /// The bucket of a rate that is new, or another one now: what was in it stays, as far as it fits.
+    pub(super) fn instead(before: Option<(Rate, &Self)>, rate: Option<Rate>, now: Millis) -> Self {
+        match (rate, before) {
+            (Some(rate), Some((old, bucket))) => {
+                let level = u128::from(bucket.level(old, now)) * u128::from(rate.per.0) / u128::from(old.per.0.max(1));
+                let full = u64::from(rate.burst).saturating_mul(rate.per.0);
+                Self { level: u64::try_from(level).unwrap_or(u64::MAX).min(full), since: now }
+            }
+            (Some(rate), None) => Self::full(rate, now),
+            (None, _) => Self::default(),
+        }
+    }
+
+    pub(super) fn is_full(&self, rate: Rate, now: Millis) -> bool {
+        self.level(rate, now) >= u64::from(rate.burst).saturating_mul(rate.per.0)
     }
 
     fn level(&self, rate: Rate, now: Millis) -> u64 {
@@ -66,17 +87,17 @@ impl Bucket {
         self.level.saturating_add(came).min(u64::from(rate.burst).saturating_mul(rate.per.0))
     }
 
-    fn tokens(&self, rate: Rate, now: Millis) -> u32 {
+    pub(super) fn tokens(&self, rate: Rate, now: Millis) -> u32 {
         u32::try_from(self.level(rate, now) / rate.per.0.max(1)).unwrap_or(u32::MAX)
     }
 
-    fn take(&mut self, rate: Rate, jobs: u32, now: Millis) {
+    pub(super) fn take(&mut self, rate: Rate, jobs: u32, now: Millis) {
         let taken = u64::from(jobs).saturating_mul(rate.per.0);
         *self = Self { level: self.level(rate, now).saturating_sub(taken), since: now };
     }
 
     /// When there will be so many tokens.
-    fn opens(&self, rate: Rate, tokens: u32, now: Millis) -> Millis {
+    pub(super) fn opens(&self, rate: Rate, tokens: u32, now: Millis) -> Millis {
         let missing = u64::from(tokens).saturating_mul(rate.per.0).saturating_sub(self.level(rate, now));
         Millis(now.0.saturating_add(missing.div_ceil(u64::from(rate.jobs.max(1)))))
     }
@@ -129,6 +150,8 @@ pub enum Shut {
     Full(u32),
     /// The next token comes after this.
     Rate(Rate, Millis),
+    /// Its jobs run one after another, and one has begun.
+    Order,
 }
 
 pub(super) fn gates_of(lane: Lane) -> [GateOf; 2] {
@@ -139,11 +162,12 @@ impl GateOf {
     fn tenant(self) -> TenantId {
         match self {
             Self::Queue(tenant, _) | Self::Kind(tenant, _) => tenant,
+            Self::Key(of) => of.tenant,
         }
     }
 
     pub(super) fn has(self, lane: Lane) -> bool {
-        gates_of(lane).contains(&self)
+        gates_of(lane).contains(&self) || key_of(lane).is_some_and(|of| self == Self::Key(of))
     }
 }
 
@@ -155,17 +179,8 @@ impl Core {
         if limits == Limits::default() {
             return;
         }
-        let bucket = match (limits.rate, before.as_ref().map(|gate| (gate.limits.rate, &gate.bucket))) {
-            // What was in it stays, as far as it fits.
-            (Some(rate), Some((Some(old), bucket))) => {
-                let level =
-                    u128::from(bucket.level(old, now.uptime)) * u128::from(rate.per.0) / u128::from(old.per.0.max(1));
-                let full = u64::from(rate.burst).saturating_mul(rate.per.0);
-                Bucket { level: u64::try_from(level).unwrap_or(u64::MAX).min(full), since: now.uptime }
-            }
-            (Some(rate), _) => Bucket::full(rate, now.uptime),
-            (None, _) => Bucket::default(),
-        };
+        let before = before.as_ref().and_then(|gate| Some((gate.limits.rate?, &gate.bucket)));
+        let bucket = Bucket::instead(before, limits.rate, now.uptime);
         let mut gate = Gate { limits, ready: 0, ready_jobs: 0, running: 0, bucket };
         gate.running = self.running.values().filter(|call| of.has(call.lane)).count() as u32;
         for call in self.tenants.get(&of.tenant()).iter().flat_map(|tenant| tenant.ready.calls()) {
@@ -185,17 +200,18 @@ impl Core {
 
     /// When the tokens are there that a claimed call waits for; none: they are.
     pub(super) fn tokens_come(&self, call: &Call, now: Moment) -> Option<Millis> {
+        let of_key = self.key_tokens_come(call, now);
         if self.gates.is_empty() {
-            return None;
+            return of_key;
         }
         let gates = gates_of(call.lane);
-        gates.iter().filter_map(|of| self.gates.get(of)?.token_comes(call.jobs(), now)).max()
+        gates.iter().filter_map(|of| self.gates.get(of)?.token_comes(call.jobs(), now)).chain(of_key).max()
     }
 
     /// Whether a call that was claimed is still let through: what holds may have changed since it was asked for.
     pub(super) fn lets_through(&self, call: &Call, now: Moment) -> bool {
         let (calls, jobs) = self.gate_room(call.lane, now);
-        calls > 0 && jobs >= call.jobs()
+        calls > 0 && jobs >= call.jobs() && self.key_lets_through(call)
     }
 
     /// How many more calls and jobs of a lane its gates let through, none of them for others.
@@ -238,6 +254,7 @@ impl Core {
             gate.ready += 1;
             gate.ready_jobs += jobs;
         });
+        self.key_claimed(call);
     }
 
     /// A call, or one job of it, leaves those that are ready.
@@ -246,6 +263,7 @@ impl Core {
             gate.ready = gate.ready.saturating_sub(calls);
             gate.ready_jobs = gate.ready_jobs.saturating_sub(jobs);
         });
+        self.key_unready(lane, calls, jobs);
     }
 
     pub(super) fn gate_started(&mut self, lane: Lane, jobs: u32, now: Moment) {
@@ -255,10 +273,12 @@ impl Core {
                 gate.bucket.take(rate, jobs, now.uptime);
             }
         });
+        self.key_started(lane, jobs);
     }
 
     pub(super) fn gate_ended(&mut self, lane: Lane) {
         self.each_gate(lane, |gate| gate.running = gate.running.saturating_sub(1));
+        self.key_ended(lane);
     }
 
     fn each_gate(&mut self, lane: Lane, change: impl Fn(&mut Gate)) {
@@ -291,6 +311,7 @@ impl Core {
                 shut.push((of, Shut::Rate(rate, wait(opens))));
             }
         }
+        shut.extend(self.key_shut(lane, now));
         shut
     }
 

@@ -14,6 +14,10 @@ impl Core {
         let Some(call) = self.running.remove(&run) else { return };
         self.free.push(call.slot);
         self.reserved_bytes -= call.memory_bytes;
+        if self.short_of_memory && self.reserved_bytes <= self.memory_bytes {
+            self.short_of_memory = false;
+            self.look_again();
+        }
         self.suspects_in_hand -= usize::from(call.lane.suspect);
         if !call.others.is_empty() {
             self.shares.remove(&run);
@@ -25,6 +29,7 @@ impl Core {
         tenant.reserved_bytes -= call.memory_bytes;
         tenant.pace.ended(round);
         self.pace.ended(round);
+        self.lately[0].insert(call.lane.tenant);
         self.gate_ended(call.lane);
         self.cost_ends(call.lane, call.about, Cost::of(fuel, took));
         self.spend(call.lane.tenant, fuel, now, actions);
@@ -32,6 +37,26 @@ impl Core {
         // There is a slot, and memory, for what was left out for want of it.
         if self.left_out {
             self.look_again();
+        }
+    }
+
+    /// What may be reserved now. While what was promised beyond what there is has not ended, no more is.
+    pub(super) fn reservable_bytes(&self) -> u64 {
+        if self.short_of_memory { self.memory_bytes } else { self.promised_bytes }
+    }
+
+    /// Interrupts the youngest run, which has lost least; and another one only if that was not enough. What it gives back
+    /// is given to nobody before all that runs has its whole limit.
+    pub(super) fn make_room(&mut self, actions: &mut Vec<Action>) {
+        let is_under_way = self.running.values().any(|call| call.interrupted);
+        if self.reserved_bytes <= self.memory_bytes || is_under_way {
+            return;
+        }
+        self.short_of_memory = true;
+        let youngest = self.running.iter_mut().max_by_key(|(_, call)| call.number);
+        if let Some((run, call)) = youngest {
+            call.interrupted = true;
+            actions.push(Action::Interrupt(std::iter::once(*run).chain(call.others.iter().copied()).collect()));
         }
     }
 

@@ -31,11 +31,13 @@ struct Line {
     weight: u32,
     /// What its runs have cost, by its weight.
     had: u64,
+    /// The place of the last call that was taken and does not run in order.
+    last: Option<Order>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { ready: BTreeMap::new(), running: 0, weight: WEIGHT_DEFAULT, had: 0 }
+        Self { ready: BTreeMap::new(), running: 0, weight: WEIGHT_DEFAULT, had: 0, last: None }
     }
 }
 
@@ -52,6 +54,12 @@ impl Lines {
     /// Calls that are ready, of one queue.
     pub(super) fn len_of(&self, queue: QueueId) -> usize {
         self.by_queue.get(&queue).map_or(0, |line| line.ready.len())
+    }
+
+    /// The place of the last call of one queue that is ready, or else was: what comes before it has been passed over.
+    pub(super) fn last_of(&self, queue: QueueId) -> Option<Order> {
+        let line = self.by_queue.get(&queue)?;
+        line.ready.last_key_value().map(|(order, _)| *order).or(line.last)
     }
 
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
@@ -103,6 +111,13 @@ impl Lines {
             self.waiting.remove(&(line.had, queue));
         }
         Some(call)
+    }
+
+    /// What comes before this place in a queue has been passed over.
+    pub(super) fn passed(&mut self, queue: QueueId, order: Order) {
+        if let Some(line) = self.by_queue.get_mut(&queue) {
+            line.last = Some(order);
+        }
     }
 
     /// A run of a queue has started, which will cost about so much.

@@ -88,6 +88,9 @@ pub(super) fn split(queues: &[QueueDemand], max: u32, most: u32) -> Vec<(usize, 
     parts.into_iter().enumerate().filter(|(_, part)| *part > 0).collect()
 }
 
+/// The room of what has no gate.
+const NO_LIMIT: (u32, u32) = (u32::MAX, u32::MAX);
+
 /// What gates still let through, while one claim is put together.
 #[derive(Debug, Default)]
 pub(super) struct Left(HashMap<GateOf, (u32, u32)>);
@@ -113,6 +116,9 @@ impl Left {
 
     /// Runs of a queue, each by itself.
     pub(super) fn of_queue(&mut self, queue: &QueueDemand, max: u32, room: impl Fn(GateOf) -> (u32, u32)) -> u32 {
+        if room(queue.of) == NO_LIMIT {
+            return max;
+        }
         let (calls, jobs) = self.of(queue.of, &room);
         let through = max.min(*calls).min(*jobs);
         (*calls, *jobs) = (less(*calls, through), less(*jobs, through));
@@ -121,7 +127,11 @@ impl Left {
 
     /// Runs of a lane, as far as its kind lets them through; its queue was asked for all of its lanes.
     pub(super) fn take(&mut self, lane: Lane, max: u32, room: impl Fn(GateOf) -> (u32, u32)) -> u32 {
-        let (calls, jobs) = self.of(GateOf::Kind(lane.tenant, lane.kind), &room);
+        let kind = GateOf::Kind(lane.tenant, lane.kind);
+        if room(kind) == NO_LIMIT {
+            return max;
+        }
+        let (calls, jobs) = self.of(kind, &room);
         let through = max.min(*calls).min(*jobs);
         (*calls, *jobs) = (less(*calls, through), less(*jobs, through));
         through

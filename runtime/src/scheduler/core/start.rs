@@ -66,7 +66,9 @@ impl Core {
         if !others.is_empty() {
             self.shares.extend(others.iter().chain([&first]).copied());
         }
-        let running = Running { slot, lane, memory_bytes, about, others: others.clone() };
+        self.started += 1;
+        let (number, interrupted) = (self.started, false);
+        let running = Running { slot, lane, memory_bytes, number, interrupted, about, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });
@@ -136,7 +138,7 @@ impl Core {
         if tenant.is_some_and(|tenant| !tenant.has_room(memory_bytes)) {
             return Some(May::Not);
         }
-        let fits = self.reserved_bytes.saturating_add(memory_bytes) <= self.memory_bytes;
+        let fits = self.reserved_bytes.saturating_add(memory_bytes) <= self.reservable_bytes();
         Some(if fits { May::Yes } else { May::Short })
     }
 
@@ -165,6 +167,9 @@ impl Core {
             Who::Tenant(id) => {
                 let (lane, order) = self.first_of(id, now)?;
                 let call = self.tenant(id).ready.take(lane.queue, order)?;
+                if self.has_key_limits() && !self.is_ordered(call.lane) {
+                    self.tenant(id).ready.passed(lane.queue, order);
+                }
                 self.ready -= 1;
                 self.gate_unready(call.lane, 1, call.jobs());
                 self.waits_or_not(id);

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use runner_store::command::Lane;
+use runner_store::command::{Fuel, Lane};
 use runner_store::job::{Millis, TenantId};
 
 use super::batch::Arrivals;
 use super::cost::Lately;
+use super::keyed::Keyed;
 use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
-use crate::operator::FuelBudget;
 use crate::wasm::manifest::Batch;
 
 /// What a tenant may use; none: as much as there is.
@@ -20,7 +20,7 @@ pub struct Budget {
     /// Memory of its runs together.
     pub memory_bytes: Option<u64>,
     /// Fuel of a period. Periods follow each other from the node's start on; what a run used is known when it has ended.
-    pub fuel: Option<FuelBudget>,
+    pub fuel: Option<Fuel>,
 }
 
 /// What the runs of a lane are like.
@@ -44,6 +44,8 @@ pub(super) struct Tenant {
     /// What its runs have cost; see [`super::cost`].
     pub(super) had: u64,
     pub(super) running: u32,
+    /// Whether it had nothing in hand when it was last seen that nothing of it may start: a pause, a rate, a key.
+    pub(super) held_up: bool,
     pub(super) reserved_bytes: u64,
     pub(super) pace: Pace,
     /// Whether what runs by itself goes before what shares calls, the next time that both want the last slot.
@@ -61,6 +63,15 @@ pub(super) struct LaneState {
     pub(super) arrivals: Arrivals,
     /// What its runs cost.
     pub(super) lately: Lately,
+    /// The lanes of its keys, which stand in its place; none: its jobs have none.
+    pub(super) keyed: Option<Box<Keyed>>,
+}
+
+impl LaneState {
+    /// Whether something of it could be claimed, as far as it is about its keys.
+    fn has_some(&self) -> bool {
+        self.available > 0 || self.keyed.as_ref().is_some_and(|keyed| keyed.is_open())
+    }
 }
 
 /// How fast runs end: in the present round between two claims, and in the one before.
@@ -106,7 +117,7 @@ impl Tenant {
     }
 
     pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
-        self.lanes.get(&lane).and_then(|state| state.serves)
+        self.lanes.get(&lane.of_all_keys()).and_then(|state| state.serves)
     }
 
     /// How many jobs of a lane share a call. Suspects never do: the next crash has one culprit.
@@ -195,10 +206,14 @@ impl Core {
         state.serves = by;
         let shared = by.is_some_and(|by| by.batch.is_some()) && !lane.suspect;
         state.arrivals.keep(shared, state.available, now.uptime);
+        let has_keys = state.keyed.is_some();
         if shared {
             self.batched.insert(lane);
         } else {
             self.batched.remove(&lane);
+        }
+        if has_keys {
+            self.keyed_served(lane, shared);
         }
         self.lane_open_or_not(lane);
         self.look_again();
@@ -216,15 +231,21 @@ impl Core {
     }
 
     /// Keeps the list of lanes whose jobs could be claimed.
-    fn lane_open_or_not(&mut self, lane: Lane) {
+    pub(super) fn lane_open_or_not(&mut self, lane: Lane) {
         let node_bytes = self.memory_bytes;
         let tenant = self.tenant(lane.tenant);
         let most = tenant.budget.memory_bytes.map_or(node_bytes, |most| most.min(node_bytes));
-        let state = tenant.lanes.get(&lane).filter(|state| state.available > 0);
+        let state = tenant.lanes.get(&lane).filter(|state| state.has_some());
         if state.and_then(|state| state.serves).is_some_and(|serves| serves.memory_bytes <= most) {
             tenant.open.insert(lane);
+            if lane.suspect {
+                self.open_suspects.insert(lane);
+            }
         } else {
             tenant.open.remove(&lane);
+            if lane.suspect {
+                self.open_suspects.remove(&lane);
+            }
         }
         self.open_or_not(lane.tenant);
     }
@@ -235,9 +256,18 @@ impl Core {
         let Some(tenant) = self.tenants.get(&id) else { return };
         let open = !spent && !tenant.open.is_empty() && !tenant.is_full();
         let ranked = (tenant.had, id);
+        if open && tenant.ready.is_empty() {
+            self.bare.insert(id);
+        } else {
+            self.bare.remove(&id);
+        }
         if !open {
             self.open.remove(&ranked);
-        } else if self.open.insert(ranked) {
+        } else if !self.open.contains(&ranked) {
+            // Before, it had no plugin, no room or no fuel.
+            self.comes_anew(id);
+            let had = self.tenants.get(&id).map_or(ranked.0, |tenant| tenant.had);
+            self.open.insert((had, id));
             self.look_again();
         }
     }
@@ -258,6 +288,7 @@ impl Core {
     /// When a batch has lingered, a tenant may go on or a gate opens: the next such moment, if it is ahead.
     pub(super) fn next_alarm(&mut self, now: Moment) -> Option<Millis> {
         let opening = if self.opening.is_empty() { None } else { self.next_opening(now) };
+        let opening = opening.into_iter().chain(self.next_key_wake()).min();
         if self.spent.is_empty() && self.batched.is_empty() {
             return opening;
         }

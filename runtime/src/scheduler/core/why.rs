@@ -80,7 +80,7 @@ impl Core {
         let left = |most: u64, reserved: u64| most.saturating_sub(reserved);
         let budgets = [
             (tenant.budget.memory_bytes.map(|most| left(most, tenant.reserved_bytes)), Whose::Tenant),
-            (Some(left(self.memory_bytes, self.reserved_bytes)), Whose::Node),
+            (Some(left(self.reservable_bytes(), self.reserved_bytes)), Whose::Node),
         ];
         let never = matches!(held.first(), Some(Held::TooLarge { .. }));
         for (left, whose) in budgets {
@@ -92,7 +92,10 @@ impl Core {
             held.push(Held::Suspect);
         }
         if let (Some(batch), false) = (tenant.batch(lane), self.gathered(lane, now)) {
-            let until = tenant.lanes.get(&lane).and_then(|state| state.arrivals.lingered_at(batch.linger));
+            let until = match lane.key.is_none() {
+                true => tenant.lanes.get(&lane).and_then(|state| state.arrivals.lingered_at(batch.linger)),
+                false => self.key_lingers(lane, batch.linger),
+            };
             held.extend(until.map(|at| Held::Gathers { left: Millis(at.0.saturating_sub(now.uptime.0)) }));
         }
         if self.free.is_empty() {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use runner_store::command::{
     self, Command, Finish, FinishCall, KvWrites, Measured, Merged, Name, NeedsMerge, Reply, RunRef, StagedJob,
 };
+use runner_store::index;
 use runner_store::job::{Backoff, JobId, Millis, Outcome, PluginId, RetryPolicy, RunSettings, TenantId, Time, limits};
 use tokio::time::Instant;
 
-use super::{Member, Work};
+use super::{Member, Work, told};
 use crate::scheduler::Parts;
+use crate::scheduler::tally::{End, Of, Tally};
+use crate::traces::Context;
 use crate::wasm::backing::KvWrite;
 use crate::wasm::manifest::RetrySettings;
 use crate::wasm::run::Charge;
@@ -33,6 +36,15 @@ pub(crate) struct Ended {
     fuel: u64,
     charges: Vec<Charge>,
     took: Option<Duration>,
+    /// None: no handler was entered.
+    about: Option<About>,
+}
+
+/// Whose runs they were, and how long each had waited for its handler.
+struct About {
+    of: Of,
+    waited: Millis,
+    others_waited: Vec<Millis>,
 }
 
 /// When a call began and ended.
@@ -41,7 +53,17 @@ type Times = (Time, Time);
 impl Ended {
     /// Runs that were never entered.
     pub(super) fn handed_back(parts: Arc<Parts>, back: Vec<RunRef>) -> Self {
-        Self { parts, back, finish: None, kv: None, streams: None, fuel: 0, charges: Vec::new(), took: None }
+        Self {
+            parts,
+            back,
+            finish: None,
+            kv: None,
+            streams: None,
+            fuel: 0,
+            charges: Vec::new(),
+            took: None,
+            about: None,
+        }
     }
 
     /// A call that was left, or under which the host failed.
@@ -49,18 +71,22 @@ impl Ended {
         work: Work,
         (plugin, streams): (Arc<Plugin>, Streams),
         report: Result<RunReport, Panicked>,
-        settings: RunSettings,
+        (settings, context): (RunSettings, Option<Context>),
         times: Times,
         gone: Vec<RunRef>,
     ) -> Self {
         let Work { parts, members, .. } = work;
-        let mut ended = Self { streams: Some(streams), ..Self::handed_back(parts, gone) };
+        let mut ended =
+            Self { streams: Some(streams), about: About::of(&members, times.0), ..Self::handed_back(parts, gone) };
         match report {
             Ok(mut report) => {
                 (ended.fuel, ended.took) = (report.fuel_used, Some(report.wall));
                 ended.charges = std::mem::take(&mut report.charges);
                 let writes = std::mem::take(&mut report.kv);
                 ended.kv = (!writes.is_empty()).then(|| (members[0].job.tenant, plugin, writes));
+                for job in &mut report.enqueues {
+                    told::inherit(&mut job.spec, context.as_ref());
+                }
                 ended.finish = Some(finish(&members, report, settings, times));
             }
             Err(Panicked) => {
@@ -86,6 +112,28 @@ impl Ended {
     pub(crate) fn charges(&self) -> Vec<(TenantId, u64)> {
         let of = |charge: &Charge| Some((self.parts.store.tenant_id(&charge.tenant)?, charge.fuel));
         self.charges.iter().filter_map(of).collect()
+    }
+
+    /// Adds the call to what has run on the node.
+    pub(crate) fn tell(&self, tally: &mut Tally) {
+        let (Some(About { of, waited, others_waited }), Some(finish)) = (&self.about, &self.finish) else { return };
+        let end = |outcome: &Outcome, measured: &Measured, waited: Millis| End {
+            outcome: outcome.name(),
+            waited,
+            fuel: measured.fuel,
+            memory_peak_bytes: measured.memory_peak_bytes,
+        };
+        match finish {
+            Command::Finish(one) => {
+                tally.ended(*of, self.took, std::iter::once(end(&one.outcome, &one.measured, *waited)));
+            }
+            Command::FinishCall(call) => {
+                let waited = std::iter::once(waited).chain(others_waited);
+                let ends = call.runs.iter().zip(waited);
+                tally.ended(*of, self.took, ends.map(|(run, waited)| end(&run.outcome, &run.measured, *waited)));
+            }
+            _ => {}
+        }
     }
 
     /// Records the outcome; durable when this returns. A failed store stops the node, and its next start finds the runs.
@@ -115,6 +163,16 @@ impl Ended {
             _ => {}
         }
         finish
+    }
+}
+
+impl About {
+    fn of(members: &[Member], started_at: Time) -> Option<Self> {
+        let waited = |member: &Member| started_at.since(member.job.run_at.max(member.job.enqueued_at));
+        let (first, others) = members.split_first()?;
+        let of = index::lane(&first.job).into();
+        // Without others it takes no memory.
+        Some(Self { of, waited: waited(first), others_waited: others.iter().map(waited).collect() })
     }
 }
 
@@ -195,12 +253,14 @@ async fn merged(parts: &Parts, mut finish: Command, needs: Vec<NeedsMerge>, unti
             }
             Some(plugin) if plugin.merges() => {
                 let (kind, incoming) = (staged.spec.kind.clone(), staged.spec.args.clone());
-                parts.host.merge(plugin, kind, args, incoming).await.map_err(|why| why.to_string())
+                let made = parts.host.merge(Arc::clone(&plugin), kind.clone(), args, incoming).await;
+                let with_key = |args: Vec<u8>| merging::key_in(&plugin, &kind, &args).map(|key| (args, key));
+                made.and_then(with_key).map_err(|why| why.to_string())
             }
             _ => Err("no plugin of its kind exports merge".to_owned()),
         };
         match made {
-            Ok(args) => merged.push(Merged { position, holder, version, args }),
+            Ok((args, key)) => merged.push(Merged { position, holder, version, args, key }),
             Err(why) => {
                 tracing::warn!(staged = staged.id.0, "a staged job is not merged but enqueued by itself: {why}");
                 staged.spec.unique = None;

@@ -44,6 +44,14 @@ impl Grants {
         review
     }
 
+    /// What the manifest asks for and does not get, each in words that say what would be to be added.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let given = |becomes: &str| becomes == "set" || becomes.starts_with("granted");
+        let missing = self.review().into_iter().filter(|(_, becomes)| !given(becomes));
+        missing.map(|(asked, becomes)| format!("{asked}: {becomes}")).collect()
+    }
+
     /// What becomes of a pattern that the operator may narrow.
     fn within(&self, own: &[String], lacking: impl Fn() -> Result<(), Denied>) -> String {
         match (self.tenant.grant, own) {

@@ -1,9 +1,9 @@
 //! The keys of a manifest, and what each means.
 
 use runner_store::command::{Rate, WEIGHT_MAX};
-use runner_store::job::name_problem;
 use runner_store::job::retry::{Backoff, RetryPolicy};
 use runner_store::job::time::Millis;
+use runner_store::job::{KeyPath, name_problem};
 
 use super::{Batch, KINDS_MAX, KindSettings, Manifest, ManifestError, QueueLimits, allow, on, schedules};
 use crate::table::{self, Table, Value};
@@ -300,6 +300,33 @@ pub(super) fn settings(table: &mut Table<'_>) -> Result<KindSettings, ManifestEr
     settings.batch = table.take("batch").map(|value| batch(&value)).transpose()?;
     settings.concurrency = table.take("concurrency").map(|value| at_once(&value)).transpose()?;
     settings.rate = table.take("rate").map(|value| rate(&value)).transpose()?;
-    table.not_yet(&["key", "key_concurrency", "strict_order"])?;
+    by_key(table, &mut settings)?;
     Ok(settings)
+}
+
+/// What is limited and ordered by the key of a job.
+fn by_key(table: &mut Table<'_>, to: &mut KindSettings) -> Result<(), ManifestError> {
+    let path = |value: Value<'_>| KeyPath::parse(value.str()?).map_err(|why| value.error(&why));
+    to.key = table.take("key").map(path).transpose()?;
+    let (concurrency, rate_of_key) = (table.take("key_concurrency"), table.take("key_rate"));
+    let order = table.take("strict_order");
+    to.key_concurrency = concurrency.as_ref().map(at_once).transpose()?;
+    to.key_rate = rate_of_key.as_ref().map(rate).transpose()?;
+    to.strict_order = order.as_ref().map(Value::bool).transpose()?;
+    let needs_key = [concurrency.as_ref(), rate_of_key.as_ref(), order.as_ref()].into_iter().flatten().next();
+    if let (None, Some(value)) = (&to.key, needs_key) {
+        let why =
+            "needs a `key`: the field of the args by which jobs belong together, for example key = \"args.customer\"";
+        return Err(value.error(why));
+    }
+    if to.strict_order != Some(true) {
+        return Ok(());
+    }
+    if let Some(value) = concurrency.filter(|_| to.key_concurrency.is_some_and(|most| most > 1)) {
+        return Err(value.error("must be 1 or absent beside `strict_order`, which runs one job of a key at a time"));
+    }
+    if let Some(value) = order.filter(|_| to.batch.is_some()) {
+        return Err(value.error("and `batch` exclude each other: the jobs of a call are of one key and run at once"));
+    }
+    Ok(())
 }

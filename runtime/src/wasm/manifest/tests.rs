@@ -48,6 +48,67 @@ fn a_manifest_means_what_it_says() {
 }
 
 #[test]
+fn what_is_limited_and_ordered_by_key_stands_with_the_kind() {
+    let manifest = Manifest::parse(
+        r#"
+        kinds = ["mail", "ledger", "plain"]
+        [[kind]]
+        name = "mail"
+        key = "args.customer.id"
+        key_concurrency = 2_147_483_648
+        key_rate = "100/1m burst 10"
+        [[kind]]
+        name = "ledger"
+        key = "args"
+        key_concurrency = 1
+        strict_order = true
+        "#,
+    )
+    .expect("is right");
+    let (mail, ledger, plain) =
+        (manifest.kind_limits("mail"), manifest.kind_limits("ledger"), manifest.kind_limits("plain"));
+    assert_eq!((mail.key_concurrency, mail.strict_order), (Some(1 << 31), false));
+    assert_eq!(mail.key_rate, Some(Rate { jobs: 100, per: Millis(60_000), burst: 10 }));
+    assert!(ledger.strict_order && plain == KindLimits::default());
+    let key = |kind| manifest.key(kind).map(|path| path.as_str().to_owned());
+    assert_eq!(
+        [key("mail"), key("ledger"), key("plain")],
+        [Some("args.customer.id".into()), Some("args".into()), None]
+    );
+}
+
+#[test]
+fn what_is_wrong_about_keys_is_named_with_its_line() {
+    let check = |keys: &str, line: usize, expected: &str| {
+        check_refused(&format!("[[kind]]\nname = \"a\"\n{keys}"), line + 2, expected);
+    };
+    check("keyy = \"args.c\"", 1, "unknown key `keyy` in [kind]; did you mean `key`?");
+    check("key = \"args.c\"\nkey_concurency = 1", 2, "did you mean `key_concurrency`?");
+    check("key = \"customer\"", 1, "`kind.key` must be the path of a field of the args, for example \"args.customer\"");
+    check("key = 7", 1, "bare number 7");
+    check("key = \"args..c\"", 1, "must be the path");
+    check("key_concurrency = 1", 1, "`kind.key_concurrency` needs a `key`");
+    check("key_rate = \"1/1s\"", 1, "`kind.key_rate` needs a `key`");
+    check("strict_order = true", 1, "`kind.strict_order` needs a `key`");
+    check("key = \"args.c\"\nkey_concurrency = 0", 2, "must be between 1 and");
+    check("key = \"args.c\"\nkey_concurrency = 4_294_967_296", 2, "must be between 1 and");
+    check("key = \"args.c\"\nkey_rate = \"0/0s\"", 2, "at least 1 job");
+    check("key = \"args.c\"\nkey_rate = \"0/1m\"", 2, "at least 1 job");
+    check("key = \"args.c\"\nstrict_order = 1", 2, "must be true or false");
+    check("key = \"args.c\"\nstrict_order = true\nkey_concurrency = 2", 3, "must be 1 or absent beside `strict_order`");
+    check("key = \"args.c\"\nbatch = { max = 5 }\nstrict_order = true", 3, "and `batch` exclude each other");
+}
+
+/// A plugin's policy may say one thing and its manifest another: order wins over calls of several jobs.
+#[test]
+fn what_runs_in_order_goes_one_by_one_whoever_says_what() {
+    let mut manifest = Manifest::parse("[[kind]]\nname = \"a\"\nbatch = { max = 5 }").expect("is right");
+    let ordered = KindSettings { strict_order: Some(true), ..KindSettings::default() };
+    manifest.described.push(("a".to_owned(), ordered));
+    assert_eq!(manifest.batch("a").map(|batch| batch.max), Some(1));
+}
+
+#[test]
 fn without_a_fuel_of_its_own_a_run_gets_more_than_its_time_can_burn() {
     let limits = Manifest::parse("[limits]\ntimeout = \"2s\"").expect("is right").limits("any");
     assert_eq!(limits.fuel(), 400_000_000_000);

@@ -78,7 +78,12 @@ impl<'a> Aside<'a> {
         let way_out = WayOut::new(egress, self.deadline, self.limits.http_body_bytes);
         let job =
             Job::new(self.role, streams.clone(), self.signals.clone(), staged, Arc::new(Alone), Vec::new(), way_out);
-        let guest = Guest::new(MemoryLimiter::new(self.limits.memory_bytes), job, wasi, self.limits.clone());
+        let guest = Guest::new(
+            MemoryLimiter::new(self.limits.memory_bytes, self.means.memory.counting()),
+            job,
+            wasi,
+            self.limits.clone(),
+        );
         let copied_bytes_max = engine::component_copied_bytes(&self.limits);
         Ok((engine::store(self.means.engine, guest, &self.limits, copied_bytes_max)?, streams))
     }

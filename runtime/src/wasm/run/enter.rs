@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::Means;
@@ -57,10 +57,10 @@ pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest
     let way_out = WayOut::new(Arc::clone(means.egress), deadline, limits.http_body_bytes);
     let host = Job::new(role, streams.clone(), signals.clone(), staged, backing, dependencies, way_out);
     let room = match shelf {
-        Some(shelf) => kept(means.engine, shelf, host, &limits, (&streams, &grants)),
+        Some(shelf) => kept(means, shelf, host, &limits, (&streams, &grants)),
         None => {
             let wasi = wasi::context(&streams, stdin, grants.env());
-            fresh(means.engine, host, wasi, &limits, copied_bytes_max)
+            fresh(means, host, wasi, &limits, copied_bytes_max)
         }
     };
     let Room { mut store, mut found, mut keep } = match room {
@@ -99,15 +99,15 @@ struct Keep {
 }
 
 /// A store for one run.
-fn fresh(engine: &Engine, job: Job, wasi: WasiP1Ctx, limits: &Limits, copied: u64) -> wasmtime::Result<Room> {
-    let guest = Guest::new(MemoryLimiter::new(limits.memory_bytes), job, wasi, limits.clone());
-    let store = engine::store(engine, guest, limits, copied)?;
+fn fresh(means: Means<'_>, job: Job, wasi: WasiP1Ctx, limits: &Limits, copied: u64) -> wasmtime::Result<Room> {
+    let guest = Guest::new(MemoryLimiter::new(limits.memory_bytes, means.memory.counting()), job, wasi, limits.clone());
+    let store = engine::store(means.engine, guest, limits, copied)?;
     Ok(Room { store, found: None, keep: None })
 }
 
 /// An instance that was kept, or a store whose instance will be.
 fn kept(
-    engine: &Engine,
+    means: Means<'_>,
     shelf: &Shelf,
     job: Job,
     limits: &Limits,
@@ -122,7 +122,7 @@ fn kept(
     let outlet = Streams::default();
     outlet.send_on(Some(streams.clone()));
     let wasi = wasi::context(&outlet, None, grants.env());
-    let room = fresh(engine, job, wasi, limits, engine::component_copied_bytes(limits))?;
+    let room = fresh(means, job, wasi, limits, engine::component_copied_bytes(limits))?;
     Ok(Room { keep: Some(Keep { outlet, had: Had::default() }), ..room })
 }
 

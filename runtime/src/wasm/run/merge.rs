@@ -39,6 +39,14 @@ pub enum MergeError {
         /// How large.
         bytes: usize,
     },
+    /// Something else than a key stands in the result where the key of the job should be.
+    #[error("the plugin `{plugin}` merged the args to some that are none of its kind: {why}")]
+    NoKey {
+        /// Which.
+        plugin: String,
+        /// What stands where.
+        why: String,
+    },
     /// No plugin merges args of this kind, any more.
     #[error("no plugin of kind {0} exports merge; choose another `on_conflict`, for example replace")]
     NoMerge(String),

@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use super::{
-    Change, Dump, EVENT_BYTES_BESIDE, Engine, KeyRecord, KeyRef, KvKey, Needs, Persisted, Reader, Snapshot, Spread,
-    UniqueRecord, WorkingSet, count_differences, total_differences,
+    Change, Dump, EVENT_BYTES_BESIDE, Engine, KeyChanges, KeyRecord, KeyRef, KvKey, Needs, Persisted, Reader, Snapshot,
+    Spread, UniqueRecord, WorkingSet, count_differences, key_differences, total_differences,
 };
 use crate::clock::Clock;
 use crate::command::{CountKey, Lane, Name, Part, RunRecord, RunRef, Scope, Settings, Subscription, Total, TotalKey};
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, ExpiryKey, Keys, Order, ScheduledKey, TagKey, WaitKey};
+use crate::index::{self, BegunKey, DueKey, EndKey, ExpiryKey, Keys, Order, ScheduledKey, TagKey, WaitKey};
 use crate::job::{Job, JobId, JobRef, RunNumber, Seq, TenantId, Time};
 use crate::listening::{Heard, Listening};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
+use crate::token::{Token, TokenHash};
 
 /// See the module.
 pub struct Memory {
@@ -52,7 +53,9 @@ struct Tables {
     keys_until: BTreeSet<(Time, KeyRef)>,
     schedules: BTreeMap<ScheduleRef, Schedule>,
     scheduled: BTreeSet<ScheduledKey>,
+    begun: BTreeSet<BegunKey>,
     schedules_from: Time,
+    tokens: BTreeMap<TokenHash, Token>,
     log: BTreeMap<Seq, LogEntry>,
     log_bytes: u64,
     paused: bool,
@@ -97,16 +100,21 @@ impl Engine for Memory {
         }
         let counts = count_differences(changes);
         for (key, difference) in &counts {
-            let count = tables.counts.entry(*key).or_default();
+            let key = CountKey { lane: key.lane.of_all_keys(), ..*key };
+            let count = tables.counts.entry(key).or_default();
             *count = count.checked_add_signed(*difference).expect("no count falls below zero");
         }
         tables.counts.retain(|_, n| *n > 0);
         for (key, difference) in total_differences(&counts) {
             tables.add_to(key, difference);
         }
+        let (lanes, begun) = key_differences(changes);
+        let head = |lane| (lane, tables.lanes.get(&lane).and_then(|orders| orders.first().copied()));
+        let keys = KeyChanges { heads: lanes.into_iter().map(head).collect(), begun };
         Ok(Persisted {
             last_seq: Seq(tables.next_seq - 1),
             counts,
+            keys,
             next_due: tables.due.first().map(|key| key.run_at),
             paused: tables.paused,
         })
@@ -179,6 +187,8 @@ impl Tables {
             Change::Settings(settings) => _ = self.settings.insert(settings.scope(), settings.clone()),
             Change::Schedule(at, schedule) => self.put_schedule(at, schedule.as_deref().cloned()),
             Change::SchedulesFrom(from) => self.schedules_from = *from,
+            Change::Token(hash, Some(token)) => _ = self.tokens.insert(*hash, (**token).clone()),
+            Change::Token(hash, None) => _ = self.tokens.remove(hash),
             Change::Paused(paused) => self.paused = *paused,
             Change::TrimLog(before) => {
                 let kept = self.log.split_off(before);
@@ -222,7 +232,7 @@ impl Tables {
     }
 
     fn remove_entries(&mut self, keys: &Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled, begun } = keys;
         if let Some(key) = lane
             && let Some(orders) = self.lanes.get_mut(&key.lane)
         {
@@ -237,10 +247,11 @@ impl Tables {
         waits.iter().for_each(|key| _ = self.waits.remove(key));
         tags.iter().for_each(|key| _ = self.tags.remove(key));
         scheduled.iter().for_each(|key| _ = self.scheduled.remove(key));
+        begun.iter().for_each(|key| _ = self.begun.remove(key));
     }
 
     fn insert_entries(&mut self, keys: Keys) {
-        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled } = keys;
+        let Keys { lane, due, list: _, expiry, ended, waits, tags, scheduled, begun } = keys;
         if let Some(key) = lane {
             self.lanes.entry(key.lane).or_default().insert(key.order);
         }
@@ -250,6 +261,7 @@ impl Tables {
         self.waits.extend(waits);
         self.tags.extend(tags);
         self.scheduled.extend(scheduled);
+        self.begun.extend(begun);
     }
 
     fn put_payload(&mut self, at: JobRef, part: Part, bytes: Option<Vec<u8>>) {
@@ -313,7 +325,9 @@ impl Tables {
         Dump {
             schedules: self.schedules.values().cloned().collect(),
             scheduled: self.scheduled.iter().copied().collect(),
+            begun: self.begun.iter().copied().collect(),
             schedules_from: self.schedules_from,
+            tokens: self.tokens.iter().map(|(hash, token)| (*hash, token.clone())).collect(),
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
             payloads: self.payloads.iter().map(|((at, part), bytes)| (*at, *part, bytes.clone())).collect(),
             runs: self.runs.iter().map(|((at, _), record)| (*at, record.clone())).collect(),

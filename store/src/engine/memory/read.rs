@@ -1,20 +1,20 @@
 //! Reading from memory: what a batch may touch, and the answers to queries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Tables, View, event_bytes};
 use crate::command::{
-    Answer, Events, JobsPage, JobsQuery, KvKeysQuery, Name, NameClass, Query, RunRecord, RunRef, Scope, Settings,
-    Stored, Sweep, Total, TotalKey, limits,
+    Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Lane, Name, NameClass, Oldest,
+    OldestOfQueues, Query, RunRecord, RunRef, Scope, Settings, Stored, Sweep, Total, TotalKey, limits,
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
     behind,
 };
 use crate::error::StoreError;
-use crate::index::{self, DueKey, EndKey, Order, ScheduledKey, WaitKey};
+use crate::index::{self, BegunKey, DueKey, EndKey, KeyOf, Order, ScheduledKey, WaitKey, behind_priority};
 use crate::job::{Holder, Job, JobId, JobRef, Millis, QueueId, RunNumber, Seq, State, StateName, TenantId, Time};
 use crate::schedule::{OVERLAPS_READ, ScheduleRef};
 
@@ -37,7 +37,7 @@ impl Tables {
             let at = |order: &Order| JobRef { tenant: lane.tenant, job: order.id };
             let jobs: Vec<JobRef> = orders.into_iter().flatten().take(max).map(at).collect();
             wanted.extend(&jobs);
-            set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, std::collections::BTreeSet::len) <= max });
+            set.lanes.insert(*lane, Heads { jobs, all: orders.map_or(0, BTreeSet::len) <= max });
         }
         self.find_heard(needs.heard, &mut set);
         let due = self.due.iter().take_while(|key| key.run_at <= now).take(needs.due as usize);
@@ -77,6 +77,11 @@ impl Tables {
         needs.schedules.iter().for_each(|(at, with_jobs)| self.find_schedule(at, *with_jobs, &mut set));
         if needs.orders {
             self.find_orders(&mut set);
+        }
+        if !needs.tokens.is_empty() {
+            set.tokens_stored = self.tokens.len() as u64;
+            let found = needs.tokens.iter().filter_map(|hash| Some((*hash, self.tokens.get(hash)?.clone())));
+            set.tokens = found.collect();
         }
         set
     }
@@ -329,6 +334,34 @@ impl Tables {
         wanted.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
     }
 
+    fn oldest(&self) -> Vec<Oldest> {
+        let mut oldest = OldestOfQueues::default();
+        let (keyed, others): (Vec<_>, Vec<_>) = self.lanes.iter().partition(|(lane, _)| !lane.key.is_none());
+        for (lane, orders) in others.into_iter().chain(keyed.into_iter().take(limits::KEYED_LANES_READ as usize)) {
+            let Some(first) = orders.first() else { continue };
+            let job = self.jobs.get(&JobRef { tenant: lane.tenant, job: first.id });
+            let by = job.map(|job| job.order).unwrap_or_default();
+            let mut place = Some(*first);
+            for _ in 0..limits::PRIORITIES_READ {
+                let Some(head) = place else { break };
+                oldest.add(Oldest { tenant: lane.tenant, queue: lane.queue, since: head.parts(by).1 });
+                place = behind_priority(by, head).and_then(|behind| orders.range(behind..).next()).copied();
+            }
+        }
+        oldest.all()
+    }
+
+    fn keys_in_use(&self) -> KeysInUse {
+        let keyed = self.lanes.iter().filter(|(lane, _)| !lane.key.is_none());
+        let lane = |(lane, orders): (&Lane, &BTreeSet<Order>)| {
+            Some(KeyedLane { lane: *lane, jobs: orders.len() as u64, head: orders.first().copied()? })
+        };
+        let lanes = keyed.filter_map(lane).collect();
+        let mut begun: BTreeMap<KeyOf, u64> = BTreeMap::new();
+        self.begun.iter().for_each(|key| *begun.entry(key.of).or_default() += 1);
+        KeysInUse { lanes, begun: begun.into_iter().collect() }
+    }
+
     fn run_log(&self, run: RunRef) -> Option<Vec<u8>> {
         let own = self.run_logs.get(&(run.at, run.run));
         let shared = || self.runs.get(&(run.at, run.run))?.call;
@@ -360,6 +393,12 @@ impl Snapshot for View {
                 Answer::Jobs(JobsPage { next: tables.page(query).next, jobs })
             }
             Query::Counts => Answer::Counts(tables.counts.iter().map(|(key, n)| (*key, *n)).collect()),
+            Query::Keys => Answer::Keys(tables.keys_in_use()),
+            Query::Begun(of, limit) => {
+                let key = |id| BegunKey { of: *of, id: JobId(id) };
+                let ids = tables.begun.range(key(0)..=key(u64::MAX)).map(|key| key.id);
+                Answer::Begun(ids.take((*limit).min(limits::PAGE_ROWS_MAX) as usize).collect())
+            }
             Query::Names => Answer::Names(tables.dump_names()),
             Query::Events { since, limit } => Answer::Events(tables.events(*since, *limit)),
             Query::Key(tenant, key) => {
@@ -413,6 +452,8 @@ impl Snapshot for View {
                 let key = TotalKey { tenant: *tenant, of: Total::Schedules };
                 Answer::ScheduleCount(tables.totals.get(&key).copied().unwrap_or_default())
             }
+            Query::Tokens => Answer::Tokens(tables.tokens.iter().map(|(hash, token)| (*hash, token.clone())).collect()),
+            Query::Oldest => Answer::Oldest(tables.oldest()),
             Query::NextDue => Answer::NextDue(tables.due.first().map(|key| key.run_at)),
         })
     }

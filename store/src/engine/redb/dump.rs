@@ -3,7 +3,7 @@
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::check::{each, number};
-use super::{Redb, damaged, engine_error, guarded, listening, meta, read::View, tables};
+use super::{Redb, damaged, engine_error, guarded, listening, meta, read::View, tables, tokens};
 use crate::codec;
 use crate::command::{RunRef, Settings};
 use crate::engine::Dump;
@@ -47,6 +47,16 @@ impl Redb {
         })?;
         each(db.open_table(tables::LANES), |key, ()| {
             dump.lanes.push(tables::lane_of(key));
+            Ok(())
+        })?;
+        each(db.open_table(tables::KEYED_LANES), |key, ()| {
+            dump.lanes.push(tables::keyed_lane_of(key));
+            Ok(())
+        })?;
+        // As if they stood in one table.
+        dump.lanes.sort_unstable();
+        each(db.open_table(tables::BEGUN), |key, ()| {
+            dump.begun.push(tables::begun_of(key));
             Ok(())
         })?;
         each(db.open_table(tables::DUE), |key, ()| {
@@ -113,6 +123,7 @@ impl Redb {
             Ok(())
         })?;
         dump.totals.sort_unstable();
+        dump.tokens = tokens::all(&db.open_table(tables::TOKENS).map_err(engine_error)?)?;
         dump.paused = view.number(meta::PAUSED)?.unwrap_or_default() != 0;
         dump.log_bytes = view.number(tables::LOG_BYTES)?.unwrap_or_default();
         each(db.open_table(tables::LOG), |key, value| {

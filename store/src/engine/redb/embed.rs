@@ -33,7 +33,7 @@ use super::{guarded, listening, read, write};
 use crate::clock::Clock;
 use crate::command::{Command, CountKey, Enqueue, Name, Reply};
 use crate::decide::{self, Conduct};
-use crate::engine::{Change, WorkingSet};
+use crate::engine::{Change, KeyChanges, WorkingSet};
 use crate::error::StoreError;
 
 /// What became of a call inside a transaction that has yet to be committed.
@@ -52,6 +52,7 @@ pub struct InTransaction {
 #[must_use = "the store does not know of the new jobs until it is woken"]
 pub struct Wake {
     pub(crate) counts: Vec<(CountKey, i64)>,
+    pub(crate) keys: KeyChanges,
     pub(crate) names: Vec<(Name, u32)>,
     /// Whether somebody listens to what happened.
     pub(crate) heard: bool,
@@ -83,7 +84,7 @@ pub fn enqueue(into: &WriteTransaction, clock: &Clock, call: &Enqueue) -> Result
         };
         let names = decision.changes.iter().filter_map(name).collect();
         let heard = decision.changes.iter().any(|change| matches!(change, Change::Hear(_)));
-        let wake = Wake { counts: persisted.counts, names, heard };
+        let wake = Wake { counts: persisted.counts, keys: persisted.keys, names, heard };
         Ok(InTransaction { reply: decision.replies.remove(0), wake })
     })
 }

@@ -22,6 +22,7 @@ pub const STEPS: &[Step] = &[
     Step { from: 1, apply: super::rebuild::schema_2 },
     Step { from: 2, apply: super::rebuild::schema_3 },
     Step { from: 3, apply: super::rebuild::schema_4 },
+    Step { from: 4, apply: super::rebuild::schema_5 },
 ];
 
 /// The schema of a store's file, whatever it is.

@@ -17,6 +17,7 @@ mod read;
 mod rebuild;
 mod stats;
 mod tables;
+mod tokens;
 mod write;
 
 use std::collections::HashMap;

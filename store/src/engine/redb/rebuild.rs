@@ -31,6 +31,12 @@ pub(super) fn schema_4(into: &WriteTransaction) -> Result<(), StoreError> {
     super::write::create_tables(into)
 }
 
+/// Makes the tables that schema 5 added: tokens, lanes of keys, and the jobs of keys that have begun. A program that knows no
+/// tokens would let everybody in, so it is not to open such a store; no earlier job has a key.
+pub(super) fn schema_5(into: &WriteTransaction) -> Result<(), StoreError> {
+    super::write::create_tables(into)
+}
+
 /// The index entries of every row. Answers the bytes of payloads, which are totalled next.
 fn entries(into: &WriteTransaction) -> Result<BTreeMap<TotalKey, i64>, StoreError> {
     let jobs = into.open_table(tables::JOBS).map_err(engine_error)?;

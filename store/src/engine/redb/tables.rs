@@ -1,8 +1,12 @@
 //! The tables of the file, and how keys become bytes: fixed widths, most significant byte first, so that their order is
 //! the order of what they mean. Keys that answer a tenant's question begin with the tenant.
 
+mod keyed;
+
 use redb::TableDefinition;
 
+pub(super) use self::keyed::{begun, begun_of, keyed_lane, keyed_lane_bounds, keyed_lane_of};
+pub(super) use super::tokens::TOKENS;
 use crate::command::{CountKey, Lane, Namespace, Part, Scope, Total, TotalKey};
 use crate::engine::{KeyRef, KvKey, Wait};
 use crate::index::{DueKey, EndKey, ExpiryKey, LaneKey, ListKey, Order, ScheduledKey, TagKey, WaitKey};
@@ -22,6 +26,10 @@ pub(super) const PAYLOADS: Table<13, &[u8]> = TableDefinition::new("payloads");
 pub(super) const RUNS: Table<16, &[u8]> = TableDefinition::new("runs");
 /// tenant, queue, kind, suspect, priority, `run_at`, id.
 pub(super) const LANES: Table<31, ()> = TableDefinition::new("lanes");
+/// tenant, queue, kind, suspect, hash of the key, again, priority, `run_at`, id: the same of jobs with a key.
+pub(super) const KEYED_LANES: Table<40, ()> = TableDefinition::new("keyed_lanes");
+/// tenant, kind, hash of the key, id of a job that has begun and not ended.
+pub(super) const BEGUN: Table<24, ()> = TableDefinition::new("begun");
 /// `run_at`, id, tenant.
 pub(super) const DUE: Table<20, ()> = TableDefinition::new("due");
 /// tenant, state, queue, kind, id.
@@ -88,7 +96,7 @@ macro_rules! for_each_table {
     ($each:ident) => {
         $each!(
             JOBS PAYLOADS RUNS LANES DUE LISTS COUNTS NAMES KEYS KEYS_UNTIL EXPIRY ENDED WAITS TAGS UNIQUES UNIQUES_UNTIL
-            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED LOG META
+            SPREADS HEARD SUBSCRIPTIONS SETTINGS TOTALS KV RUN_LOGS SCHEDULES SCHEDULED KEYED_LANES BEGUN LOG META TOKENS
         )
     };
 }
@@ -220,15 +228,7 @@ pub(super) fn lane_bounds(lane: Lane) -> ([u8; 31], [u8; 31]) {
 
 pub(super) fn lane_of(key: &[u8; 31]) -> LaneKey {
     let mut key = Unpacker(key);
-    LaneKey {
-        lane: Lane {
-            tenant: TenantId(key.u32()),
-            queue: QueueId(key.u32()),
-            kind: KindId(key.u32()),
-            suspect: key.flag(),
-        },
-        order: Order { place: key.take(), id: JobId(key.u64()) },
-    }
+    LaneKey { lane: key.lane(), order: Order { place: key.take(), id: JobId(key.u64()) } }
 }
 
 pub(super) fn due(key: &DueKey) -> [u8; 20] {
@@ -283,9 +283,7 @@ pub(super) fn counts_of(tenant: TenantId) -> ([u8; 14], [u8; 14]) {
 
 pub(super) fn count_of(key: &[u8; 14]) -> CountKey {
     let mut key = Unpacker(key);
-    let lane =
-        Lane { tenant: TenantId(key.u32()), queue: QueueId(key.u32()), kind: KindId(key.u32()), suspect: key.flag() };
-    CountKey { lane, state: key.state() }
+    CountKey { lane: key.lane(), state: key.state() }
 }
 
 pub(super) fn key(at: KeyRef) -> [u8; 36] {
@@ -419,7 +417,7 @@ mod tests {
             for suspect in [false, true] {
                 for priority in [i16::MIN, -1, 0, 1, i16::MAX] {
                     for (run_at, id) in [(0, 0), (0, 300), (255, 1), (256, 0), (u64::MAX, u64::MAX)] {
-                        let lane = Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(2), suspect };
+                        let lane = Lane { suspect, ..Lane::new(TenantId(tenant), QueueId(1), KindId(2)) };
                         let by = if suspect { QueueOrder::RunAt } else { QueueOrder::Priority };
                         let order = Order::new(by, Priority(priority), Time(run_at), JobId(id));
                         keys.push(LaneKey { lane, order });
@@ -491,7 +489,7 @@ mod tests {
             assert_eq!(ended_of(&ended(&end)), end);
             let l = ListKey { tenant: TenantId(1), state, queue: QueueId(2), kind: KindId(3), id: JobId(4) };
             assert_eq!(list_of(&list(&l)), l);
-            let lane = Lane { tenant: TenantId(1), queue: QueueId(2), kind: KindId(3), suspect: true };
+            let lane = Lane { suspect: true, ..Lane::new(TenantId(1), QueueId(2), KindId(3)) };
             let c = CountKey { lane, state };
             assert_eq!(count_of(&count(&c)), c);
         }

@@ -10,6 +10,9 @@ use runner_store::command::Pause;
 pub(super) struct Auditor {
     gates: BTreeMap<GateOf, Watched>,
     running: BTreeMap<GateOf, u32>,
+    /// What holds for each key of a kind; and since when its jobs run in order.
+    keys: BTreeMap<(TenantId, KindId), (KeyLimits, u64)>,
+    by_hand: bool,
 }
 
 #[derive(Debug)]
@@ -36,8 +39,20 @@ impl Watched {
     }
 }
 
-fn gates(lane: Lane) -> [GateOf; 2] {
-    [GateOf::Queue(lane.tenant, lane.queue), GateOf::Kind(lane.tenant, lane.kind)]
+fn gates(lane: Lane) -> Vec<GateOf> {
+    let mut gates = vec![GateOf::Queue(lane.tenant, lane.queue), GateOf::Kind(lane.tenant, lane.kind)];
+    if !lane.key.is_none() {
+        gates.push(GateOf::Key(KeyOf { tenant: lane.tenant, kind: lane.kind, key: lane.key }));
+    }
+    gates
+}
+
+fn is_key_of(gate: GateOf, (tenant, kind): (TenantId, KindId)) -> bool {
+    matches!(gate, GateOf::Key(of) if (of.tenant, of.kind) == (tenant, kind))
+}
+
+fn plain(limits: KeyLimits) -> Limits {
+    Limits { concurrency: limits.concurrency, rate: limits.rate, pause: None }
 }
 
 impl Auditor {
@@ -49,7 +64,51 @@ impl Auditor {
         self.gates.insert(of, Watched { limits, tokens, since: now });
     }
 
+    /// The same for each key of a kind. One that is met later has all its tokens.
+    pub(super) fn set_keys(&mut self, kind: (TenantId, KindId), limits: KeyLimits, now: u64) {
+        let known: Vec<GateOf> = self.gates.keys().copied().filter(|of| is_key_of(*of, kind)).collect();
+        for of in known {
+            let old = &self.gates[&of];
+            let burst = old.limits.rate.map_or(0.0, |rate| f64::from(rate.burst));
+            if old.tokens(now) > burst - 1e-6 {
+                // A key that has all its tokens is as good as one that was never met.
+                self.gates.remove(&of);
+            }
+            self.set(of, plain(limits), now);
+        }
+        let since = self.keys.get(&kind).filter(|(old, _)| old.in_order).map_or(now, |(_, since)| *since);
+        self.keys.insert(kind, (limits, since));
+    }
+
+    fn meet(&mut self, lane: Lane, now: u64) {
+        for of in gates(lane) {
+            let GateOf::Key(key) = of else { continue };
+            let Some((limits, _)) = self.keys.get(&(key.tenant, key.kind)).copied() else { continue };
+            if !self.gates.contains_key(&of) {
+                self.set(of, plain(limits), now);
+            }
+        }
+    }
+
+    /// An operator has started a job that had to wait for others.
+    pub(super) fn started_by_hand(&mut self) {
+        self.by_hand = true;
+    }
+
+    pub(super) fn has_started_by_hand(&self) -> bool {
+        self.by_hand
+    }
+
+    pub(super) fn in_order(&self, of: KeyOf) -> bool {
+        self.keys.get(&(of.tenant, of.kind)).is_some_and(|(limits, _)| limits.in_order)
+    }
+
+    pub(super) fn in_order_since(&self, of: KeyOf) -> u64 {
+        self.keys.get(&(of.tenant, of.kind)).map_or(0, |(_, since)| *since)
+    }
+
     pub(super) fn starts(&mut self, lane: Lane, jobs: u64, now: u64) {
+        self.meet(lane, now);
         for of in gates(lane) {
             let running = self.running.entry(of).or_default();
             *running += 1;

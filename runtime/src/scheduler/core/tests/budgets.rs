@@ -1,8 +1,9 @@
 //! Memory, tenants' concurrency and fuel, and turns between tenants.
 
 use super::world::{World, kind, lane_of};
+use runner_store::command::Fuel;
+
 use super::*;
-use crate::operator::FuelBudget;
 
 const MIB: u64 = 1 << 20;
 
@@ -15,7 +16,7 @@ fn memory(mib: u64) -> Budget {
 }
 
 fn fuel(fuel: u64, per_ms: u64) -> Budget {
-    Budget { fuel: Some(FuelBudget { fuel, per: Millis(per_ms) }), ..Budget::default() }
+    Budget { fuel: Some(Fuel { fuel, per: Millis(per_ms) }), ..Budget::default() }
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn everything_that_can_run_does() {
             let budget = Budget {
                 concurrency: pick(&mut roll, 4).map(|n| u32::try_from(n).unwrap()),
                 memory_bytes: pick(&mut roll, 10).map(|n| (500 + n * 50) * MIB),
-                fuel: pick(&mut roll, 20).map(|n| FuelBudget { fuel: n * 5, per: Millis(1_000) }),
+                fuel: pick(&mut roll, 20).map(|n| Fuel { fuel: n * 5, per: Millis(1_000) }),
             };
             world.budget(tenant, budget);
             for number in 1..=u32::try_from(1 + roll(3)).unwrap() {
@@ -263,4 +264,40 @@ fn everything_that_can_run_does() {
         }
         assert_eq!((world.core.ready(), world.core.running(), world.core.is_claiming()), (0, 0, false), "seed {seed}");
     }
+}
+
+/// Twice the memory is promised, as runs seldom use all that they may. When they do, the youngest makes room.
+#[test]
+fn what_was_promised_beyond_the_memory_is_taken_back_from_the_youngest() {
+    let l = lane(1, false);
+    let mut core = Core::new(16, 4).overcommit(2_000);
+    core.handle(served(l), at(0));
+    let actions = core.handle(Event::Available { lane: l, difference: 20 }, at(0));
+    assert_eq!(claim_max(&actions), Some(8), "for twice the memory");
+    let runs = (1..=8).map(|id| claimed(id, 0, l)).collect();
+    core.handle(Event::Available { lane: l, difference: -8 }, at(0));
+    assert_eq!(starts(&core.handle(Event::Claimed(runs), at(0))), (1..=8).collect::<Vec<_>>());
+    assert_eq!(core.handle(Event::ShortOfMemory, at(1)), [Action::Interrupt(vec![run(8)])]);
+    assert_eq!(core.handle(Event::ShortOfMemory, at(2)), [], "one at a time");
+    let actions = core.handle(ended(8), at(3));
+    assert_eq!(claim_max(&actions), Some(2), "ahead");
+    let runs = [9, 10].map(|id| claimed(id, 0, l)).to_vec();
+    assert_eq!(starts(&core.handle(Event::Claimed(runs), at(3))), [0_u64; 0], "what it gives back is given to nobody");
+    assert_eq!(core.handle(Event::ShortOfMemory, at(4)), [Action::Interrupt(vec![run(7)])], "it was not enough");
+    for id in [7, 1] {
+        assert_eq!(starts(&core.handle(ended(id), at(5))), [0_u64; 0]);
+    }
+    let held = core.why(l, at(5));
+    assert!(held.contains(&Held::Memory { needs_bytes: 1, left_bytes: 0, whose: Whose::Node }), "{held:?}");
+    assert_eq!(starts(&core.handle(ended(2), at(6))), [9, 10], "all that runs has its whole limit");
+}
+
+#[test]
+fn nobody_is_interrupted_where_all_that_runs_has_its_whole_limit() {
+    let l = lane(1, false);
+    let mut core = Core::new(16, 4).overcommit(2_000);
+    core.handle(served(l), at(0));
+    core.handle(Event::Available { lane: l, difference: 3 }, at(0));
+    core.handle(Event::Claimed((1..=3).map(|id| claimed(id, 0, l)).collect()), at(0));
+    assert_eq!(core.handle(Event::ShortOfMemory, at(1)), [], "instances that are kept use it, and go by themselves");
 }

@@ -2,6 +2,7 @@
 
 use super::world::{Kind, World, kind, lane_in, lane_of};
 use super::*;
+use runner_store::command::Pause;
 
 /// Milliseconds for which slots were held.
 fn held(world: &World, lane: Lane) -> f64 {
@@ -112,4 +113,37 @@ fn every_one_of_many_tenants_has_its_turn() {
     }
     world.run_until(10_000);
     assert_eq!(world.calls.len(), 1_500);
+}
+
+/// The story: a tenant's queue was paused for half a minute while another tenant worked. When it went on it was given every
+/// slot until it had had as much as the other, which stood still for as long.
+#[test]
+fn who_could_not_run_does_not_save_up_turns() {
+    let mut world = World::new(2, MEMORY);
+    let (a, b) = (world.lane(lane_of(1, 1), kind(100, 1)), world.lane(lane_of(2, 1), kind(50, 1)));
+    let gate = GateOf::Queue(TenantId(1), QueueId(1));
+    world.limits(gate, Limits { pause: Some(Pause::Open), ..Limits::default() });
+    world.enqueue(a, 400, 0);
+    world.enqueue(b, 10_000, 0);
+    world.run_until(30_000);
+    assert_eq!(world.started(a).len(), 0);
+    world.limits(gate, Limits::default());
+    let before = world.started(b).len();
+    world.run_until(40_000);
+    let (of_a, of_b) = (world.started(a).len(), world.started(b).len() - before);
+    assert!((80..=120).contains(&of_a) && (160..=240).contains(&of_b), "{of_a} of 100 ms and {of_b} of 50 ms in 10 s");
+}
+
+/// The same where a plugin comes late.
+#[test]
+fn who_had_no_plugin_does_not_save_up_turns() {
+    let mut world = World::new(2, MEMORY);
+    let (a, b) = (lane_of(1, 1), world.lane(lane_of(2, 1), kind(50, 1)));
+    world.enqueue(a, 400, 0);
+    world.enqueue(b, 10_000, 0);
+    world.run_until(30_000);
+    world.lane(a, kind(100, 1));
+    let before = world.started(b).len();
+    world.run_until(40_000);
+    assert!((160..=240).contains(&(world.started(b).len() - before)), "{}", world.started(b).len() - before);
 }

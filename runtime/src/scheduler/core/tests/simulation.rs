@@ -41,25 +41,30 @@ fn whatever_happens_no_limit_is_exceeded_and_nothing_waits_for_nothing() {
 fn simulate(seed: u64, steps: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = World::new(1 + dice.below(12) as u32, MEMORY);
-    let lanes: Vec<Lane> = (0..2 + dice.below(10))
-        .map(|_| {
-            let [tenant, queue, kind] = [3, 3, 4].map(|n| 1 + dice.below(n) as u32);
-            Lane { tenant: TenantId(tenant), queue: QueueId(queue), kind: KindId(kind), suspect: false }
-        })
-        .collect();
-    for lane in &lanes {
+    let lanes = some_lanes(&mut dice);
+    for lane in lanes.iter().filter(|lane| lane.key.is_none()) {
         let takes_ms = [1, 1, 3, 20, 90][dice.below(5) as usize];
         world.lane(*lane, kind(takes_ms, 1));
     }
-    let (mut enqueued, mut idle, mut started) = (0, 0, 0);
+    let (mut enqueued, mut runs, mut idle, mut started) = (0, 0, 0, 0);
     for _ in 0..steps {
         match dice.below(10) {
             0..6 => {
                 let (lane, n) = (lanes[dice.below(lanes.len() as u64) as usize], 1 + dice.below(12));
-                world.enqueue(lane, n, dice.below(5) as i16 - 2);
+                let first = world.enqueue(lane, n, dice.below(5) as i16 - 2);
+                for id in first..first + n {
+                    let waits: Vec<u64> = (0..dice.below(8) / 5).map(|_| 1 + dice.below(60)).collect();
+                    runs += 1 + waits.len();
+                    world.fails(id, &waits);
+                }
                 enqueued += n;
             }
-            6..9 => {
+            6 => {
+                let lane = lanes[dice.below(lanes.len() as u64) as usize];
+                let limits = some_key_limits(&mut dice);
+                world.key_limits(lane.tenant.0, lane.kind.0, limits);
+            }
+            7..9 => {
                 let of = a_gate(&mut dice, &lanes);
                 let limits = some_limits(&mut dice, world.now);
                 world.limits(of, limits);
@@ -89,17 +94,47 @@ fn simulate(seed: u64, steps: u64) {
         for of in [GateOf::Queue(lane.tenant, lane.queue), GateOf::Kind(lane.tenant, lane.kind)] {
             world.limits(of, Limits::default());
         }
+        world.key_limits(lane.tenant.0, lane.kind.0, KeyLimits::default());
     }
     world.run_until(world.now + 1_000_000);
     let mut jobs: Vec<u64> = world.calls.iter().flat_map(|call| call.jobs.clone()).collect();
+    assert_eq!(jobs.len(), runs, "each job ran as often as it failed, and once more");
     jobs.sort_unstable();
-    assert_eq!(jobs, (1..=enqueued).collect::<Vec<_>>(), "every job ran, and none twice");
+    jobs.dedup();
+    assert_eq!(jobs, (1..=enqueued).collect::<Vec<_>>(), "every job ran");
+    assert_eq!(world.core.keys_kept(), 0, "of keys that nothing is left of, nothing is kept");
     assert_eq!((world.queued(), world.core.ready(), world.running.len()), (0, 0, 0));
+}
+
+/// Some kinds have keys, and beside them jobs that have none.
+fn some_lanes(dice: &mut Dice) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = (0..2 + dice.below(10))
+        .map(|_| {
+            let [tenant, queue, kind] = [3, 3, 4].map(|n| 1 + dice.below(n) as u32);
+            Lane::new(TenantId(tenant), QueueId(queue), KindId(kind))
+        })
+        .collect();
+    for lane in lanes.clone() {
+        if lane.kind.0 % 2 == 0 {
+            let keys = (0..1 + dice.below(12)).map(|key| JobKey::text(&key.to_string()).hash());
+            lanes.extend(keys.map(|key| Lane { key, ..lane }));
+        }
+    }
+    lanes
 }
 
 fn a_gate(dice: &mut Dice, lanes: &[Lane]) -> GateOf {
     let lane = lanes[dice.below(lanes.len() as u64) as usize];
     if dice.below(2) == 0 { GateOf::Queue(lane.tenant, lane.queue) } else { GateOf::Kind(lane.tenant, lane.kind) }
+}
+
+fn some_key_limits(dice: &mut Dice) -> KeyLimits {
+    let concurrency = (dice.below(2) == 0).then(|| 1 + dice.below(3) as u32);
+    let rate = (dice.below(3) == 0).then(|| {
+        let jobs = 1 + dice.below(9) as u32;
+        Rate { jobs, per: Millis(1 + dice.below(400)), burst: 1 + dice.below(4) as u32 }
+    });
+    KeyLimits { concurrency, rate, in_order: dice.below(3) == 0 }
 }
 
 fn some_limits(dice: &mut Dice, now: u64) -> Limits {

@@ -41,20 +41,40 @@ pub(super) struct World {
     pub(super) calls: Vec<Call>,
     pub(super) handed_back: u64,
     pub(super) auditor: Auditor,
+    /// How long jobs wait to be tried again, for each time that they fail.
+    fails: BTreeMap<u64, Vec<u64>>,
+    /// What has begun and not ended, by key, as the store has it, and since when.
+    begun: BTreeMap<KeyOf, BTreeMap<u64, u64>>,
+    /// Jobs whose handler was ever entered: what was only claimed goes back as if nothing had been.
+    entered: BTreeSet<u64>,
 }
+
+/// A job with its place.
+type Placed = (Lane, Order, u64);
 
 enum Later {
     Answer(Vec<Take>),
     HandedBack(u64),
     End(u64),
+    Recorded(Vec<Placed>),
+    Due(Placed),
 }
 
 pub(super) fn lane_of(tenant: u32, kind: u32) -> Lane {
-    Lane { tenant: TenantId(tenant), queue: QueueId(1), kind: KindId(kind), suspect: false }
+    Lane::new(TenantId(tenant), QueueId(1), KindId(kind))
 }
 
 pub(super) fn lane_in(queue: u32, kind: u32) -> Lane {
-    Lane { tenant: TenantId(1), queue: QueueId(queue), kind: KindId(kind), suspect: false }
+    Lane::new(TenantId(1), QueueId(queue), KindId(kind))
+}
+
+/// A lane of a key, of kind 1.
+pub(super) fn lane_by_key(queue: u32, key: &str) -> Lane {
+    Lane { key: JobKey::text(key).hash(), ..lane_in(queue, 1) }
+}
+
+fn key_of(lane: Lane) -> Option<KeyOf> {
+    (!lane.key.is_none()).then_some(KeyOf { tenant: lane.tenant, kind: lane.kind, key: lane.key })
 }
 
 pub(super) fn kind(takes_ms: u64, memory_bytes: u64) -> Kind {
@@ -78,6 +98,9 @@ impl World {
             calls: Vec::new(),
             handed_back: 0,
             auditor: Auditor::default(),
+            fails: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            entered: BTreeSet::new(),
         }
     }
 
@@ -94,6 +117,17 @@ impl World {
     pub(super) fn limits(&mut self, of: GateOf, limits: Limits) {
         self.auditor.set(of, limits, self.now);
         self.tell([Event::Limits { of, limits }]);
+    }
+
+    pub(super) fn key_limits(&mut self, tenant: u32, kind: u32, limits: KeyLimits) {
+        let (tenant, kind) = (TenantId(tenant), KindId(kind));
+        self.auditor.set_keys((tenant, kind), limits, self.now);
+        self.tell([Event::KeyLimits { tenant, kind, limits }]);
+    }
+
+    /// The job fails as often as there are times, and waits so long each.
+    pub(super) fn fails(&mut self, id: u64, waits: &[u64]) {
+        self.fails.insert(id, waits.iter().rev().copied().collect());
     }
 
     pub(super) fn weight(&mut self, queue: u32, weight: u32) {
@@ -113,8 +147,30 @@ impl World {
             let order = Order::new(QueueOrder::Priority, Priority(priority), Time(0), id);
             self.queued.entry(lane).or_default().insert((order, self.next));
         }
-        self.tell([Event::Available { lane, difference: n.cast_signed() }]);
+        let told = self.changed(lane, n.cast_signed());
+        self.tell([told]);
         first
+    }
+
+    /// What is told of a lane that has so many more jobs.
+    fn changed(&self, lane: Lane, difference: i64) -> Event {
+        if lane.key.is_none() {
+            return Event::Available { lane, difference };
+        }
+        let head = self.queued.get(&lane).and_then(BTreeSet::first).map(|(order, _)| *order);
+        Event::Keyed { lane, difference, head }
+    }
+
+    /// What is told of a job that has begun, or has ended.
+    fn begins(&mut self, lane: Lane, id: u64, begins: bool) -> Option<Event> {
+        let (of, now) = (key_of(lane)?, self.now);
+        let begun = self.begun.entry(of).or_default();
+        // What is claimed again has begun long since.
+        let was = if begins { begun.get(&id).copied() } else { begun.remove(&id) };
+        if begins {
+            begun.entry(id).or_insert(now);
+        }
+        (begins == was.is_none()).then_some(Event::Begun { of, difference: if begins { 1 } else { -1 } })
     }
 
     pub(super) fn sized(&mut self, id: u64, args_bytes: usize) {
@@ -156,18 +212,37 @@ impl World {
             Later::HandedBack(id) => {
                 let (lane, order) = self.claimed.remove(&id).expect("it was claimed");
                 self.queued.entry(lane).or_default().insert((order, id));
-                self.tell([Event::Available { lane, difference: 1 }]);
+                // What had begun before has not ended.
+                let begun = if lane.again { None } else { self.begins(lane, id, false) };
+                let told = self.changed(lane, 1);
+                self.tell(begun.into_iter().chain([told]));
+            }
+            Later::Recorded(jobs) => {
+                let mut told = Vec::new();
+                for (lane, order, id) in jobs {
+                    match self.fails.get_mut(&id).and_then(Vec::pop) {
+                        Some(wait) => self.later(wait, Later::Due((lane, order, id))),
+                        None => told.extend(self.begins(lane, id, false)),
+                    }
+                }
+                self.tell(told);
+            }
+            Later::Due((lane, order, id)) => {
+                let lane = Lane { again: !lane.key.is_none(), ..lane };
+                self.queued.entry(lane).or_default().insert((order, id));
+                let told = self.changed(lane, 1);
+                self.tell([told]);
             }
             Later::End(id) => {
                 let call = self.running.remove(&id).expect("it runs");
                 self.auditor.ends(call.lane);
-                let fuel = self.kinds[&call.lane].fuel;
-                call.jobs.iter().for_each(|job| _ = self.claimed.remove(job));
-                self.tell([Event::Ended {
-                    run: self.run_of(call.lane, id),
-                    fuel,
-                    took: Duration::from_millis(self.kinds[&call.lane].takes_ms),
-                }]);
+                let Kind { takes_ms, fuel, .. } = self.kinds[&call.lane.of_all_keys()];
+                let ended = |job: &u64| self.claimed.remove(job).map(|(lane, order)| (lane, order, *job));
+                let ended: Vec<Placed> = call.jobs.iter().filter_map(ended).collect();
+                // The slot is free before the outcome is recorded.
+                self.later(COMMIT, Later::Recorded(ended));
+                let took = Duration::from_millis(takes_ms);
+                self.tell([Event::Ended { run: self.run_of(call.lane, id), fuel, took }]);
             }
         }
     }
@@ -180,8 +255,17 @@ impl World {
         Claimed { run: self.run_of(lane, id), lane, order, args_bytes: 10, alone: false }
     }
 
+    /// The same where others of its key have begun.
+    pub(super) fn by_hand_beside_others(&mut self, lane: Lane) -> Claimed {
+        assert!(self.begun.values().any(|begun| !begun.is_empty()));
+        self.auditor.started_by_hand();
+        self.by_hand(lane)
+    }
+
     pub(super) fn answer_by_hand(&mut self, run: Claimed) {
-        self.tell([Event::Available { lane: run.lane, difference: -1 }]);
+        let told = self.changed(run.lane, -1);
+        let begun = self.begins(run.lane, run.run.at.job.0, true);
+        self.tell(begun.into_iter().chain([told]));
         self.tell([Event::StartedByHand { suspect: false, run: Some(run) }]);
     }
 
@@ -199,7 +283,8 @@ impl World {
                 left[at].1 -= 1;
                 self.queued.get_mut(&lane).expect("it has a head").remove(&(order, id));
                 self.claimed.insert(id, (lane, order));
-                events.push(Event::Available { lane, difference: -1 });
+                events.extend(self.begins(lane, id, true));
+                events.push(self.changed(lane, -1));
                 let args_bytes = self.args_bytes.get(&id).copied().unwrap_or(10);
                 let alone = self.alone.contains(&id);
                 claimed.push(Claimed { run: self.run_of(lane, id), lane, order, args_bytes, alone });
@@ -223,11 +308,13 @@ impl World {
                     let jobs = std::iter::once(&run).chain(&others).map(|run| run.at.job.0).collect();
                     let call = Call { at: self.now, lane, jobs };
                     self.auditor.starts(lane, call.jobs.len() as u64, self.now);
+                    self.check_order(&call);
+                    self.entered.extend(&call.jobs);
                     self.running.insert(run.at.job.0, call.clone());
                     self.calls.push(call);
-                    self.later(self.kinds[&lane].takes_ms, Later::End(run.at.job.0));
+                    self.later(self.kinds[&lane.of_all_keys()].takes_ms, Later::End(run.at.job.0));
                 }
-                Action::End(_) | Action::Due => {}
+                Action::End(_) | Action::Interrupt(_) | Action::Due => {}
                 Action::HandBack(run) => {
                     self.handed_back += 1;
                     self.later(COMMIT, Later::HandedBack(run.at.job.0));
@@ -248,7 +335,7 @@ impl World {
         assert!(self.running.len() <= slots && self.core.running() == self.running.len());
         let memory = |of: &dyn Fn(Lane) -> bool| {
             let runs = self.running.values().filter(|call| of(call.lane));
-            runs.map(|call| self.kinds[&call.lane].serves.memory_bytes).sum::<u64>()
+            runs.map(|call| self.kinds[&call.lane.of_all_keys()].serves.memory_bytes).sum::<u64>()
         };
         assert!(memory(&|_| true) <= self.core.memory_bytes, "the node's memory");
         for (id, tenant) in &self.core.tenants {
@@ -265,7 +352,29 @@ impl World {
             return Vec::new();
         }
         let lanes = self.queued.iter().filter(|(_, jobs)| !jobs.is_empty()).map(|(lane, _)| *lane);
-        lanes.filter(|lane| self.auditor.lets(*lane, self.now)).collect()
+        lanes.filter(|lane| self.auditor.lets(*lane, self.now) && self.comes_next(*lane)).collect()
+    }
+
+    /// Whether nothing of its key has begun before what is first of a lane, where that counts.
+    fn comes_next(&self, lane: Lane) -> bool {
+        let Some(of) = key_of(lane).filter(|of| self.auditor.in_order(*of)) else { return true };
+        let begun = self.begun.get(&of).is_some_and(|begun| !begun.is_empty());
+        let in_hand = self.claimed.values().any(|(other, _)| key_of(*other) == Some(of));
+        !in_hand && (lane.again || !begun)
+    }
+
+    /// Where order counts, one job of a key at a time begins, and comes to its end before another one does.
+    fn check_order(&self, call: &Call) {
+        let Some(of) = key_of(call.lane).filter(|of| self.auditor.in_order(*of)) else { return };
+        assert_eq!(call.jobs.len(), 1, "what runs in order shares no call");
+        // Several may have begun before order came to count.
+        let since = self.auditor.in_order_since(of);
+        let others = self.begun[&of].iter().filter(|(job, began)| **job != call.jobs[0] && **began > since);
+        let others: Vec<u64> = others.map(|(job, _)| *job).filter(|job| self.entered.contains(job)).collect();
+        let by_hand = self.auditor.has_started_by_hand();
+        assert!(others.is_empty() || by_hand, "{:?} starts before {others:?} have ended", call.jobs);
+        let before = self.queued.get(&Lane { again: true, ..call.lane }).is_some_and(|jobs| !jobs.is_empty());
+        assert!(call.lane.again || !before, "{:?} starts before what has begun", call.jobs);
     }
 
     /// What the core says of those lanes.
@@ -297,6 +406,12 @@ impl World {
     /// Jobs of a lane that a handler was entered for, in the order of their calls.
     pub(super) fn started(&self, lane: Lane) -> Vec<u64> {
         self.calls.iter().filter(|call| call.lane == lane).flat_map(|call| call.jobs.iter().copied()).collect()
+    }
+
+    /// Calls of a key, in their order: of those that have begun before, too.
+    pub(super) fn of_key(&self, lane: Lane) -> Vec<(u64, u64)> {
+        let of = |call: &&Call| Lane { again: false, ..call.lane } == lane;
+        self.calls.iter().filter(of).map(|call| (call.at, call.jobs[0])).collect()
     }
 
     pub(super) fn runs(&self, lane: Lane) -> usize {

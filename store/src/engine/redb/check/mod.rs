@@ -17,6 +17,7 @@ use crate::index::{self, Keys};
 use crate::job::{Job, JobId, JobRef, Seq};
 use crate::listening::Heard;
 use crate::log::LogEntry;
+use crate::token::Token;
 
 /// Where the log has left a job.
 struct Trail {
@@ -212,6 +213,8 @@ struct Entries {
     waits: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
     tags: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
     scheduled: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
+    keyed_lanes: (ReadOnlyTable<&'static [u8; 40], ()>, u64),
+    begun: (ReadOnlyTable<&'static [u8; 24], ()>, u64),
 }
 
 impl Entries {
@@ -226,15 +229,24 @@ impl Entries {
             waits: (view.0.open_table(tables::WAITS).map_err(open)?, 0),
             tags: (view.0.open_table(tables::TAGS).map_err(open)?, 0),
             scheduled: (view.0.open_table(tables::SCHEDULED).map_err(open)?, 0),
+            keyed_lanes: (view.0.open_table(tables::KEYED_LANES).map_err(open)?, 0),
+            begun: (view.0.open_table(tables::BEGUN).map_err(open)?, 0),
         })
     }
 
     /// The entries of one row are there.
     fn check(&mut self, job: &Job, keys: &Keys, report: &mut Report) -> Result<(), StoreError> {
         let id = job.id;
-        let Keys { lane, due, list, expiry, ended, waits, tags, scheduled } = keys;
+        let Keys { lane, due, list, expiry, ended, waits, tags, scheduled, begun } = keys;
+        let (keyed, unkeyed) = match lane {
+            Some(key) if key.lane.key.is_none() => (None, Some(tables::lane(key))),
+            Some(key) => (Some(tables::keyed_lane(key)), None),
+            None => (None, None),
+        };
         find(&mut self.lists, Some(tables::list(list)), id, "the lists", report)?;
-        find(&mut self.lanes, lane.as_ref().map(tables::lane), id, "its lane", report)?;
+        find(&mut self.lanes, unkeyed, id, "its lane", report)?;
+        find(&mut self.keyed_lanes, keyed, id, "the lane of its key", report)?;
+        find(&mut self.begun, begun.as_ref().map(tables::begun), id, "the index of those that have begun", report)?;
         find(&mut self.due, due.as_ref().map(tables::due), id, "the due index", report)?;
         find(&mut self.expiry, expiry.as_ref().map(tables::expiry), id, "the expiry index", report)?;
         find(&mut self.ended, ended.as_ref().map(tables::ended), id, "the index of finished jobs", report)?;
@@ -255,6 +267,8 @@ impl Entries {
             ("waits", self.waits.0.len(), self.waits.1),
             ("tags", self.tags.0.len(), self.tags.1),
             ("scheduled", self.scheduled.0.len(), self.scheduled.1),
+            ("keyed_lanes", self.keyed_lanes.0.len(), self.keyed_lanes.1),
+            ("begun", self.begun.0.len(), self.begun.1),
         ];
         for (table, is, should_be) in numbers {
             let is = is.map_err(engine_error)?;
@@ -384,6 +398,13 @@ fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
                 });
             }
             Err(error) => report.find(|| damaged("subscriptions", key, error).to_string()),
+        }
+        Ok(())
+    })?;
+    each(view.0.open_table(tables::TOKENS), |key, value| {
+        match codec::decode::<Token>(value) {
+            Ok(token) => report.ensure(token.check().is_ok(), || format!("token `{}` is wrong", token.name)),
+            Err(error) => report.find(|| damaged("tokens", key, error).to_string()),
         }
         Ok(())
     })?;

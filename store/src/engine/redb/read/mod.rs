@@ -1,7 +1,9 @@
 //! Reading: what a batch may touch here, lists and consistent views beside it.
 
 mod kept;
+mod keyed;
 mod list;
+mod oldest;
 mod schedules;
 mod sweep;
 mod view;
@@ -13,7 +15,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
 pub(super) use self::view::View;
-use super::{damaged, engine_error, listening, meta, tables};
+use super::{damaged, engine_error, listening, meta, tables, tokens};
 use crate::codec;
 use crate::command::{JobsPage, Lane, Name, NameClass, Part, RunRecord, Scope, Settings, Total, TotalKey};
 use crate::engine::{
@@ -47,8 +49,13 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     kept::read(from, needs, &mut set)?;
     if !needs.lanes.is_empty() {
         let lanes = from.open_table(tables::LANES).map_err(engine_error)?;
+        let with_keys = needs.lanes.keys().any(|lane| !lane.key.is_none());
+        let keyed = with_keys.then(|| from.open_table(tables::KEYED_LANES)).transpose().map_err(engine_error)?;
         for (lane, max) in &needs.lanes {
-            let heads = heads(&lanes, *lane, *max)?;
+            let heads = match keyed.as_ref().filter(|_| !lane.key.is_none()) {
+                Some(keyed) => keyed::heads(keyed, *lane, *max)?,
+                None => heads(&lanes, *lane, *max)?,
+            };
             for at in &heads.jobs {
                 rows.put(*at, &mut set)?;
             }
@@ -74,6 +81,7 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
     rows.settling(needs.settling as usize, &mut set)?;
     rows.ended_by(needs, &mut set)?;
     schedules::read(from, needs, &rows, &mut set)?;
+    tokens::read(from, needs, &mut set)?;
     drop(rows);
     pages(from, needs, &mut set)?;
     scopes(from, needs, &mut set)?;

@@ -6,7 +6,7 @@ use super::list::Lists;
 use super::{job, runs};
 use crate::codec;
 use crate::command::{Answer, CountKey, Events, Name, Query, Stored, limits};
-use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables};
+use crate::engine::redb::{damaged, engine_error, guarded, listening, meta, tables, tokens};
 use crate::engine::{KeyRecord, KeyRef, Snapshot, UniqueRecord, Wait};
 use crate::error::StoreError;
 use crate::index::WaitKey;
@@ -45,6 +45,8 @@ impl View {
                 Answer::Jobs(lists.page(query)?)
             }
             Query::Counts => Answer::Counts(self.counts()?),
+            Query::Keys => Answer::Keys(self.keys_in_use()?),
+            Query::Begun(of, limit) => Answer::Begun(self.begun(*of, *limit)?),
             Query::Names => Answer::Names(self.names()?),
             Query::Events { since, limit } => Answer::Events(self.events(*since, *limit)?),
             Query::Key(tenant, key) => {
@@ -92,6 +94,8 @@ impl View {
                 Answer::Subscriptions(listening::subscriptions(&table)?)
             }
             Query::Stored => Answer::Stored(self.stored()?),
+            Query::Tokens => Answer::Tokens(tokens::all(&self.0.open_table(tables::TOKENS).map_err(engine_error)?)?),
+            Query::Oldest => Answer::Oldest(self.oldest()?),
             Query::NextDue => {
                 let due = self.0.open_table(tables::DUE).map_err(engine_error)?;
                 let first = due.first().map_err(engine_error)?;

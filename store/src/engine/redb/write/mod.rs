@@ -1,6 +1,7 @@
 //! Writing: a batch's changes, gathered by table and sorted by key, since the cost of a commit is in the pages it dirties.
 
 mod kept;
+mod keyed;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ struct Writes<'a> {
     run_logs: Ops<16, &'a [u8]>,
     kv: Vec<(Vec<u8>, Option<&'a [u8]>)>,
     lanes: Ops<31, ()>,
+    keyed_lanes: Ops<40, ()>,
+    begun: Ops<24, ()>,
     due: Ops<20, ()>,
     lists: Ops<21, ()>,
     names: Ops<4, Vec<u8>>,
@@ -39,6 +42,7 @@ struct Writes<'a> {
     scheduled: Ops<20, ()>,
     schedules: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     schedules_from: Option<u64>,
+    tokens: Ops<32, Vec<u8>>,
     uniques: Ops<36, Vec<u8>>,
     uniques_until: Ops<44, ()>,
     spreads: Ops<12, Vec<u8>>,
@@ -74,6 +78,9 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     let logs = kept::write_run_logs(into, writes.run_logs, &gone)?;
     let kv = kept::write_kv(into, writes.kv)?;
     write(into, tables::LANES, writes.lanes, |()| ())?;
+    write(into, tables::KEYED_LANES, writes.keyed_lanes, |()| ())?;
+    write(into, tables::BEGUN, writes.begun, |()| ())?;
+    let keys = keyed::changes(into, changes)?;
     write(into, tables::DUE, writes.due, |()| ())?;
     write(into, tables::EXPIRY, writes.expiry, |()| ())?;
     write(into, tables::LISTS, writes.lists, |()| ())?;
@@ -90,12 +97,13 @@ pub(super) fn persist(into: &WriteTransaction, changes: &[Change]) -> Result<Per
     write(into, tables::SPREADS, writes.spreads, Vec::as_slice)?;
     listening::write(into, &writes.listening)?;
     write(into, tables::SETTINGS, writes.settings, Vec::as_slice)?;
+    write(into, tables::TOKENS, writes.tokens, Vec::as_slice)?;
     add(into, tables::COUNTS, counts.iter().map(|(key, n)| (tables::count(key), *n)))?;
     let totals = total_differences(&counts).into_iter().chain(bytes).chain(logs).chain(kv).chain(schedules);
     add(into, tables::TOTALS, totals.map(|(key, n)| (tables::total(key), n)))?;
     let due = into.open_table(tables::DUE).map_err(engine_error)?;
     let next_due = due.first().map_err(engine_error)?.map(|(key, _)| tables::due_of(key.value()).run_at);
-    Ok(Persisted { last_seq, counts, next_due, paused })
+    Ok(Persisted { last_seq, counts, keys, next_due, paused })
 }
 
 fn gather(changes: &[Change]) -> Writes<'_> {
@@ -148,6 +156,7 @@ fn gather(changes: &[Change]) -> Writes<'_> {
                 writes.schedules.push((tables::schedule(at), schedule.as_deref().map(codec::encode)));
             }
             Change::SchedulesFrom(from) => writes.schedules_from = Some(from.0),
+            Change::Token(hash, token) => writes.tokens.push((hash.0, token.as_deref().map(codec::encode))),
             Change::Paused(paused) => writes.paused = Some(*paused),
             Change::TrimLog(before) => writes.trim_log = Some(*before),
             Change::NextJob(id) => writes.next_job = Some(id.0),
@@ -167,8 +176,12 @@ impl<'a> Writes<'a> {
         }
         let (old, new) = (before.map(index::keys), after.map(|(job, _)| index::keys(job)));
         let (old, new) = (old.as_ref(), new.as_ref());
-        let lane = |keys: &Keys| keys.lane.as_ref().map(tables::lane);
-        differ(&mut self.lanes, old.and_then(lane), new.and_then(lane));
+        let unkeyed = |keys: &Keys| keys.lane.as_ref().filter(|key| key.lane.key.is_none()).map(tables::lane);
+        differ(&mut self.lanes, old.and_then(unkeyed), new.and_then(unkeyed));
+        let keyed = |keys: &Keys| keys.lane.as_ref().filter(|key| !key.lane.key.is_none()).map(tables::keyed_lane);
+        differ(&mut self.keyed_lanes, old.and_then(keyed), new.and_then(keyed));
+        let begun = |keys: &Keys| keys.begun.as_ref().map(tables::begun);
+        differ(&mut self.begun, old.and_then(begun), new.and_then(begun));
         let due = |keys: &Keys| keys.due.as_ref().map(tables::due);
         differ(&mut self.due, old.and_then(due), new.and_then(due));
         let expiry = |keys: &Keys| keys.expiry.as_ref().map(tables::expiry);

@@ -1,0 +1,20 @@
+;; A command that answers when it began to run: nanoseconds since 1970, in hexadecimal.
+(module
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "{\"ok\":\"................\"}\n")
+  (data (i32.const 200) "0123456789abcdef")
+  (func (export "_start") (local $i i32) (local $now i64)
+    (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 0)))
+    (local.set $now (i64.load (i32.const 0)))
+    (local.set $i (i32.const 15))
+    (loop $digits
+      (i32.store8 offset=107 (local.get $i)
+        (i32.load8_u offset=200 (i32.wrap_i64 (i64.and (local.get $now) (i64.const 15)))))
+      (local.set $now (i64.shr_u (local.get $now) (i64.const 4)))
+      (local.set $i (i32.sub (local.get $i) (i32.const 1)))
+      (br_if $digits (i32.ge_s (local.get $i) (i32.const 0))))
+    (i32.store (i32.const 16) (i32.const 100))
+    (i32.store (i32.const 20) (i32.const 26))
+    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))))

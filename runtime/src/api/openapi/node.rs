@@ -1,0 +1,76 @@
+//! The routes of the node, its plugins, its store, and of whoever watches it.
+
+use super::bodies::{BackupBody, SettingsBody};
+use super::route::Route;
+use crate::api::node::NodeShown;
+use crate::api::plugins::PluginsShown;
+use crate::api::settings::SettingsShown;
+use crate::api::stats::StatsShown as Status;
+use crate::api::store::{BackupShown, StatsShown};
+
+pub(super) fn routes() -> Vec<Route> {
+    [node(), store(), watched()].concat()
+}
+
+fn node() -> Vec<Route> {
+    let node = |method, path, id, summary| {
+        Route::new(method, path, id, summary).json::<NodeShown>(200, "The node").no(&["no_node", "stopping"])
+    };
+    vec![
+        node("get", "/v1/node", "showNode", "Whether the node runs or drains, and what it has in hand"),
+        node("post", "/v1/node/drain", "drainNode", "Start nothing more; what runs, ends"),
+        node("post", "/v1/node/resume", "resumeNode", "Go on after a drain"),
+        Route::new("get", "/v1/plugins", "listPlugins", "What is loaded, what is wrong, what is being compiled")
+            .reads()
+            .json::<PluginsShown>(200, "The plugins"),
+        Route::new("post", "/v1/plugins/reload", "reloadPlugins", "Look at the folder of plugins now")
+            .writes()
+            .json::<PluginsShown>(200, "All is loaded")
+            .json::<PluginsShown>(202, "Something is left to be compiled")
+            .no(&["no_node", "draining", "plugins_folder"]),
+    ]
+}
+
+fn store() -> Vec<Route> {
+    vec![
+        Route::new("get", "/v1/store/settings", "showStoreSettings", "How long and how much is kept")
+            .reads()
+            .json::<SettingsShown>(200, "What holds"),
+        Route::new("patch", "/v1/store/settings", "setStoreSettings", "Change it; what is not said stays")
+            .body::<SettingsBody>()
+            .writes()
+            .json::<SettingsShown>(200, "What holds"),
+        Route::new("get", "/v1/store/stats", "storeStats", "Measure the store; reads every page of keys")
+            .json::<StatsShown>(200, "The figures")
+            .no(&["in_memory", "overloaded", "store_failed", "internal"]),
+        Route::new("post", "/v1/store/accept-clock", "acceptClock", "The wall clock is right: go on after it stepped")
+            .answers(204, "It goes on", "", None)
+            .no(&["outcome_unknown", "overloaded", "stopped"]),
+        Route::new("post", "/v1/store/backup", "backup", "Copy the store while it is in use, and check the copy")
+            .body::<BackupBody>()
+            .json::<BackupShown>(201, "It is complete, checked and durable")
+            .no(&["in_memory", "in_use", "exists", "overloaded", "stopped", "disk_full", "backup_failed", "internal"]),
+    ]
+}
+
+fn watched() -> Vec<Route> {
+    vec![
+        Route::new("get", "/v1/stats", "stats", "How things stand, in one answer")
+            .reads()
+            .json::<Status>(200, "The figures"),
+        Route::new("get", "/metrics", "metrics", "The node in the text format of Prometheus")
+            .answers(200, "The page", "text/plain", None)
+            .no(&["store_failed", "internal"]),
+        Route::new("get", "/v1/openapi.json", "openapi", "This document").answers(200, "It", "application/json", None),
+        Route::new("get", "/healthz", "healthz", "Whether the process answers").plain().answers(
+            200,
+            "`ok`",
+            "text/plain",
+            None,
+        ),
+        Route::new("get", "/readyz", "readyz", "Whether the node takes work")
+            .plain()
+            .answers(200, "`ok`", "text/plain", None)
+            .answers(503, "One word on why not", "text/plain", None),
+    ]
+}
