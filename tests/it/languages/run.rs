@@ -40,8 +40,8 @@ impl Place {
             server.address
         );
         let operator = Arc::new(Operator::read(&text, folder.path()).unwrap());
-        let cache = Some(super::mixed::cache());
-        let settings = HostSettings { slots: 2, threads: 1, operator, cache, ..HostSettings::default() };
+        let (compiler, cache) = (super::mixed::compiler(), Some(super::mixed::cache()));
+        let settings = HostSettings { slots: 2, threads: 1, operator, compiler, cache, ..HostSettings::default() };
         Self { host: Host::new(&settings).expect("wasmtime runs here"), server, folder }
     }
 

@@ -1,13 +1,14 @@
 //! One script and one job: parse, call, and say how it ended.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
 use boa_engine::builtins::promise::PromiseState;
-use boa_engine::module::IdleModuleLoader;
+use boa_engine::module::{ModuleLoader, ModuleRequest, Referrer};
 use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
-use boa_engine::{Context, JsError, JsResult, JsString, JsValue, Module, Source, js_string};
+use boa_engine::{Context, JsError, JsNativeError, JsResult, JsString, JsValue, Module, Source, js_string};
 
 use super::{calls, millis};
 use crate::runner::plugin::types::Job;
@@ -29,6 +30,9 @@ pub(crate) enum Ended {
     Snooze { why: String, after_ms: u32 },
 }
 
+/// What `import` finds: nothing.
+struct Alone;
+
 /// The prelude's functions.
 struct Prelude(JsObject);
 
@@ -40,11 +44,24 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) fn new() -> Self {
-        let made = Context::builder().module_loader(Rc::new(IdleModuleLoader)).build();
+        let made = Context::builder().module_loader(Rc::new(Alone)).build();
         let mut context = made.expect("it asks for nothing that could be missing");
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
         Self { context, prelude }
+    }
+}
+
+impl ModuleLoader for Alone {
+    async fn load_imported_module(
+        self: Rc<Self>,
+        _: Referrer,
+        request: ModuleRequest,
+        _: &RefCell<&mut Context>,
+    ) -> JsResult<Module> {
+        let name = request.specifier().to_std_string_lossy();
+        let why = format!("there is no {name:?} to import: a script is one file, and its world is in `runner.d.ts`");
+        Err(JsNativeError::typ().with_message(why).into())
     }
 }
 
@@ -70,7 +87,7 @@ impl Script<'_> {
         let cx = prelude.call("context", seen.into(), context)?;
         let handler = handler.as_callable().ok_or_else(|| {
             let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
-            boa_engine::JsNativeError::typ().with_message(why)
+            JsNativeError::typ().with_message(why)
         })?;
         let value = handler.call(&JsValue::undefined(), &[args, cx], context)?;
         let value = awaited(value, context)?;
@@ -94,15 +111,23 @@ impl Script<'_> {
     }
 
     fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
-        let frames = error.to_string();
-        let place = frames.lines().find_map(|line| self.place(line));
+        let trace = error.to_string();
+        let place = self.place(&trace);
+        let said = |why: String| match &place {
+            Some(place) => format!("{why} ({place})"),
+            None => why,
+        };
         let thrown = match error.into_opaque(context) {
             Ok(thrown) => thrown,
             // The engine's own end: a limit.
-            Err(error) => return Ended::Retry { why: error.to_string(), after_ms: None },
+            Err(_) => {
+                eprintln!("{trace}");
+                let why = trace.lines().next().unwrap_or_default().to_owned();
+                return Ended::Retry { why: said(why), after_ms: None };
+            }
         };
         let told = prelude.call("ended", thrown, context).ok().and_then(|told| told.as_object());
-        let Some(told) = told else { return Ended::Retry { why: frames, after_ms: None } };
+        let Some(told) = told else { return Ended::Retry { why: trace, after_ms: None } };
         let mut part = |index: u32| told.get(index, context).unwrap_or_default();
         let text = |value: JsValue| value.as_string().map(|text| text.to_std_string_lossy()).unwrap_or_default();
         let (how, why, after) = (text(part(0)), text(part(1)), part(2));
@@ -112,17 +137,23 @@ impl Script<'_> {
             "retry" => Ended::Retry { why, after_ms: millis(&after) },
             _ => {
                 // All frames go to the log, the first one of the script's own into the message.
-                eprintln!("{frames}");
-                Ended::Retry { why: place.map_or(why.clone(), |place| format!("{why} ({place})")), after_ms: None }
+                eprintln!("{trace}");
+                Ended::Retry { why: said(why), after_ms: None }
             }
         }
     }
 
-    /// `NAME.js:LINE:COLUMN` in a line about a frame, or what a syntax error says of its place.
-    fn place(&self, line: &str) -> Option<String> {
+    /// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
+    /// The engine puts a place behind the message, too, but that is the outermost frame's.
+    fn place(&self, trace: &str) -> Option<String> {
+        let is_frame = |line: &&str| line.starts_with("    at ");
+        let mut frames = trace.lines().filter(is_frame).filter_map(|line| self.place_in(line));
+        frames.next().or_else(|| trace.lines().find_map(|line| self.place_in(line)))
+    }
+
+    fn place_in(&self, line: &str) -> Option<String> {
         let from = line.find(&format!("{}:", self.name))?;
-        let place: String = line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect();
-        Some(place)
+        Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
     }
 }
 
@@ -147,7 +178,7 @@ fn settled(promise: &JsPromise, context: &mut Context) -> JsResult<JsValue> {
     match promise.state() {
         PromiseState::Fulfilled(value) => Ok(value),
         PromiseState::Rejected(why) => Err(JsError::from_opaque(why)),
-        PromiseState::Pending => Err(boa_engine::JsNativeError::error()
+        PromiseState::Pending => Err(JsNativeError::error()
             .with_message("the script waits for something that never comes: there are no timers")
             .into()),
     }
