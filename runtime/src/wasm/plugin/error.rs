@@ -46,8 +46,8 @@ pub enum PluginError {
     #[error("its name is not allowed: {problem}; rename the file")]
     Name { problem: String },
     #[error(
-        "compiling it takes more than {} s, where the slowest honest plugins take 9; look for one huge function, \
-         or for generated code, and build it anew", limit.as_secs_f64()
+        "compiling it takes more than {} s, where the slowest honest plugins, those in Python, take 25; \
+         look for one huge function, or for generated code, and build it anew", limit.as_secs_f64()
     )]
     CompileTime { limit: Duration },
     #[error(
