@@ -90,7 +90,7 @@ fn claimed(takes: &[Take], next: &mut u64) -> Vec<Event> {
 
 /// Every lane has one job at a time; whatever starts ends at the next call.
 fn decide() {
-    let serves = Some(Serves { memory_bytes: 64 << 20, batch: None });
+    let serves = Some(Serves { memory_bytes: 64 << 20, batch: None, external: false });
     let mut core = Core::new(16, 1 << 40);
     let jobs = (TENANTS * KINDS) as usize;
     let news = (0..TENANTS * KINDS)
@@ -109,7 +109,12 @@ fn decide() {
                     started += 1;
                     events.push(Event::Ended { run, fuel: 100_000, took: Duration::from_micros(50) });
                 }
-                Action::HandBack(_) | Action::End(_) | Action::Interrupt(_) | Action::Due => {}
+                Action::HandBack(_)
+                | Action::End(_)
+                | Action::Interrupt(_)
+                | Action::Nothing(_)
+                | Action::Expire(_)
+                | Action::Due => {}
             }
         }
         // Whoever was served has another job.
@@ -134,7 +139,7 @@ fn decide() {
 }
 
 fn lanes() {
-    let serves = Some(Serves { memory_bytes: 64 << 20, batch: None });
+    let serves = Some(Serves { memory_bytes: 64 << 20, batch: None, external: false });
     // A hundred lanes a tenant.
     let lane = |n: u32| Lane::new(TenantId(n / 100 + 1), QueueId(n / 10 + 1), KindId(n + 1));
     let before = resident_bytes();

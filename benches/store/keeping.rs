@@ -143,7 +143,7 @@ fn cancel_all(handle: &Handle) {
     let mut before = None;
     loop {
         let (state, limit) = (Some(StateName::Available), 1_000);
-        let filter = JobsQuery { tenant: TenantId::DEFAULT, state, queue: None, kind: None, tag: None, before, limit };
+        let filter = JobsQuery { state, beyond: before, ..JobsQuery::all(TenantId::DEFAULT, limit) };
         let bulk = Bulk { filter, verb: BulkVerb::Cancel { reason: None } };
         match handle.call_blocking(Command::Bulk(Box::new(bulk))).unwrap() {
             Reply::Bulk { next: None, .. } => return,

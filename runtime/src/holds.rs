@@ -1,12 +1,14 @@
 //! What holds for a queue or a kind, and who said so: an operator goes before a manifest, and where neither says anything
 //! nothing holds. One key at a time: an operator who sets a rate does not take back the manifest's concurrency.
 
+use std::collections::BTreeSet;
+
 use runner_store::command::{KindSettings, QueueSettings, Rate};
 
 use crate::scheduler::core::{KeyLimits, Limits, WEIGHT_DEFAULT};
-use crate::wasm::Plugin;
 use crate::wasm::folder::Registry;
 use crate::wasm::manifest::KindLimits;
+use crate::wasm::{Manifest, Plugin};
 
 /// Who said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Source {
     Set,
     /// The manifest of the plugin of this name.
     Manifest(String),
+    /// The configuration, of an external kind.
+    Configuration,
     /// Nobody.
     Default,
 }
@@ -61,18 +65,19 @@ impl Source {
         match self {
             Self::Set => "set".to_owned(),
             Self::Manifest(plugin) => format!("manifest of {plugin}"),
+            Self::Configuration => "configuration".to_owned(),
             Self::Default => "default".to_owned(),
         }
     }
 }
 
 impl<T: Copy> Said<T> {
-    fn of<'a>(set: Option<T>, mut manifests: impl Iterator<Item = (&'a str, Option<T>)>) -> Self {
+    fn of(set: Option<T>, mut manifests: impl Iterator<Item = (Source, Option<T>)>) -> Self {
         if set.is_some() {
             return Self { value: set, source: Source::Set };
         }
-        match manifests.find_map(|(plugin, value)| Some((plugin, value?))) {
-            Some((plugin, value)) => Self { value: Some(value), source: Source::Manifest(plugin.to_owned()) },
+        match manifests.find_map(|(source, value)| Some((source, value?))) {
+            Some((source, value)) => Self { value: Some(value), source },
             None => Self { value: None, source: Source::Default },
         }
     }
@@ -83,7 +88,7 @@ impl<T: Copy> Said<T> {
 pub fn of_queue(set: &QueueSettings, registry: &Registry, tenant: &str, queue: &str) -> OfQueue {
     let manifests = || {
         let plugins = registry.plugins().filter(|(owner, _)| *owner == tenant);
-        plugins.filter_map(|(_, plugin)| Some((plugin.name(), plugin.queue(queue)?)))
+        plugins.filter_map(|(_, plugin)| Some((Source::Manifest(plugin.name().to_owned()), plugin.queue(queue)?)))
     };
     OfQueue {
         concurrency: Said::of(set.concurrency, manifests().map(|(plugin, queue)| (plugin, queue.concurrency))),
@@ -92,15 +97,23 @@ pub fn of_queue(set: &QueueSettings, registry: &Registry, tenant: &str, queue: &
     }
 }
 
-/// Of a kind, and of the plugin that provides it, if one does.
+/// The queues of which the manifests of a tenant's plugins say something, whether or not there has been a job.
 #[must_use]
-pub fn of_kind(set: &KindSettings, plugin: Option<&Plugin>, kind: &str) -> OfKind {
-    let manifest = plugin.map(|plugin| (plugin.name(), plugin.kind_limits(kind)));
+pub fn named_in_manifests(registry: &Registry, tenant: &str) -> BTreeSet<String> {
+    let plugins = registry.plugins().filter(|(owner, _)| *owner == tenant);
+    plugins.flat_map(|(_, plugin)| plugin.queues().map(str::to_owned)).collect()
+}
+
+/// Of a kind, of the plugin that provides it, if one does, and of an external one.
+#[must_use]
+pub fn of_kind(set: &KindSettings, plugin: Option<&Plugin>, external: Option<&Manifest>, kind: &str) -> OfKind {
+    let by_plugin = plugin.map(|plugin| (Source::Manifest(plugin.name().to_owned()), plugin.kind_limits(kind)));
+    let manifest = by_plugin.or_else(|| Some((Source::Configuration, external?.kind_limits(kind))));
     let most = |set, pick: fn(&KindLimits) -> Option<u32>| {
-        Said::of(set, manifest.iter().map(|(plugin, limits)| (*plugin, pick(limits))))
+        Said::of(set, manifest.iter().map(|(source, limits)| (source.clone(), pick(limits))))
     };
     let rate = |set, pick: fn(&KindLimits) -> Option<Rate>| {
-        Said::of(set, manifest.iter().map(|(plugin, limits)| (*plugin, pick(limits))))
+        Said::of(set, manifest.iter().map(|(source, limits)| (source.clone(), pick(limits))))
     };
     OfKind {
         concurrency: most(set.concurrency, |limits| limits.concurrency),

@@ -4,7 +4,9 @@
 pub mod api;
 pub mod buffered;
 pub mod cli;
+pub mod externals;
 pub mod holds;
+pub mod leases;
 mod machine;
 pub mod merging;
 pub mod middleware;

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::api::new_job;
+use crate::leases::LeaseTokens;
 use crate::machine;
 use crate::operator::Operator;
 use crate::scheduler::core::SLOTS_MAX;
@@ -64,6 +65,9 @@ pub enum NodeError {
     /// The store did not answer.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The key of external workers' leases.
+    #[error("the key of external workers' leases, `lease.key` in the store's folder, cannot be read or made")]
+    LeaseKey(#[source] std::io::Error),
     /// No thread.
     #[error("the scheduler's thread does not start")]
     Thread(#[source] std::io::Error),
@@ -129,7 +133,10 @@ impl Node {
             host.memory().watch(memory_bytes);
         }
         let live = Arc::new(Live::new(slots));
-        let (starter, wishes) = starter::channel(Arc::clone(&live), boot);
+        let key_file = dir.map(StoreDir::lease_key);
+        let tokens =
+            LeaseTokens::of(key_file.as_deref(), scheduler::leases::epoch(&store)?).map_err(NodeError::LeaseKey)?;
+        let (starter, wishes) = starter::channel(Arc::clone(&live), boot, Arc::new(tokens));
         let (tell, state) = watch::channel(NodeState::Running);
         let parts = Parts {
             store,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use runner_store::command::Fuel;
 
+use crate::externals::Externals;
 use crate::table::TableError;
 use crate::wasm::grants::{TenantRules, matches};
 
@@ -24,6 +25,8 @@ pub struct Operator {
     tenants: BTreeMap<String, Tenant>,
     /// Middleware around the handlers of all tenants, outermost first; its plugins are those of `default`.
     pub middleware: Vec<Layer>,
+    /// Kinds whose jobs external workers take, in every tenant.
+    pub externals: Arc<Externals>,
     /// Memory of all runs together; none: half of what there is.
     pub memory_bytes: Option<u64>,
     /// How much of it is promised to runs, in thousandths: 1,000 or more.
@@ -80,7 +83,13 @@ impl Default for Operator {
     fn default() -> Self {
         let default = Tenant::of("default");
         let tenants = BTreeMap::from([("default".to_owned(), default)]);
-        Self { tenants, middleware: Vec::new(), memory_bytes: None, overcommit_permille: 1_000 }
+        Self {
+            tenants,
+            middleware: Vec::new(),
+            externals: Arc::default(),
+            memory_bytes: None,
+            overcommit_permille: 1_000,
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What callers of the store hold: send a command, read a snapshot, wait for what happens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::command::{
-    Answer, Command, CountKey, Enqueue, KeyedLane, KeysInUse, Merged, Name, NameClass, NeedsMerge, Query, Reply,
+    Answer, Command, CountKey, Enqueue, JobsQuery, KeyedLane, KeysInUse, Merged, Name, NameClass, NeedsMerge, Query,
+    Reply, RunRef, limits,
 };
 use crate::disk::Room;
 use crate::engine::redb::embed::Wake;
@@ -15,7 +16,7 @@ use crate::engine::{Change, Engine, KeyChanges, Persisted, Reader, Snapshot};
 use crate::error::{CallError, StoreError};
 use crate::figures::Figures;
 use crate::job::{JobKey, KindId, Millis, PluginId, QueueId, Rejection, Seq, StateName, TenantId};
-use crate::notice::Board;
+use crate::notice::{Board, Leased};
 use crate::readers::Readers;
 use crate::writer::{self, Envelope, QUEUED_COMMANDS_MAX};
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockState,
     pub(crate) commits: AtomicU64,
     pub(crate) too_deep: AtomicU64,
+    pub(crate) no_room: AtomicU64,
     figures: Mutex<Figures>,
     readers: Arc<Readers>,
     room: Mutex<Room>,
@@ -215,6 +217,13 @@ impl Handle {
         self.shared.too_deep.load(Ordering::Relaxed)
     }
 
+    /// Jobs that listen to an event and were not enqueued for it since the store was opened, as their tenant or queue had
+    /// no room for them.
+    #[must_use]
+    pub fn listeners_without_room(&self) -> u64 {
+        self.shared.no_room.load(Ordering::Relaxed)
+    }
+
     /// Notices of what happened, and waiting for jobs to end.
     #[must_use]
     pub fn board(&self) -> &Board {
@@ -278,6 +287,14 @@ impl Handle {
     #[must_use]
     pub fn kind_id(&self, tenant: TenantId, name: &str) -> Option<KindId> {
         self.shared.number(tenant, NameClass::Kind, name).map(KindId)
+    }
+
+    /// A tenant's kinds that have such names.
+    #[must_use]
+    pub fn kinds_of(&self, tenant: TenantId, fits: impl Fn(&str) -> bool) -> Vec<KindId> {
+        let names = self.shared.names.read().unwrap_or_else(PoisonError::into_inner);
+        let own = |name: &Name| name.tenant == tenant && name.class == NameClass::Kind && fits(&name.name);
+        names.numbers.iter().filter(|(name, _)| own(name)).map(|(_, number)| KindId(*number)).collect()
     }
 
     /// Says what the disk has room for, from now on: whoever watches it ([`Disk`](crate::disk::Disk)) tells the writer.
@@ -391,6 +408,7 @@ impl Shared {
             Answer::Keys(keys) => begin_keys(keys, &mut counts),
             _ => KeyChanges::default(),
         };
+        self.board.leases(leases(view, &counts)?);
         self.board.post(Persisted { last_seq, counts, keys, next_due, paused }, Vec::new());
         Ok(())
     }
@@ -419,6 +437,26 @@ impl Shared {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.numbers.get(&Name { tenant, class, name: name.to_owned() }).copied()
     }
+}
+
+/// Every run that an external worker holds: a store that is opened ends none of them.
+pub(crate) fn leases(view: &dyn Snapshot, counts: &[(CountKey, i64)]) -> Result<Vec<(RunRef, Leased)>, StoreError> {
+    let running = counts.iter().filter(|(key, n)| key.state == StateName::Running && *n > 0);
+    let tenants: BTreeSet<TenantId> = running.map(|(key, _)| key.lane.tenant).collect();
+    let mut leases = Vec::new();
+    for tenant in tenants {
+        let (state, limit) = (Some(StateName::Running), limits::PAGE_ROWS_MAX);
+        let mut query = JobsQuery { state, ..JobsQuery::all(tenant, limit) };
+        while let Answer::Jobs(page) = view.read(&Query::Jobs(query.clone()))? {
+            let held = page.jobs.iter().filter_map(writer::leased);
+            leases.extend(held.map(|(run, lane, lasts)| (run, Leased::Held { lane, lasts })));
+            query.beyond = page.next;
+            if query.beyond.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(leases)
 }
 
 /// What there is of keys, as if it had just come; what of the counts stands in lanes of keys is taken apart.

@@ -133,15 +133,20 @@ impl Order {
     #[must_use]
     pub fn new(order: QueueOrder, priority: Priority, run_at: Time, id: JobId) -> Self {
         // −32768 first: the sign bit flipped.
-        let priority = (priority.0.cast_unsigned() ^ 0x8000).to_be_bytes();
-        let run_at = run_at.0.to_be_bytes();
+        let steps = priority.0.cast_unsigned() ^ 0x8000;
+        let priority = steps.to_be_bytes();
+        let run_at = match order {
+            QueueOrder::Aged(age) => run_at.0 + u64::from(steps) * age.0,
+            QueueOrder::Priority | QueueOrder::RunAt => run_at.0,
+        };
+        let run_at = run_at.to_be_bytes();
         let mut place = [0; 10];
         match order {
             QueueOrder::Priority => {
                 place[..2].copy_from_slice(&priority);
                 place[2..].copy_from_slice(&run_at);
             }
-            QueueOrder::RunAt => {
+            QueueOrder::RunAt | QueueOrder::Aged(_) => {
                 place[..8].copy_from_slice(&run_at);
                 place[8..].copy_from_slice(&priority);
             }
@@ -155,10 +160,16 @@ impl Order {
         let [a, b, c, d, e, f, g, h, i, j] = self.place;
         let (priority, run_at) = match order {
             QueueOrder::Priority => ([a, b], [c, d, e, f, g, h, i, j]),
-            QueueOrder::RunAt => ([i, j], [a, b, c, d, e, f, g, h]),
+            QueueOrder::RunAt | QueueOrder::Aged(_) => ([i, j], [a, b, c, d, e, f, g, h]),
         };
-        let priority = (u16::from_be_bytes(priority) ^ 0x8000).cast_signed();
-        (Priority(priority), Time(u64::from_be_bytes(run_at)))
+        let steps = u16::from_be_bytes(priority);
+        let later = match order {
+            QueueOrder::Aged(age) => u64::from(steps) * age.0,
+            QueueOrder::Priority | QueueOrder::RunAt => 0,
+        };
+        // The subtraction takes off what was added above: of another order's place, which is none, nothing is promised.
+        let run_at = u64::from_be_bytes(run_at).saturating_sub(later);
+        (Priority((steps ^ 0x8000).cast_signed()), Time(run_at))
     }
 }
 
@@ -299,7 +310,7 @@ pub fn order(job: &Job) -> Order {
 }
 
 /// Where in a lane those begin that come behind the priority of this place, of which the first has waited longest among its
-/// own; none: nothing behind this place has waited longer.
+/// own; none: nothing behind this place has waited longer. Where priorities are mixed, the next place.
 #[must_use]
 pub fn behind_priority(by: QueueOrder, place: Order) -> Option<Order> {
     match by {
@@ -308,6 +319,7 @@ pub fn behind_priority(by: QueueOrder, place: Order) -> Option<Order> {
             let next = Priority(place.parts(by).0.0.checked_add(1)?);
             Some(Order::new(by, next, Time(0), JobId(0)))
         }
+        QueueOrder::Aged(_) => Some(Order { place: place.place, id: JobId(place.id.0.checked_add(1)?) }),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::command::{CountKey, Lane, RunRef, Scope, Settings};
 use crate::engine::{Change, KeyChanges, Persisted};
 use crate::index::{KeyOf, Order};
-use crate::job::{JobRef, Seq, StateName, Time};
+use crate::job::{JobRef, Millis, OutcomeName, Seq, StateName, Time};
 use crate::schedule::ScheduleRef;
 
 /// What has happened since the last [`Board::take`].
@@ -27,6 +27,8 @@ pub struct Notices {
     pub settings: HashMap<Scope, Settings>,
     /// Runs whose job someone wants cancelled, or that are deleted: to be ended.
     pub cancelled: Vec<RunRef>,
+    /// Runs that external workers have begun or that have ended: of each the last word.
+    pub leases: HashMap<RunRef, Leased>,
     /// When the next job becomes due.
     pub next_due: Option<Time>,
     /// Whether nothing is claimed: the store was restored and waits for an operator, or its disk is all but full.
@@ -34,6 +36,25 @@ pub struct Notices {
     /// The two reasons apart.
     restored: bool,
     disk_full: bool,
+}
+
+/// What has become of a run of an external worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leased {
+    /// A worker holds it.
+    Held {
+        /// Where it was taken from.
+        lane: Lane,
+        /// How long its lease lasts without a renewal.
+        lasts: Millis,
+    },
+    /// It holds it no more.
+    Ended {
+        /// Where it had been taken from.
+        lane: Lane,
+        /// How the run ended; none: its job is gone.
+        outcome: Option<OutcomeName>,
+    },
 }
 
 /// Where the writer leaves its notices, and where callers wait for jobs to end.
@@ -125,6 +146,15 @@ impl Board {
         if changed {
             self.changed.notify_one();
         }
+    }
+
+    /// Tells of runs of external workers.
+    pub(crate) fn leases(&self, leases: Vec<(RunRef, Leased)>) {
+        if leases.is_empty() {
+            return;
+        }
+        lock(&self.notices).leases.extend(leases);
+        self.changed.notify_one();
     }
 
     /// Says whether the disk is all but full, so that nothing is to be claimed.

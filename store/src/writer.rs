@@ -9,6 +9,8 @@
 //! A failed engine is sticky: whoever waits learns that the outcome is unknown, whoever comes later that nothing
 //! happened, and the owner of the process is told to stop it.
 
+mod measure;
+
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,13 +18,16 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Ended, Fired, KvWrites, Merged, Reply, RunRef, StagedJob, Sweep, limits};
+use self::measure::measure;
+use crate::command::{Command, Lane, Reply, RunRef, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
 use crate::error::{CallError, StoreError};
 use crate::handle::Shared;
-use crate::job::{EventName, JobRef, Millis, Outcome, Rejection, State, StateName, Time};
+use crate::index;
+use crate::job::{EventName, Job, JobRef, Millis, Rejection, State, StateName, Time};
+use crate::notice::Leased;
 use crate::steps::Steps;
 
 /// Commands that wait for the writer; a caller of a full queue waits.
@@ -91,6 +96,9 @@ struct Chores {
     settle: bool,
     /// Whether those who listen to what happened are to be enqueued.
     listen: bool,
+    /// Whether they wait until the disk has room for new jobs, and whether it had when that was last looked at.
+    listen_later: bool,
+    accepts: bool,
     /// The next step of a sweep that has not come to its end.
     sweep: Option<Sweep>,
     /// Callers who wait for the settling of a job.
@@ -101,7 +109,15 @@ struct Chores {
 impl Default for Chores {
     fn default() -> Self {
         // Whoever had the store before may have left something to be settled.
-        Self { settle: true, listen: true, sweep: None, waiting: Vec::new(), steps: Steps::default() }
+        Self {
+            settle: true,
+            listen: true,
+            listen_later: false,
+            accepts: true,
+            sweep: None,
+            waiting: Vec::new(),
+            steps: Steps::default(),
+        }
     }
 }
 
@@ -156,7 +172,10 @@ impl Chores {
         for reply in &decision.replies {
             match reply {
                 Reply::Settled { more, .. } => self.settle = *more,
-                Reply::Listened { more, .. } => self.listen = *more,
+                Reply::Listened { more, .. } => {
+                    self.listen = *more && self.accepts;
+                    self.listen_later = *more && !self.accepts;
+                }
                 Reply::Swept { more, after, .. } => {
                     self.sweep = more.then_some(Sweep { after: *after, budget: SWEEP_SHARE });
                 }
@@ -182,7 +201,9 @@ impl Chores {
         let stepped = self.steps.stepped();
         shared.clock.say(stepped.map(|step| step.by));
         let room = shared.room();
-        Conduct { accept: room == Room::Plenty, claim: room != Room::Critical, destroy: stepped.is_none() }
+        self.accepts = room == Room::Plenty;
+        self.listen |= self.accepts && std::mem::take(&mut self.listen_later);
+        Conduct { accept: self.accepts, claim: room != Room::Critical, destroy: stepped.is_none() }
     }
 }
 
@@ -205,70 +226,6 @@ fn gather(
         batch.push(next);
     }
     (batch, None)
-}
-
-/// What a command weighs: the jobs that it may touch, and the bytes that it may write.
-fn measure(command: &Command) -> (usize, usize) {
-    let merged = |merged: &[Merged]| merged.iter().map(|merged| merged.args.len()).sum::<usize>();
-    match command {
-        Command::Enqueue(call) => {
-            let args: usize = call.jobs.iter().map(|spec| spec.args.len()).sum();
-            (call.jobs.len(), args + merged(&call.merged))
-        }
-        Command::Finish(call) => {
-            let output = match &call.outcome {
-                Outcome::Completed { output } => output.len(),
-                _ => 0,
-            };
-            let checkpoint = call.checkpoint.as_ref().map_or(0, Vec::len);
-            let (rows, bytes) = measure_effects(&call.staged, call.kv.as_ref(), call.log.as_deref());
-            (1 + rows, output + checkpoint + bytes + merged(&call.merged))
-        }
-        Command::FinishCall(call) => {
-            let output = |ended: &Ended| match &ended.outcome {
-                Outcome::Completed { output } => output.len(),
-                _ => 0,
-            };
-            let outputs: usize = call.runs.iter().map(output).sum();
-            let (rows, bytes) = measure_effects(&call.staged, call.kv.as_ref(), call.log.as_deref());
-            (call.runs.len() + rows, outputs + bytes + merged(&call.merged))
-        }
-        Command::Claim(call) => (call.max as usize / 4, 0),
-        Command::Checkpoint { bytes, .. } => (1, bytes.len()),
-        Command::Fire(call) => match &call.what {
-            Fired::ByHand(_) => (1, call.args_bytes),
-            Fired::Slots { slots, .. } => (1 + slots.len(), slots.len() * call.args_bytes),
-        },
-        Command::Edit { edit, .. } => (1, edit.args.as_ref().map_or(0, Vec::len)),
-        Command::Bulk(call) => (call.filter.limit.min(limits::BULK_JOBS_MAX) as usize, 0),
-        Command::Revive { .. } => (limits::SETTLED_JOBS_MAX as usize, 0),
-        Command::EndBoots(_) => (limits::ENDED_RUNS_MAX as usize, 0),
-        Command::Sweep(call) => (call.budget.min(limits::SWEPT_MAX) as usize, 0),
-        // Each touches one job, or the whole batch has but one of them.
-        Command::HandBack(_)
-        | Command::Due
-        | Command::Cancel { .. }
-        | Command::Release(_)
-        | Command::Retry { .. }
-        | Command::Delete { .. }
-        | Command::Start { .. }
-        | Command::Settle
-        | Command::Listen
-        | Command::Set(_)
-        | Command::Subscribe(_)
-        | Command::Resume
-        | Command::Schedule(_)
-        | Command::Token(_)
-        | Command::Name(_)
-        | Command::ReserveIds { .. } => (1, 0),
-    }
-}
-
-/// What a call stages: rows, and bytes.
-fn measure_effects(staged: &[StagedJob], kv: Option<&KvWrites>, log: Option<&[u8]>) -> (usize, usize) {
-    let args: usize = staged.iter().map(|staged| staged.spec.args.len()).sum();
-    let (keys, kept) = kv.map_or((0, 0), |kv| (kv.writes.len(), kv.bytes()));
-    (staged.len() + keys, args + kept + log.map_or(0, <[u8]>::len))
 }
 
 fn serve(
@@ -333,6 +290,18 @@ fn write(
             "jobs that listen to events were not enqueued: too many in a row would have followed from each other"
         );
     }
+    let no_room = decision.replies.iter().map(|reply| match reply {
+        Reply::Listened { refused, .. } => u64::from(*refused),
+        _ => 0,
+    });
+    let no_room: u64 = no_room.sum();
+    if no_room > 0 {
+        shared.no_room.fetch_add(no_room, std::sync::atomic::Ordering::Relaxed);
+        tracing::warn!(
+            jobs = no_room,
+            "jobs that listen to events were not enqueued: their tenant or queue has as many as it may, or takes none"
+        );
+    }
     if !decision.changes.is_empty() {
         shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
@@ -345,6 +314,8 @@ fn write(
         Change::Settings(settings) => Some(settings.clone()),
         _ => None,
     }));
+    // Before the counts, so that whoever takes both knows what is in hand before it knows what is left.
+    shared.board.leases(leases_of(&decision.changes));
     shared.board.post(persisted, ended);
     // By events, not by rows: what ended may run again, or be gone, by the end of the batch.
     shared.board.ended(decision.changes.iter().filter_map(|change| match change {
@@ -408,6 +379,33 @@ fn prefetch(engine: &mut dyn Engine, needs: &Needs) -> Result<WorkingSet, StoreE
         set.add_names(engine.prefetch(&decide::needs_of_listeners(&set))?);
     }
     Ok(set)
+}
+
+/// Runs that external workers hold since this batch, or no more.
+fn leases_of(changes: &[Change]) -> Vec<(RunRef, Leased)> {
+    let mut leases = Vec::new();
+    for change in changes {
+        let Change::Job { before, after, .. } = change else { continue };
+        let (was, is) = (before.as_deref().and_then(leased), after.as_deref().and_then(leased));
+        if let Some((run, lane, _)) = was
+            && is.is_none_or(|(other, ..)| other != run)
+        {
+            let last = after.as_deref().and_then(|job| job.last.as_ref()).filter(|last| last.run == run.run);
+            leases.push((run, Leased::Ended { lane, outcome: last.map(|last| last.outcome) }));
+        }
+        if let Some((run, lane, lasts)) = is
+            && was.is_none_or(|(other, ..)| other != run)
+        {
+            leases.push((run, Leased::Held { lane, lasts }));
+        }
+    }
+    leases
+}
+
+/// The run of a job, where it was taken from and how long its lease lasts, if an external worker holds it.
+pub(crate) fn leased(job: &Job) -> Option<(RunRef, Lane, Millis)> {
+    let lasts = job.lease()?.lasts()?;
+    Some((RunRef { at: job.at(), run: job.run }, index::lane(job), lasts))
 }
 
 /// Runs that a node should end: their job was flagged as cancelled, or is gone.

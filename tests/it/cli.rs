@@ -26,6 +26,7 @@ mod settings;
 mod stores;
 mod traces;
 mod verbs;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -65,15 +65,7 @@ impl Lists {
 pub(crate) fn all_jobs(view: &dyn Snapshot) -> Vec<Job> {
     let (mut jobs, mut before) = (Vec::new(), None);
     loop {
-        let query = JobsQuery {
-            tenant: TenantId::DEFAULT,
-            state: None,
-            queue: None,
-            kind: None,
-            tag: None,
-            before,
-            limit: 1_000,
-        };
+        let query = JobsQuery { beyond: before, ..JobsQuery::all(TenantId::DEFAULT, 1_000) };
         let Answer::Jobs(page) = view.read(&Query::Jobs(query)).unwrap() else { unreachable!() };
         jobs.extend(page.jobs);
         let Some(next) = page.next else { return jobs };

@@ -22,7 +22,7 @@ use runner_store::job::{EventName, JobId, JobRef, JobSpec, Millis, On, OnConflic
 use runner_store::log::LogEntry;
 
 use self::kept::Kept;
-use self::listeners::Listeners;
+use self::listeners::{Listeners, QUEUE};
 use self::meetings::Meetings;
 pub(crate) use self::meetings::{Meeting, What};
 use self::schedules::Slots;
@@ -99,8 +99,8 @@ impl Auditor {
         self.reached.clone()
     }
 
-    /// How many jobs there were because they listen.
-    pub(crate) fn listeners(&self) -> u64 {
+    /// How many jobs there were because they listen, and how many there were not as there was no room for them.
+    pub(crate) fn listeners(&self) -> (u64, u64) {
         self.listeners.told()
     }
 
@@ -168,12 +168,18 @@ impl Auditor {
         }
         self.learn_settings(&mut batch);
         self.meetings.next_batch();
+        let unfinished = self.unfinished.iter();
+        let unfinished = unfinished.map(|(tenant, all)| {
+            (*tenant, *all, self.unfinished_in.get(&(*tenant, QUEUE.to_owned())).copied().unwrap_or(0))
+        });
+        self.listeners.next_batch(replies, unfinished);
         for entry in log {
             self.seen += 1;
             assert_eq!(entry.seq.0, self.seen, "the log goes on where it ended");
             self.see(entry, &batch);
             self.listeners.hear(entry);
         }
+        self.listeners.end_batch(replies);
         self.listeners.learn(commands, replies);
     }
 
@@ -272,7 +278,7 @@ impl Auditor {
         assert!(!self.jobs.contains_key(&at), "id {} was given out twice", at.job);
         let Some(born) = batch.born.get(&at) else {
             self.listeners.begin(entry);
-            let (queue, on_conflict) = ("p".to_owned(), OnConflict::Keep);
+            let (queue, on_conflict) = (QUEUE.to_owned(), OnConflict::Keep);
             let (state, run, ends, ended_at) = (None, 0, 0, Time(0));
             let track = Track { state, run, ends, ended_at, queue, key: None, on_conflict, edges: Vec::new() };
             self.jobs.insert(at, track);
@@ -317,6 +323,8 @@ impl Auditor {
         for n in [self.unfinished.entry(tenant).or_default(), self.unfinished_in.entry(queue).or_default()] {
             *n = *n + unfinished(entry.state) - unfinished(before);
         }
+        let of_queue = self.unfinished_in.get(&(tenant, QUEUE.to_owned())).copied().unwrap_or(0);
+        self.listeners.count(tenant, self.unfinished[&tenant], of_queue);
         let n = self.completed.entry(tenant).or_default();
         *n = *n + completed(entry.state) - completed(before);
     }
@@ -453,6 +461,7 @@ impl<'a> Seen<'a> {
             Command::Finish(call) => call.run.at == at,
             Command::FinishCall(call) => call.runs.iter().any(|ended| ended.run.at == at),
             Command::HandBack(run) => run.at == at,
+            Command::EndLeases(call) => call.runs.iter().any(|ended| ended.run.at == at),
             _ => false,
         })
     }

@@ -34,6 +34,7 @@ fn job(state: StateName) -> Job {
             claimed_at: Time(NOW.0 - 10),
             expires_at: Some(Time(NOW.0 + 30_000)),
             cancel: None,
+            worker: None,
         }),
         StateName::Completed => State::Completed { finalized_at },
         StateName::Discarded => State::Discarded { finalized_at, reason: Reason::NeverRetried },

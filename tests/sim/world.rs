@@ -13,8 +13,8 @@ mod told;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Command, JobsQuery, KvKeysQuery, Lane, Name, NameClass, Namespace, Part, Query, Reply, RunRecord, RunRef,
-    Stored, Sweep, limits,
+    Answer, Command, JobsPage, JobsQuery, KvKeysQuery, Lane, Name, NameClass, Namespace, Part, Query, Reply, RunRecord,
+    RunRef, Stored, Sweep, limits,
 };
 use runner_store::decide::Conduct;
 use runner_store::engine::memory::Memory;
@@ -148,8 +148,9 @@ impl World {
     pub(crate) fn listen(&mut self) -> Vec<u32> {
         let mut steps = Vec::new();
         while self.stored().unheard > 0 {
-            let Reply::Listened { jobs, more } = self.step(&[Command::Listen]).remove(0) else { panic!("not told") };
-            assert!((1..=limits::LISTENERS_MAX).contains(&jobs), "{jobs} were enqueued in one step");
+            let reply = self.step(&[Command::Listen]).remove(0);
+            let Reply::Listened { jobs, refused, more } = reply else { panic!("not told") };
+            assert!((1..=limits::LISTENERS_MAX).contains(&(jobs + refused)), "{jobs} were enqueued in one step");
             assert_eq!(more, self.stored().unheard > 0);
             steps.push(jobs);
             assert!(steps.len() < 10_000, "it never ends");
@@ -302,6 +303,14 @@ impl World {
     pub(crate) fn list(&self, query: JobsQuery) -> Vec<u64> {
         match self.ask(&Query::Jobs(query)) {
             Answer::Jobs(page) => page.jobs.iter().map(|job| job.id.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A page as the file gives it: in memory, looking costs nothing and has no bound.
+    pub(crate) fn page_in_file(&self, query: &JobsQuery) -> JobsPage {
+        match self.redb.as_ref().unwrap().reader().snapshot().unwrap().read(&Query::Jobs(query.clone())).unwrap() {
+            Answer::Jobs(page) => page,
             other => panic!("{other:?}"),
         }
     }

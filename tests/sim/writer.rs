@@ -257,8 +257,7 @@ fn who_waits_for_a_job_that_is_not_kept_learns_how_it_ended() {
 #[test]
 fn what_many_jobs_or_bytes_stand_behind_does_not_all_go_into_one_batch() {
     let bulk = || {
-        let filter =
-            JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
+        let filter = JobsQuery::all(TENANT, 1_000);
         Command::Bulk(Box::new(Bulk { filter, verb: BulkVerb::Release }))
     };
     let args = || edit(JobId(1), Edit { args: Some(vec![b'x'; 1 << 20]), ..Edit::default() });

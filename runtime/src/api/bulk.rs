@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_store::Handle;
 use runner_store::command::limits::{BULK_JOBS_MAX, PAGE_ROWS_MAX};
-use runner_store::command::{Answer, Bulk, BulkVerb, Command, JobsQuery, Query, Reply};
+use runner_store::command::{Answer, Bulk, BulkVerb, Command, JobsQuery, Only, Query, Reply};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{QueueId, StateName, TenantId};
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use super::App;
 use super::body;
 use super::error::Problem;
+use super::filter;
 use super::params::{self, Named, Params};
 use super::read::{Object, Value};
 use super::tenant::Whose;
@@ -38,6 +39,8 @@ const REMEMBERED_MAX: usize = 100;
 const RUNNING_MAX: usize = 8;
 /// Jobs that are counted before an operation with a tag begins; more are said to be at least so many.
 const COUNTED_MAX: u64 = 100_000;
+/// Pages that are read for that: where few jobs match, each looks at thousands of rows.
+const COUNTED_PAGES_MAX: usize = 250;
 
 /// The operations of a process.
 #[derive(Debug, Default)]
@@ -212,13 +215,10 @@ pub(super) async fn of_queue(
     let mut object = Object::read(text, body::parse(text)?)?;
     let dry_run = object.take("dry_run").map(|value| value.bool()).transpose()?.unwrap_or_default();
     let filter = |state, kind| JobsQuery {
-        tenant,
         state: Some(state),
         queue: Some(queue),
         kind,
-        tag: None,
-        before: None,
-        limit: BULK_JOBS_MAX,
+        ..JobsQuery::all(tenant, BULK_JOBS_MAX)
     };
     if clear {
         let states = object.take("states").map(|value| states(&value)).transpose()?.unwrap_or_default();
@@ -257,6 +257,11 @@ fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Resu
     };
     let state = word(object.take("state"), params::state)?;
     let tag = object.take("tag").map(|value| params::tag(&value.str()?).map_err(|why| value.bad(&why))).transpose()?;
+    let mut only = Only::NONE;
+    for name in filter::NAMES {
+        let Some(value) = object.take(name) else { continue };
+        filter::add(&mut only, name, value.str()?, app, tenant).map_err(|why| value.bad(&why))?;
+    }
     let (queue, kind) = (object.take("queue"), object.take("kind"));
     let queue = queue.map(|value| value.str()).transpose()?;
     let kind = kind.map(|value| value.str()).transpose()?;
@@ -273,36 +278,33 @@ fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Resu
         _ => BulkVerb::Delete { force: flag("force")?, cascade: flag("cascade")? },
     };
     object.finish()?;
-    let filtered = state.is_some() || queue.is_some() || kind.is_some() || tag.is_some();
+    let filtered = state.is_some() || queue.is_some() || kind.is_some() || tag.is_some() || only != Only::NONE;
     if filtered == all {
         let why = if all {
             "and a filter exclude each other: keep one"
         } else {
-            "must be true where there is no filter (state, queue, kind, tag)"
+            "must be true where there is no filter (state, queue, kind, tag, since, until, outcome, schedule, unique_key, q)"
         };
         return Err(Problem::invalid("all", why));
     }
     let queue = queue.map(|name| app.store.queue_id(tenant, &name));
     let kind = kind.map(|name| app.store.kind_id(tenant, &name));
     let nothing = queue == Some(None) || kind == Some(None);
-    let filter = JobsQuery {
-        tenant,
-        state,
-        queue: queue.flatten(),
-        kind: kind.flatten(),
-        tag,
-        before: None,
-        limit: BULK_JOBS_MAX,
-    };
+    let (queue, kind) = (queue.flatten(), kind.flatten());
+    let filter = JobsQuery { state, queue, kind, tag, only, ..JobsQuery::all(tenant, BULK_JOBS_MAX) };
     Ok(Wish { filter, verb, dry_run, nothing })
 }
 
-/// How many jobs a filter matches: exactly, from the counts; with a tag by looking, up to a bound.
+/// How many jobs a filter matches: exactly, from the counts; with what they do not know by looking, up to a bound.
 async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<u64, Problem> {
     let (app, filter) = (Arc::clone(app), filter.clone());
     let counted = tokio::task::spawn_blocking(move || {
         let view = app.store.snapshot()?;
-        if filter.tag.is_some() { look(view.as_ref(), filter) } else { count(view.as_ref(), &filter) }
+        if filter.tag.is_some() || filter.only != Only::NONE {
+            look(view.as_ref(), filter)
+        } else {
+            count(view.as_ref(), &filter)
+        }
     });
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "counting the jobs panicked");
     Ok(counted.await.map_err(bug)??)
@@ -322,11 +324,11 @@ fn count(view: &dyn Snapshot, filter: &JobsQuery) -> Result<u64, StoreError> {
 fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<u64, StoreError> {
     filter.limit = PAGE_ROWS_MAX;
     let mut matched = 0;
-    while matched < COUNTED_MAX {
+    for _ in 0..COUNTED_PAGES_MAX {
         let Answer::Jobs(page) = view.read(&Query::Jobs(filter.clone()))? else { unreachable!("jobs are answered") };
         matched += page.jobs.len() as u64;
-        let Some(next) = page.next else { break };
-        filter.before = Some(next);
+        let Some(next) = page.next.filter(|_| matched < COUNTED_MAX) else { break };
+        filter.beyond = Some(next);
     }
     Ok(matched)
 }
@@ -404,7 +406,7 @@ async fn step_through(store: &Handle, operation: &Operation, mut bulk: Bulk) -> 
                 operation.looked_at.fetch_add(u64::from(matched), Ordering::Relaxed);
                 operation.changed.fetch_add(u64::from(changed), Ordering::Relaxed);
                 match next {
-                    Some(next) => bulk.filter.before = Some(next),
+                    Some(next) => bulk.filter.beyond = Some(next),
                     None => return Ok(()),
                 }
             }

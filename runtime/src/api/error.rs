@@ -118,7 +118,7 @@ impl From<Rejection> for Problem {
             Rejection::NoTenant => return Self::new(StatusCode::NOT_FOUND, "no_tenant", rejection.to_string()),
             Rejection::TokenExists => "exists",
             Rejection::TenantNotEmpty { .. } => "tenant_not_empty",
-            Rejection::TooManySchedules { .. } | Rejection::TooManyTokens { .. } => {
+            Rejection::TooManySchedules { .. } | Rejection::TooManyTokens { .. } | Rejection::TooManyNames { .. } => {
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, "full", rejection.to_string());
             }
             Rejection::DiskReserve => {

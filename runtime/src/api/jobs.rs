@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_store::command::limits::PAGE_ROWS_MAX;
-use runner_store::command::{self, Answer, JobsQuery, Part, Query, RunRecord};
+use runner_store::command::{self, Answer, JobsQuery, Only, Part, Query, RunRecord};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{Job, JobId, JobRef};
 
 use super::App;
 use super::error::Problem;
+use super::filter;
 use super::params::{self, OfJob, Params};
 use super::tenant::Whose;
 use super::time::parse_duration;
@@ -28,10 +29,8 @@ const PAGE_ROWS_DEFAULT: u32 = 50;
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest: connections that say nothing for longer are cut on their way.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// What a cursor begins with, so that one that was made up is noticed.
-const CURSOR_HEAD: &str = "before:";
 
-/// `GET /v1/jobs`: a page, newest first.
+/// `GET /v1/jobs`: a page, the newest first, or the oldest.
 pub async fn list(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
@@ -40,8 +39,14 @@ pub async fn list(
     let state = params.take_as("state", params::state)?;
     let (kind, queue) = (params.take("kind")?, params.take("queue")?);
     let tag = params.take_as("tag", params::tag)?;
+    let mut only = Only::NONE;
+    for name in filter::NAMES {
+        let Some(text) = params.take(name)? else { continue };
+        filter::add(&mut only, name, text, &app, tenant).map_err(|why| Problem::invalid(name, why))?;
+    }
+    let oldest_first = params.take_as("order", parse_order)?.unwrap_or_default();
     let limit = params.take_as("limit", parse_limit)?.unwrap_or(PAGE_ROWS_DEFAULT);
-    let before = params.take_as("cursor", parse_cursor)?;
+    let beyond = params.take_as("cursor", |text| parse_cursor(text, oldest_first))?;
     params.finish()?;
     let (kind_id, queue_id) = (
         kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)),
@@ -51,7 +56,8 @@ pub async fn list(
     if kind_id == Some(None) || queue_id == Some(None) {
         return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
     }
-    let query = JobsQuery { tenant, state, queue: queue_id.flatten(), kind: kind_id.flatten(), tag, before, limit };
+    let (queue, kind) = (queue_id.flatten(), kind_id.flatten());
+    let query = JobsQuery { tenant, state, queue, kind, tag, only, oldest_first, beyond, limit };
     let for_reader = Arc::clone(&app);
     let page = tokio::task::spawn_blocking(move || page(&for_reader, query)).await;
     Ok(Json(page.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the page panicked"))??))
@@ -67,12 +73,13 @@ fn page(app: &App, query: JobsQuery) -> Result<JobsPage, StoreError> {
     // A full page may be the last one; one that is not full goes on where many rows had to be looked at.
     let next = match next {
         Some(next) if jobs.len() == query.limit as usize => {
-            let rest = read(JobsQuery { before: Some(next), limit: 1, ..query })?;
+            let rest = read(JobsQuery { beyond: Some(next), limit: 1, ..query.clone() })?;
             (!rest.jobs.is_empty() || rest.next.is_some()).then_some(next)
         }
         other => other,
     };
-    let next_cursor = next.map(|next| URL_SAFE_NO_PAD.encode(format!("{CURSOR_HEAD}{next}")));
+    let head = cursor_head(query.oldest_first);
+    let next_cursor = next.map(|next| URL_SAFE_NO_PAD.encode(format!("{head}{next}")));
     Ok(JobsPage { jobs: jobs.iter().map(|job| JobShown::new(app, job)).collect(), next_cursor })
 }
 
@@ -165,8 +172,23 @@ fn parse_limit(text: &str) -> Result<u32, String> {
     limit.ok_or_else(|| format!("must be a whole number from 1 to {PAGE_ROWS_MAX}"))
 }
 
-fn parse_cursor(text: &str) -> Result<JobId, String> {
+/// What a cursor begins with, so that one that was made up, or is of the other order, is noticed.
+fn cursor_head(oldest_first: bool) -> &'static str {
+    if oldest_first { "behind:" } else { "before:" }
+}
+
+fn parse_cursor(text: &str, oldest_first: bool) -> Result<JobId, String> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-    let id = bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.strip_prefix(CURSOR_HEAD)?.parse().ok());
-    id.map(JobId).ok_or_else(|| "is no cursor; take `next_cursor` of the page before".to_owned())
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let id = text.and_then(|text| text.strip_prefix(cursor_head(oldest_first))?.parse().ok());
+    id.map(JobId).ok_or_else(|| "is no cursor of this order; take `next_cursor` of the page before".to_owned())
+}
+
+/// Whether the oldest come first.
+fn parse_order(word: &str) -> Result<bool, String> {
+    match word {
+        "newest" => Ok(false),
+        "oldest" => Ok(true),
+        _ => Err("must be newest (first; if absent) or oldest".to_owned()),
+    }
 }

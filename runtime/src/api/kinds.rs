@@ -39,8 +39,10 @@ pub struct KindsShown {
 pub struct KindShown {
     /// Its name.
     pub name: String,
-    /// The plugin that provides it; none: its jobs wait for one.
+    /// The plugin that provides it; none: its jobs wait for one, or are a worker's.
     pub plugin: Option<String>,
+    /// Whether external workers take its jobs, as the configuration says.
+    pub external: bool,
     /// Calls at once; none: as many as others let.
     pub concurrency: Option<u32>,
     /// Jobs that start in a time, as `100/1m burst 10`; none: as many as others let.
@@ -75,8 +77,10 @@ pub async fn list(
     let view = app.store.snapshot()?;
     let mut states = counts(&app, view.as_ref(), tenant)?;
     let tenant_name = app.store.tenant_name(tenant);
-    let provided: BTreeSet<String> =
-        app.plugins.with_registry(|registry| registry.kinds(&tenant_name).map(|(kind, _)| kind.to_owned()).collect());
+    let provided: BTreeSet<String> = app.plugins.with_registry(|registry| {
+        let externals = registry.externals().names().map(str::to_owned);
+        registry.kinds(&tenant_name).map(|(kind, _)| kind.to_owned()).chain(externals).collect()
+    });
     for kind in provided {
         states.entry(kind).or_default();
     }
@@ -107,7 +111,7 @@ pub async fn show(
     let settings = settings(view.as_ref(), tenant, &name)?;
     let mut states = counts(&app, view.as_ref(), tenant)?;
     let shown = shown(&app, tenant, &name, settings, &states.remove(&name).unwrap_or_default());
-    let unknown = app.store.kind_id(tenant, &name).is_none() && shown.plugin.is_none();
+    let unknown = app.store.kind_id(tenant, &name).is_none() && shown.plugin.is_none() && !shown.external;
     if unknown && settings == KindSettings::default() {
         let detail = "there is no kind of this name: no plugin provides it, and none has had a job or a setting";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
@@ -221,7 +225,9 @@ fn settings(view: &dyn Snapshot, tenant: TenantId, name: &str) -> Result<KindSet
 fn shown(app: &App, tenant: TenantId, name: &str, settings: KindSettings, states: &BTreeMap<String, u64>) -> KindShown {
     let tenant_name = app.store.tenant_name(tenant);
     let plugin = app.plugins.with_registry(|registry| registry.get(&tenant_name, name).cloned());
-    let holds = holds::of_kind(&settings, plugin.as_deref(), name);
+    let external = app.plugins.external(name);
+    let holds = holds::of_kind(&settings, plugin.as_deref(), external.as_deref(), name);
+    let manifest = plugin.as_ref().map(|plugin| plugin.manifest()).or(external.as_deref());
     let sources = [
         ("concurrency", &holds.concurrency.source),
         ("rate", &holds.rate.source),
@@ -231,7 +237,8 @@ fn shown(app: &App, tenant: TenantId, name: &str, settings: KindSettings, states
     let (paused, paused_until) = paused(settings.pause, app.clock.now());
     KindShown {
         name: name.to_owned(),
-        key: plugin.as_ref().and_then(|plugin| plugin.manifest().key(name)).map(|path| path.to_string()),
+        key: manifest.and_then(|manifest| manifest.key(name)).map(|path| path.to_string()),
+        external: external.is_some(),
         plugin: plugin.map(|plugin| plugin.name().to_owned()),
         concurrency: holds.concurrency.value,
         rate: holds.rate.value.map(rate_text),

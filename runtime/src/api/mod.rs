@@ -12,9 +12,11 @@ pub mod count;
 pub mod enqueue;
 pub mod error;
 pub mod events;
+mod filter;
 pub mod guard;
 pub mod jobs;
 pub mod kinds;
+pub mod lease;
 pub mod logs;
 pub mod metrics;
 pub mod new_job;
@@ -25,6 +27,7 @@ pub mod plugins;
 pub mod queues;
 pub mod read;
 mod refused;
+pub mod runs;
 pub mod schedules;
 pub mod serve;
 pub mod session;
@@ -196,6 +199,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/schedules", get(schedules::list).post(schedules::create))
         .route("/v1/schedules/{name}", get(schedules::show).patch(schedules::edit).delete(schedules::delete))
         .route("/v1/schedules/{name}/{verb}", post(schedules::verb))
+        .route("/v1/lease", post(lease::post))
+        .route("/v1/runs/{id}/{run}/renew", post(runs::renew))
+        .route("/v1/runs/{id}/{run}/finish", post(runs::finish))
+        .route("/v1/runs/{id}/{run}/log", post(runs::log))
+        .route("/v1/runs/{id}/{run}/progress", post(runs::progress))
         .route("/v1/events", get(events::get))
         .route("/v1/flush", post(enqueue::flush))
         .route("/v1/node", get(node::show))

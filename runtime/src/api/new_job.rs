@@ -17,7 +17,7 @@ pub(super) use self::retry::retry;
 pub use self::unique::NewUnique;
 use super::read::{Bad, Object, Value, nearest};
 use crate::traces::{TRACEPARENT, traceparent_problem};
-use crate::wasm::{Catalog, ReadJob};
+use crate::wasm::{Catalog, Manifest, ReadJob};
 
 /// What a handler gets where nobody gave args.
 const ARGS_DEFAULT: &[u8] = b"{}";
@@ -88,15 +88,20 @@ pub fn reader(plugins: &Arc<Catalog>) -> ReadJob {
 }
 
 impl KindDefaults {
-    /// What the manifest of the plugin that serves this kind says.
+    /// What the manifest of the plugin that serves this kind says, or the configuration where it is an external one.
     #[must_use]
     pub fn of(plugins: &Catalog, tenant: &str, kind: &str) -> Self {
-        let Some(plugin) = plugins.get(tenant, kind) else { return Self::default() };
-        let manifest = plugin.manifest();
+        if let Some(plugin) = plugins.get(tenant, kind) {
+            return Self { merges: plugin.merges(), ..Self::said(plugin.manifest(), kind) };
+        }
+        plugins.external(kind).map_or_else(Self::default, |manifest| Self::said(&manifest, kind))
+    }
+
+    fn said(manifest: &Manifest, kind: &str) -> Self {
         Self {
             queue: manifest.setting(kind, |settings| settings.queue.clone()),
             priority: manifest.setting(kind, |settings| settings.priority),
-            merges: plugin.merges(),
+            merges: false,
             key: manifest.key(kind),
         }
     }

@@ -26,7 +26,7 @@ use crate::wasm::catalog::{Loading, LoadingState};
 use crate::wasm::folder::{Registry, Report, TENANT_DEFAULT};
 use crate::wasm::loader::{NotReloaded, Reload};
 use crate::wasm::manifest::On;
-use crate::wasm::{Catalog, Description, Host, Plugin};
+use crate::wasm::{Catalog, Description, Host, Manifest, Plugin};
 
 /// The plugins of a node, or none where no node runs.
 #[derive(Debug, Clone, Default)]
@@ -171,15 +171,27 @@ impl Plugins {
     #[must_use]
     pub fn unserved(&self, tenant: &str, kind: &str) -> Option<Unserved> {
         let catalog = self.catalog.as_ref()?;
+        if catalog.external(kind).is_some() {
+            return None;
+        }
         if !catalog.serves(tenant, kind) {
             return Some(Unserved::NoPlugin(kind.to_owned()));
         }
         middleware::around(&self.operator, catalog, tenant, kind).err().map(Unserved::from)
     }
 
+    /// What holds for a kind, if external workers take its jobs.
+    #[must_use]
+    pub fn external(&self, kind: &str) -> Option<Arc<Manifest>> {
+        self.catalog.as_ref()?.external(kind)
+    }
+
     /// What holds for jobs of this kind of a tenant.
     #[must_use]
     pub fn settings(&self, tenant: &str, kind: &str) -> Settings {
+        if let Some(external) = self.external(kind) {
+            return Settings { max_attempts: external.retry(kind).max_attempts, timeout: None };
+        }
         let Some(plugin) = self.of_kind(tenant, kind) else { return Settings::default() };
         Settings { max_attempts: plugin.retry(kind).max_attempts, timeout: Some(plugin.limits(kind).timeout) }
     }

@@ -2,7 +2,7 @@
 //! `POST /v1/queues/{q}/pause|resume|drain|clear|retry`, and `POST /v1/queues/resume`, which lets jobs run again after the store was
 //! restored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -28,7 +28,7 @@ use super::tenant::Whose;
 use super::time::rfc3339;
 use crate::holds;
 use crate::scheduler::core::WEIGHT_DEFAULT;
-use crate::wasm::units::rate_text;
+use crate::wasm::units::{self, duration_text, rate_text};
 
 /// All queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ pub struct QueueShown {
     pub name: String,
     /// Jobs that it may have which have not ended; none: as many as the tenant may have.
     pub capacity: Option<u64>,
-    /// The order of its jobs: `priority` or `run-at`.
+    /// The order of its jobs: `priority`, `run-at`, or `aged:10m` (by priority, and 10 minutes of waiting count as a step of it).
     pub order: String,
     /// Calls at once; none: as many as others let.
     pub concurrency: Option<u32>,
@@ -83,7 +83,10 @@ pub async fn list(
             queues.insert(name.name, BTreeMap::new());
         }
     }
-    // What has a setting is there before its first job.
+    // What has a setting, from an operator or a manifest, is there before its first job.
+    for name in in_manifests(&app, tenant) {
+        queues.entry(name).or_default();
+    }
     if let Answer::AllSettings(all) = view.read(&Query::AllSettings)? {
         for settings in all {
             if let Settings::Queue(of, name, set) = settings
@@ -244,10 +247,16 @@ fn unknown() -> Problem {
 fn one(app: &App, tenant: TenantId, name: &str) -> Result<QueueShown, Problem> {
     let view = app.store.snapshot()?;
     let settings = settings(view.as_ref(), tenant, name)?;
-    if app.store.queue_id(tenant, name).is_none() && settings == QueueSettings::default() {
+    let known = app.store.queue_id(tenant, name).is_some() || settings != QueueSettings::default();
+    if !known && !in_manifests(app, tenant).contains(name) {
         return Err(unknown());
     }
     Ok(counted(app, view.as_ref(), tenant, (name, settings))?)
+}
+
+fn in_manifests(app: &App, tenant: TenantId) -> BTreeSet<String> {
+    let tenant = app.store.tenant_name(tenant);
+    app.plugins.with_registry(|registry| holds::named_in_manifests(registry, &tenant))
 }
 
 fn counted(
@@ -291,8 +300,9 @@ fn shown(
     states: &BTreeMap<String, u64>,
 ) -> QueueShown {
     let order = match settings.order {
-        QueueOrder::Priority => "priority",
-        QueueOrder::RunAt => "run-at",
+        QueueOrder::Priority => "priority".to_owned(),
+        QueueOrder::RunAt => "run-at".to_owned(),
+        QueueOrder::Aged(age) => format!("aged:{}", duration_text(age)),
     };
     let tenant_name = app.store.tenant_name(tenant);
     let holds = app.plugins.with_registry(|registry| holds::of_queue(&settings, registry, &tenant_name, name));
@@ -302,7 +312,7 @@ fn shown(
     QueueShown {
         name: name.to_owned(),
         capacity: settings.capacity,
-        order: order.to_owned(),
+        order,
         concurrency: holds.concurrency.value,
         rate: holds.rate.value.map(rate_text),
         weight: holds.weight.value.unwrap_or(WEIGHT_DEFAULT),
@@ -327,6 +337,13 @@ fn parse_order(word: &str) -> Result<QueueOrder, String> {
     match word {
         "priority" => Ok(QueueOrder::Priority),
         "run-at" => Ok(QueueOrder::RunAt),
-        _ => Err("must be priority (then run_at, then id) or run-at (then priority, then id)".to_owned()),
+        _ => {
+            let age = word.strip_prefix("aged:").and_then(|age| units::duration(age).ok()).map(QueueOrder::Aged);
+            age.ok_or_else(|| {
+                "must be priority (then run_at, then id), run-at (then priority, then id), or aged:TIME, such as aged:10m \
+                 (a step of priority for each 10 minutes that a job waits)"
+                    .to_owned()
+            })
+        }
     }
 }

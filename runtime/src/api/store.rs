@@ -87,6 +87,9 @@ pub struct StatsShown {
     /// have followed from each other.
     #[serde(default)]
     pub listeners_too_deep: u64,
+    /// Jobs that listen and were not enqueued since then, as their tenant or queue had no room for them.
+    #[serde(default)]
+    pub listeners_without_room: u64,
     /// By how many milliseconds the wall clock has stepped, while expiry, retention and forgetting wait because of it.
     pub clock_step_ms: Option<i64>,
     /// The oldest number that the log still has.
@@ -169,6 +172,7 @@ impl StatsShown {
             readers: activity.readers as u64,
             oldest_reader_ms: activity.oldest_reader.0,
             listeners_too_deep: store.listeners_too_deep(),
+            listeners_without_room: store.listeners_without_room(),
             clock_step_ms: store.clock_step(),
             oldest_event: stats.file.oldest_event.map(|seq| seq.0),
             newest_event: stats.file.newest_event.map(|seq| seq.0),

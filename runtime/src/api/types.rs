@@ -51,6 +51,9 @@ pub struct JobShown {
     /// The time of the schedule that it was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// What the external worker calls itself that has the run that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// Whether a verb changed anything; only in the answers to verbs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<bool>,
@@ -99,6 +102,9 @@ pub struct RunShown {
     pub trace: Option<String>,
     pub fuel: u64,
     pub memory_peak_bytes: u64,
+    /// What the external worker called itself that had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// Whether it was refused memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory_denied: bool,
@@ -199,6 +205,7 @@ impl JobShown {
             schedule: job.schedule.as_ref().map(|of| of.name.clone()),
             key: job.key.as_ref().and_then(|key| RawValue::from_string(key.as_json().to_owned()).ok()),
             slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
+            worker: job.lease().and_then(|lease| lease.worker.clone()),
             changed: None,
             revived: None,
             args: None,
@@ -251,6 +258,7 @@ impl From<&RunRecord> for RunShown {
             trace: run.trace.clone(),
             fuel: run.fuel,
             memory_peak_bytes: run.memory_peak_bytes,
+            worker: run.worker.clone(),
             memory_denied: run.memory_denied,
             notes: run.notes.clone(),
         }

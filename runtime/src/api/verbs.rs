@@ -66,6 +66,7 @@ pub async fn start(State(app): State<Arc<App>>, OfJob(at): OfJob, params: Params
         }
         Err(why @ NotStarted::Suspect) => Err(conflict("suspect", why.to_string())),
         Err(why @ NotStarted::Held(_)) => Err(conflict("no_budget", why.to_string())),
+        Err(why @ NotStarted::External) => Err(conflict("external", why.to_string())),
         Err(why @ NotStarted::Busy) => Err(conflict("no_slot", why.to_string())),
         Err(why @ NotStarted::Draining) => Err(conflict("draining", why.to_string())),
     }

@@ -173,7 +173,9 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
         StateName::Available => why.extend(available(app, job, scheduler)),
         StateName::Running => {
             let since = job.lease().map(|lease| rfc3339(lease.claimed_at)).unwrap_or_default();
-            why.push(because("running", format!("run {} has it since {since}", job.run)));
+            let worker = job.lease().and_then(|lease| lease.worker.as_ref());
+            let at = worker.map(|name| format!(", at the external worker {}", name.escape_debug())).unwrap_or_default();
+            why.push(because("running", format!("run {} has it since {since}{at}", job.run)));
             if job.lease().is_some_and(|lease| lease.cancel.is_some()) {
                 why.push(because("cancel_requested", "it is being cancelled".to_owned()));
             }
@@ -184,6 +186,10 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
             why.push(because("ended", format!("{state} at {ended}{because_of}")));
         }
     }
+    if job.run_at <= app.clock.now() && matches!(job.state.name(), StateName::Scheduled | StateName::Retryable) {
+        // It is due, and would be available if the node looked after what is due.
+        node(app).into_iter().for_each(|node| why.insert(0, node));
+    }
     let waits = matches!(job.state.name(), StateName::Available | StateName::Scheduled | StateName::Retryable);
     if waits && matches!(view.read(&Query::Stored)?, Answer::Stored(stored) if stored.paused) {
         let detail = "nothing runs since the store was restored; `runner queue resume --all` ends that".to_owned();
@@ -192,25 +198,32 @@ fn reasons(app: &App, view: &dyn Snapshot, job: &Job, scheduler: Vec<Reason>) ->
     Ok(why)
 }
 
+/// What keeps the node from running anything.
+fn node(app: &App) -> Option<Because> {
+    let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None, passes_at: None };
+    if app.starter.is_none() {
+        return Some(because("no_node", "no node runs jobs on this store; start one with `runner serve`".to_owned()));
+    }
+    Some(match (app.ready)()? {
+        "draining" => {
+            let detail = "the node drains and starts nothing; `runner node resume` ends that, unless it stops";
+            because("node_draining", detail.to_owned())
+        }
+        word => because("not_ready", format!("the node does not take work: it is {word}")),
+    })
+}
+
 fn available(app: &App, job: &Job, scheduler: Vec<Reason>) -> Vec<Because> {
     let because = |code: &str, detail: String| Because { code: code.to_owned(), detail, job: None, passes_at: None };
     let kind = app.store.kind_name(job.kind);
-    let mut why = Vec::new();
-    if app.starter.is_none() {
-        why.push(because("no_node", "no node runs jobs on this store; start one with `runner serve`".to_owned()));
-    } else if let Some(word) = (app.ready)() {
-        why.push(match word {
-            "draining" => {
-                let detail = "the node drains and starts nothing; `runner node resume` ends that, unless it stops";
-                because("node_draining", detail.to_owned())
-            }
-            word => because("not_ready", format!("the node does not take work: it is {word}")),
-        });
-    }
+    let mut why: Vec<Because> = node(app).into_iter().collect();
     if let Some(unserved) = app.plugins.unserved(&app.store.tenant_name(job.tenant), &kind) {
         why.push(because(unserved.code(), unserved.detail()));
     }
-    if job.is_suspect() {
+    if job.is_suspect() && app.plugins.external(&kind).is_some() {
+        let detail = format!("its worker was gone under it {} times; such jobs are given out alone", job.crashes);
+        why.push(because("suspect", detail));
+    } else if job.is_suspect() {
         let detail = format!("the process died under it {} times; such jobs start one at a time", job.crashes);
         why.push(because("suspect", detail));
     }

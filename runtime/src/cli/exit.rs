@@ -132,7 +132,7 @@ impl From<NodeError> for Failure {
         match error {
             NodeError::Store(error) => error.into(),
             NodeError::Call(error) => error.into(),
-            NodeError::Thread(_) => Self::new(Code::Failed, error.to_string()),
+            NodeError::Thread(_) | NodeError::LeaseKey(_) => Self::new(Code::Failed, error.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `runner job`: look at jobs and change them.
 
 pub(super) mod change;
+pub(super) mod filter;
 mod logs;
 
 use std::fmt::Write;
@@ -28,8 +29,9 @@ const WAIT_STEP: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// List jobs, newest first
-    #[command(after_help = "Example: runner job list --state discarded --kind image.resize")]
+    /// List jobs, the newest first
+    #[command(after_help = "Examples:\n  runner job list --state discarded --kind image.resize\n  \
+        runner job list --outcome timed_out --since 2027-01-31T08:00:00Z --order oldest")]
     List(List),
     /// Show a job with its args, output and runs
     #[command(after_help = "Example: runner job show 42")]
@@ -88,6 +90,11 @@ pub(super) struct List {
     /// Only with this tag
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Option<String>,
+    #[command(flatten)]
+    filters: filter::Filters,
+    /// newest (first), or oldest
+    #[arg(long, value_name = "ORDER")]
+    order: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -164,9 +171,10 @@ async fn list(client: &Client, args: &List) -> Result<ExitCode, Failure> {
     let (mut left, mut cursor) = (args.limit as usize, None::<String>);
     loop {
         let mut path = format!("/v1/jobs?limit={}", left.min(PAGE_ROWS_MAX));
-        let List { state, kind, queue, tag, .. } = args;
-        let filters = [("state", state), ("kind", kind), ("queue", queue), ("tag", tag), ("cursor", &cursor)];
-        for (name, value) in filters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        let List { state, kind, queue, tag, order, .. } = args;
+        let filters = [("state", state), ("kind", kind), ("queue", queue), ("tag", tag), ("order", order)];
+        let filters = filters.into_iter().chain(args.filters.pairs()).chain([("cursor", &cursor)]);
+        for (name, value) in filters.filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             // Writing to a String cannot fail.
             _ = write!(path, "&{name}={}", percent(value));
         }
@@ -227,7 +235,7 @@ fn print_job(job: &JobShown) {
         serde_json::Value::Array(list) if list.is_empty() && name == "depends_on" => None,
         other => Some(other.to_string()),
     };
-    const FIELDS: [&str; 27] = [
+    const FIELDS: [&str; 28] = [
         "id",
         "kind",
         "queue",
@@ -245,6 +253,7 @@ fn print_job(job: &JobShown) {
         "expires_at",
         "finalized_at",
         "run",
+        "worker",
         "attempts",
         "max_attempts",
         "timeout",
@@ -262,11 +271,22 @@ fn print_job(job: &JobShown) {
         }
     }
     table.print("");
-    let mut runs = Table::new(&["run", "outcome", "finished", "fuel", "memory", "error"]);
+    // A column that only runs elsewhere have something in.
+    let elsewhere = job.runs.iter().flatten().any(|run| run.worker.is_some());
+    // Before the error, as the last column is squeezed where the terminal is narrow.
+    let header: &[&'static str] = match elsewhere {
+        true => &["run", "outcome", "finished", "fuel", "memory", "worker", "error"],
+        false => &["run", "outcome", "finished", "fuel", "memory", "error"],
+    };
+    let mut runs = Table::new(header);
     for run in job.runs.iter().flatten() {
         let (fuel, memory) = (amount(run.fuel), bytes(run.memory_peak_bytes));
-        let error = run.error.clone().unwrap_or_default();
-        runs.row([run.run.to_string(), run.outcome.as_str().to_owned(), run.finished_at.clone(), fuel, memory, error]);
+        let (error, worker) = (run.error.clone().unwrap_or_default(), run.worker.clone().unwrap_or_default());
+        let mut cells =
+            vec![run.run.to_string(), run.outcome.as_str().to_owned(), run.finished_at.clone(), fuel, memory];
+        cells.extend(elsewhere.then_some(worker));
+        cells.push(error);
+        runs.row(cells);
     }
     print("\n");
     runs.print("it has not run yet");

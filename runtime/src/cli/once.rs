@@ -29,7 +29,7 @@ const LOOKS_APART: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reasons for which an available job does not start here by itself, however long one waits, unless they say until when: the
 /// configuration or an operator says so.
-const FOR_EVER: [&str; 3] = ["too_large", "queue_paused", "kind_paused"];
+const FOR_EVER: [&str; 4] = ["too_large", "queue_paused", "kind_paused", "no_worker"];
 
 /// What decides whether anything is left to do.
 pub(super) struct Once {
@@ -124,7 +124,7 @@ impl Once {
     /// One of the jobs that are counted so: all of a lane wait for the same.
     fn one_of(&self, key: &CountKey) -> Result<Option<JobRef>, StoreError> {
         let (tenant, queue, kind) = (key.lane.tenant, Some(key.lane.queue), Some(key.lane.kind));
-        let query = JobsQuery { tenant, state: Some(key.state), queue, kind, tag: None, before: None, limit: 1 };
+        let query = JobsQuery { state: Some(key.state), queue, kind, ..JobsQuery::all(tenant, 1) };
         match self.store.snapshot()?.read(&Query::Jobs(query))? {
             Answer::Jobs(page) => Ok(page.jobs.first().map(|job| job.at())),
             _ => unreachable!("jobs are answered with jobs"),

@@ -56,7 +56,8 @@ pub(super) struct Set {
     /// Jobs that it may have which have not ended, or none: as many as the store may have
     #[arg(long, value_name = "N|none")]
     capacity: Option<String>,
-    /// priority, or run-at; changes only while it has no unfinished job
+    /// priority, run-at, or aged:TIME (a step of priority for each TIME that a job waits, so that none starves); changes only
+    /// while it has no unfinished job
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
     /// Its part beside the other queues, 1 to 1000, or none: what a manifest says, or else 1
@@ -296,7 +297,7 @@ fn body(args: &Set) -> Result<String, Failure> {
     }
     args.limits.add_to(&mut body)?;
     if body.is_empty() {
-        let all = "--capacity N, --order priority|run-at, --concurrency N, --rate N/TIME or --weight N";
+        let all = "--capacity N, --order priority|run-at|aged:TIME, --concurrency N, --rate N/TIME or --weight N";
         return Err(Failure::usage(format!("say what to set: {all}")));
     }
     Ok(Value::Object(body).to_string())

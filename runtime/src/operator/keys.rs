@@ -8,6 +8,7 @@ use runner_store::command::{FUEL_PERIOD_MIN, Fuel};
 use runner_store::job::name_problem;
 
 use super::{Layer, Operator, Tenant, read_secret};
+use crate::externals::Externals;
 use crate::table::{self, Table, TableError, Value};
 use crate::wasm::grants::{BlobAt, BlobPlace, Bucket, GrantBy, LimitsMax, Max, Secret, TenantRules};
 use crate::wasm::manifest::{KindSettings, allow};
@@ -44,6 +45,9 @@ pub(super) fn operator(text: &str, folder: &Path) -> Result<Operator, TableError
     }
     if let Some(value) = root.take("middleware") {
         operator.middleware = layers(&value)?;
+    }
+    if let Some(value) = root.take("kinds") {
+        operator.externals = Arc::new(Externals::read(&value)?);
     }
     if let Some(value) = root.take("node") {
         let mut table = value.table()?;

@@ -65,6 +65,24 @@ fn a_configuration_means_what_it_says() {
 }
 
 #[test]
+fn external_kinds_have_the_settings_of_a_plugins() {
+    let text = "[kinds.\"video.cut\"]\nexternal = true\nqueue = \"video\"\nkey = \"args.customer\"\nstrict_order = true\n\
+        max_attempts = 3\nrate = \"10/1s\"\n[kinds.ok]\nexternal = false\n";
+    let operator = Operator::read(text, Path::new(".")).expect("is right");
+    assert_eq!(operator.externals.names().collect::<Vec<_>>(), ["video.cut"], "`ok` says that it is none");
+    let cut = operator.externals.get("video.cut").expect("is there");
+    let limits = cut.kind_limits("video.cut");
+    assert!(limits.strict_order && limits.rate.is_some() && cut.key("video.cut").is_some());
+    assert_eq!(cut.retry("video.cut").max_attempts, Some(3));
+    assert_eq!(cut.setting("video.cut", |settings| settings.queue.clone()).as_deref(), Some("video"));
+    check_refused("[kinds.video.cut]\nexternal = true", 1, "a name with dots is quoted, as [kinds.\"video.x\"]");
+    check_refused("[kinds.a]\nexternal = true\nfuel = \"1G\"", 3, "is about runs in a sandbox");
+    check_refused("[kinds.a]\nexternal = true\nstrict_order = true", 3, "needs a `key`");
+    check_refused("[kinds.a]\nexternl = true", 1, "must say `external = true`");
+    check_refused("[kinds.\"a b\"]\nexternal = true", 1, "is no right name of a kind");
+}
+
+#[test]
 fn nobody_gets_anything_of_whom_nothing_is_said() {
     assert_eq!(Operator::default().rules("acme").grant, GrantBy::Both);
     assert_eq!(Operator::default().rules("default").grant, GrantBy::Manifest);

@@ -16,6 +16,7 @@ mod event;
 mod gate;
 mod keyed;
 mod keys;
+mod leases;
 mod leave;
 mod line;
 mod queues;
@@ -37,6 +38,8 @@ use self::gate::Gate;
 pub use self::gate::{GateOf, Limits, Shut};
 pub use self::keys::KeyLimits;
 use self::keys::Keys;
+use self::leases::Leases;
+pub use self::leases::{ASKS_MAX, Ask};
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 use self::tenant::Tenant;
@@ -103,6 +106,8 @@ pub struct Core {
     /// Claimed, not started.
     ready: usize,
     claim: ClaimState,
+    /// External workers: who asks, and what they hold.
+    leases: Leases,
     /// Claims that were answered: the measure of how fast runs end.
     round: u64,
     /// Runs to be ended that are not ours, or not yet: the open claim may answer them. Forgotten with its answer.
@@ -130,10 +135,10 @@ struct Call {
     order: Order,
 }
 
-/// A call that holds a slot.
+/// A call that holds a slot, or a run of an external worker, which holds none.
 #[derive(Debug)]
 struct Running {
-    slot: usize,
+    slot: Option<usize>,
     lane: Lane,
     memory_bytes: u64,
     number: u64,
@@ -176,6 +181,8 @@ pub enum MayStart {
     NoSuspect,
     /// It could not start for long, or ever.
     Held(Held),
+    /// External workers take the jobs of its kind.
+    External,
     /// The node stops.
     Draining,
 }
@@ -220,6 +227,7 @@ impl Core {
             shares: HashSet::new(),
             ready: 0,
             claim: ClaimState::Idle,
+            leases: Leases::default(),
             round: 0,
             cancelled: HashSet::new(),
             suspects_claimed: false,
@@ -261,6 +269,7 @@ impl Core {
         self.start(now, &mut actions);
         self.ask_due(now, &mut actions);
         self.ask_claim(now, &mut actions);
+        self.end_waits(now, &mut actions);
         self.alarm = self.next_alarm(now);
         actions
     }
@@ -281,7 +290,11 @@ impl Core {
             }
             Event::Budget { tenant, budget } => self.set_budget(tenant, budget, now),
             Event::Limits { of, limits } => self.set_limits(of, limits, now, actions),
-            Event::Weight { tenant, queue, weight } => self.tenant(tenant).ready.set_weight(queue, weight),
+            Event::Weight { tenant, queue, weight } => {
+                let tenant = self.tenant(tenant);
+                tenant.ready.set_weight(queue, weight);
+                tenant.lines_of_workers.set_weight(queue, weight);
+            }
             Event::Claimed(runs) => self.claimed(runs, now, actions),
             Event::Wanted { suspect } => {
                 self.wanted += 1;
@@ -308,6 +321,11 @@ impl Core {
             }
             Event::Due(0) => self.due = DueState::Fruitless { again: now.wall.after(DUE_PAUSE) },
             Event::Due(_) => self.due = DueState::Idle,
+            Event::Asked(ask) => self.asked(ask),
+            Event::Gone(ask) => self.leases.forget(ask),
+            Event::Leased { ask, runs } => self.leased(ask, runs),
+            Event::LeaseBegan { run, lane, lasts } => self.lease_began(run, lane, lasts, now),
+            Event::LeaseEnded(run) => self.lease_ended(run),
             Event::Tick => {}
             Event::Drain => self.drain(actions),
             Event::Resume => {
@@ -320,11 +338,13 @@ impl Core {
     /// How long after `now` [`Event::Tick`] is wanted, if nothing happens before.
     #[must_use]
     pub fn next_wakeup(&self, now: Moment) -> Option<Millis> {
+        let wait = |at: Millis| Millis(at.0.saturating_sub(now.uptime.0));
         if self.draining {
-            return None;
+            // What workers hold goes on, and ends.
+            return self.leases.next_alarm().map(wait);
         }
         let due = self.due_at().map(|at| at.since(now.wall));
-        let alarm = self.alarm.map(|at| Millis(at.0.saturating_sub(now.uptime.0)));
+        let alarm = self.alarm.map(wait);
         [due, alarm].into_iter().flatten().min()
     }
 
@@ -339,7 +359,7 @@ impl Core {
     /// Calls that hold a slot.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.running.len()
+        self.running.len() - self.leases.held()
     }
 
     /// Runs that are claimed and have not started; those that share a call count once.
@@ -366,6 +386,9 @@ impl Core {
         let claiming_suspects = matches!(self.claim, ClaimState::Open { .. }) && self.suspects_claimed;
         if self.draining {
             return MayStart::Draining;
+        }
+        if self.is_external(lane) {
+            return MayStart::External;
         }
         if lane.suspect && (self.suspect_in_hand() || claiming_suspects) {
             return MayStart::NoSuspect;

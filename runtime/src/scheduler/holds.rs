@@ -105,8 +105,8 @@ impl Shell {
             Some(Settings::Kind(_, _, set)) => *set,
             _ => KindSettings::default(),
         };
-        let plugin = self.parts.plugin(tenant, &name);
-        (holds::of_kind(&set, plugin.as_deref(), &name), set)
+        let (plugin, external) = (self.parts.plugin(tenant, &name), self.parts.plugins.external(&name));
+        (holds::of_kind(&set, plugin.as_deref(), external.as_deref(), &name), set)
     }
 
     fn tell_key_limits(&mut self, tenant: TenantId, kind: KindId, events: &mut Vec<Event>) {

@@ -93,12 +93,15 @@ impl Shell {
     /// around it.
     pub(super) fn serves(&self, lane: Lane) -> Option<Serves> {
         let kind = self.parts.store.kind_name(lane.kind);
+        if self.parts.plugins.external(&kind).is_some() {
+            return Some(Serves::EXTERNAL);
+        }
         let plugin = self.parts.plugin(lane.tenant, &kind)?;
         let around = self.parts.around(lane.tenant, &kind).ok()?;
         // Handler and middleware are never there at once.
         let around = around.iter().map(|plugin| plugin.own_limits().memory_bytes);
         let memory_bytes = around.fold(plugin.limits(&kind).memory_bytes, u64::max);
-        Some(Serves { memory_bytes, batch: plugin.batch(&kind) })
+        Some(Serves { memory_bytes, batch: plugin.batch(&kind), external: false })
     }
 
     /// Answers why a job does not start.
@@ -115,6 +118,9 @@ impl Shell {
         let held = self.core.why(lane, self.now());
         let waits = held.iter().any(|held| matches!(held, Held::Gate(GateOf::Key(_), Shut::Order)));
         let mut reasons: Vec<Reason> = held.iter().map(|held| self.because(held)).collect();
+        if self.of_workers(job) {
+            reasons.extend(self.nobody_asks(lane.tenant, lane.kind));
+        }
         // Nothing of its key has begun, and it is not the first.
         if let Some(first) = self.core.first_in_order(lane).filter(|first| !waits && *first != index::order(job)) {
             let detail =

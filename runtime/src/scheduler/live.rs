@@ -3,6 +3,7 @@
 //! A run is here from its start until another one takes its slot; whoever found it keeps its [`Streams`], which tell when it
 //! was recorded. What has ended before is the store's to tell.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,8 @@ use crate::wasm::Streams;
 #[derive(Debug)]
 pub struct Live {
     slots: Box<[Mutex<Option<Call>>]>,
+    /// What external workers hold, while they do: as many as the core lets them.
+    leased: Mutex<HashMap<JobRef, (RunNumber, Streams)>>,
     entered: Notify,
     /// Who waits to be told of a run that is entered.
     waiting: AtomicUsize,
@@ -40,6 +43,7 @@ impl Live {
     pub(crate) fn new(slots: u32) -> Self {
         Self {
             slots: (0..slots).map(|_| Mutex::default()).collect(),
+            leased: Mutex::default(),
             entered: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
@@ -55,9 +59,30 @@ impl Live {
         }
     }
 
+    /// An external worker holds a run from now on.
+    pub(crate) fn lease(&self, run: RunRef) {
+        lock(&self.leased).insert(run.at, (run.run, Streams::default()));
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.entered.notify_waiters();
+        }
+    }
+
+    /// It holds it no more: its end is recorded.
+    pub(crate) fn end_lease(&self, run: RunRef) {
+        let mut leased = lock(&self.leased);
+        if leased.get(&run.at).is_some_and(|(number, _)| *number == run.run) {
+            let ended = leased.remove(&run.at);
+            drop(leased);
+            ended.into_iter().for_each(|(_, streams)| streams.recorded());
+        }
+    }
+
     /// The run of a job that is going on, or was recorded only just now.
     #[must_use]
     pub fn run(&self, job: JobRef) -> Option<(RunNumber, Streams)> {
+        if let Some(found) = lock(&self.leased).get(&job) {
+            return Some(found.clone());
+        }
         self.slots.iter().find_map(|place| {
             let place = lock(place);
             let call = place.as_ref()?;

@@ -5,10 +5,12 @@
 //! Runs are on the guests' threads, and come back as one [`Message`] each.
 
 mod backing;
+mod claiming;
 pub mod core;
 mod holds;
 mod ids;
 mod lanes;
+pub(crate) mod leases;
 pub mod live;
 mod parts;
 pub mod rest;
@@ -18,13 +20,10 @@ pub mod tally;
 pub(crate) mod thread;
 
 use std::collections::{HashMap, HashSet};
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use runner_store::Handle;
-use runner_store::command::{Answer, Claim, Command, CountKey, Lane, Part, Query, Reply, RunRef, Sweep};
+use runner_store::command::{Answer, Command, CountKey, Lane, Query, Reply, RunRef, Sweep};
 use runner_store::error::CallError;
 use runner_store::index;
 use runner_store::job::{Job, JobRef, Millis, Rejection, StateName, TenantId, Time};
@@ -32,9 +31,10 @@ use runner_store::writer::SWEEP_SHARE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves, Take};
+use self::core::{Action, Claimed, Core, Event, MayStart, Moment, Serves};
 use self::holds::Holds;
 use self::ids::Ids;
+use self::leases::Workers;
 pub(crate) use self::parts::Parts;
 pub(crate) use self::run::settings;
 use self::run::{Ended, Member, Runs};
@@ -70,8 +70,8 @@ pub(crate) enum Wish {
 
 /// What the scheduler's tasks report.
 enum Message {
-    /// The open claim is answered, with the size of their args where it matters.
-    Claimed(Vec<(Arc<Job>, usize)>),
+    /// The open claim is answered, with the size of their args where it matters; and what it took for external workers.
+    Claimed(Vec<(Arc<Job>, usize)>, Vec<(u64, Vec<Arc<Job>>)>),
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome is to be recorded.
@@ -97,6 +97,7 @@ struct Shell {
     lanes: HashMap<Lane, Option<Serves>>,
     tenants: HashSet<TenantId>,
     holds: Holds,
+    workers: Workers,
     next_sweep: Time,
     /// Whether the node is to end, and not only to rest.
     stopping: bool,
@@ -121,6 +122,7 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         lanes: HashMap::new(),
         tenants: HashSet::new(),
         holds: Holds::default(),
+        workers: Workers::default(),
         next_sweep: Time(0),
         stopping: false,
         tally: Tally::default(),
@@ -152,6 +154,8 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
                 Wanted::Start(wanted) => shell.start_by_hand(wanted),
                 Wanted::Why(question) => shell.answer(question),
                 Wanted::Rest(resting) => shell.rest(resting),
+                Wanted::Lease(ask) => shell.lease(ask),
+                Wanted::Renew(run, answer) => shell.renew(run, answer),
                 // Whoever went away needs no answer.
                 Wanted::Tally(answer) => _ = answer.send(shell.tally.clone()),
             },
@@ -193,7 +197,8 @@ impl Shell {
 
     fn take(&mut self, message: Message, events: &mut Vec<Event>) {
         match message {
-            Message::Claimed(jobs) => {
+            Message::Claimed(jobs, leased) => {
+                leased.into_iter().for_each(|(ask, jobs)| self.give(ask, jobs, events));
                 let claimed = |(job, args_bytes)| Claimed { args_bytes, ..self.ready_run(job) };
                 events.push(Event::Claimed(jobs.into_iter().map(claimed).collect()));
             }
@@ -239,6 +244,9 @@ impl Shell {
         for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
         }
+        if !notices.leases.is_empty() || self.workers.is_new() {
+            self.take_leases(notices.leases, &mut events);
+        }
         for (of, difference) in notices.begun {
             events.push(Event::Begun { of, difference });
         }
@@ -283,6 +291,8 @@ impl Shell {
     fn act(&mut self, action: Action) {
         match action {
             Action::Claim(takes) => self.claim(takes),
+            Action::Nothing(ask) => self.give_nothing(ask),
+            Action::Expire(runs) => self.expire(runs),
             Action::Start { run, others, slot } => self.start(run, others, slot),
             Action::End(run) => {
                 if let Some(signal) = self.signals.get(&run) {
@@ -314,41 +324,6 @@ impl Shell {
         }
     }
 
-    fn claim(&mut self, takes: Vec<Take>) {
-        let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
-        // Reading args takes its time, which is not the scheduler's.
-        let reads = takes.iter().any(|take| take.shared);
-        let claiming = async move {
-            let claim = async |Take { max, grants, shared }| match store
-                .call(Command::Claim(Claim { holder, max, grants }))
-                .await
-            {
-                Ok(Reply::Claimed(claimed)) => with_sizes(&store, claimed, shared),
-                _ => Vec::new(),
-            };
-            // Asked at once, so that one commit answers all.
-            let mut asked: Vec<_> = takes.into_iter().map(|take| Box::pin(claim(take))).collect();
-            let mut jobs = Vec::new();
-            let all = poll_fn(|cx| {
-                asked.retain_mut(|one| match one.as_mut().poll(cx) {
-                    Poll::Ready(claimed) => {
-                        jobs.extend(claimed);
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-                if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-            });
-            all.await;
-            _ = messages.send(Message::Claimed(jobs)).await;
-        };
-        if reads {
-            self.tasks.spawn_on(claiming, &self.parts.threads);
-        } else {
-            self.tasks.spawn(claiming);
-        }
-    }
-
     /// Claims one job beside the open claim, if it may start.
     fn start_by_hand(&mut self, StartOne { job, answer }: StartOne) {
         let refused = match self.lane(job) {
@@ -358,6 +333,7 @@ impl Shell {
                 MayStart::Busy => Err(NotStarted::Busy),
                 MayStart::NoSuspect => Err(NotStarted::Suspect),
                 MayStart::Held(held) => Err(NotStarted::Held(self.because(&held).detail)),
+                MayStart::External => Err(NotStarted::External),
                 MayStart::Draining => Err(NotStarted::Draining),
             },
         };
@@ -467,15 +443,4 @@ impl Shell {
         let next = self.core.next_wakeup(now).map_or(sweep, |wait| wait.min(sweep));
         Duration::from(next).min(NAP_MAX)
     }
-}
-
-/// Claimed jobs with the size of their args, where it matters. One whose size is not known counts as a whole call's, so that
-/// it goes alone; whether its args can be read is found out when it starts.
-fn with_sizes(store: &Handle, jobs: Vec<Arc<Job>>, shared: bool) -> Vec<(Arc<Job>, usize)> {
-    let view = if shared { store.snapshot().ok() } else { None };
-    let size = |job: &Job| match view.as_ref()?.read(&Query::Payload(job.at(), Part::Args)) {
-        Ok(Answer::Payload(args)) => Some(args.map_or(0, |args| args.len())),
-        _ => None,
-    };
-    jobs.into_iter().map(|job| (Arc::clone(&job), size(&job).unwrap_or(core::CALL_ARGS_BYTES_MAX))).collect()
 }

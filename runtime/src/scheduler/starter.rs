@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
+use runner_store::command::RunRef;
 use runner_store::error::CallError;
-use runner_store::job::{BootId, Job, JobRef, Rejection, Time};
+use runner_store::job::{BootId, Job, JobRef, KindId, Millis, Rejection, TenantId, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::Live;
 use super::rest::{Figures, Rest, Resting, Stops};
 use super::tally::Tally;
+use crate::leases::LeaseTokens;
 
-/// Wishes that wait for the scheduler; whoever comes when there are more is refused.
-const WISHES_MAX: usize = 64;
+/// Wishes that wait for the scheduler; whoever comes when there are more is refused. As many as external workers may wait, as
+/// they may all renew at once.
+const WISHES_MAX: usize = 1_024;
 
 /// Asks a node's scheduler. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,6 +23,7 @@ pub struct Starter {
     wanted: mpsc::Sender<Wanted>,
     live: Arc<Live>,
     boot: BootId,
+    lease_tokens: Arc<LeaseTokens>,
 }
 
 /// One thing that someone wants.
@@ -29,6 +33,32 @@ pub(crate) enum Wanted {
     Why(Why),
     Rest(Resting),
     Tally(oneshot::Sender<Tally>),
+    Lease(AskLease),
+    Renew(RunRef, oneshot::Sender<Option<Millis>>),
+}
+
+/// An external worker asks for runs.
+#[derive(Debug)]
+pub(crate) struct AskLease {
+    pub(crate) tenant: TenantId,
+    pub(crate) kinds: Vec<KindId>,
+    pub(crate) max: u32,
+    /// How long it waits where there is nothing yet.
+    pub(crate) wait: Millis,
+    pub(crate) lasts: Millis,
+    pub(crate) worker: String,
+    pub(crate) answer: oneshot::Sender<Result<Vec<Arc<Job>>, NotLeased>>,
+}
+
+/// Why an external worker is given nothing and does not wait, or its lease is not renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotLeased {
+    /// As many wait as may.
+    #[error("as many workers wait for runs as may; nothing happened: ask again in a second")]
+    Busy,
+    /// The node starts nothing more.
+    #[error("the node drains and gives out no runs; ask again when it goes on (`runner node resume`) or is back")]
+    Draining,
 }
 
 /// One question.
@@ -76,15 +106,22 @@ pub enum NotStarted {
     /// As many started jobs wait for a slot as may.
     #[error("as many jobs as may have been started by hand and wait for a slot; try again when one has ended")]
     Busy,
+    /// External workers take the jobs of its kind.
+    #[error("external workers take the jobs of its kind: it starts when one asks for it")]
+    External,
     /// The node starts nothing more.
     #[error("the node drains and starts nothing more; ask again when it goes on (`runner node resume`) or is back")]
     Draining,
 }
 
 /// The two ends of the way to a scheduler.
-pub(crate) fn channel(live: Arc<Live>, boot: BootId) -> (Starter, mpsc::Receiver<Wanted>) {
+pub(crate) fn channel(
+    live: Arc<Live>,
+    boot: BootId,
+    lease_tokens: Arc<LeaseTokens>,
+) -> (Starter, mpsc::Receiver<Wanted>) {
     let (wanted, wishes) = mpsc::channel(WISHES_MAX);
-    (Starter { wanted, live, boot }, wishes)
+    (Starter { wanted, live, boot, lease_tokens }, wishes)
 }
 
 impl Starter {
@@ -100,6 +137,29 @@ impl Starter {
         })?;
         // A scheduler that is gone has stopped, and with it whatever it had not begun.
         answered.await.unwrap_or(Err(NotStarted::Draining))
+    }
+
+    /// Asks for runs as an external worker: answered when there are some, or none until its wait is over.
+    pub(crate) async fn lease(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<Vec<Arc<Job>>, NotLeased>>) -> AskLease,
+    ) -> Result<Vec<Arc<Job>>, NotLeased> {
+        let (answer, answered) = oneshot::channel();
+        self.wanted.try_send(Wanted::Lease(ask(answer))).map_err(not_leased)?;
+        answered.await.unwrap_or(Err(NotLeased::Draining))
+    }
+
+    /// Begins the lease of a run anew, and says how long it lasts from now; none: no worker holds it, or not any more.
+    pub(crate) async fn renew(&self, run: RunRef) -> Result<Option<Millis>, NotLeased> {
+        let (answer, answered) = oneshot::channel();
+        self.wanted.try_send(Wanted::Renew(run, answer)).map_err(not_leased)?;
+        answered.await.map_err(|_| NotLeased::Draining)
+    }
+
+    /// The tokens by which external workers speak for their runs.
+    #[must_use]
+    pub fn lease_tokens(&self) -> &LeaseTokens {
+        &self.lease_tokens
     }
 
     /// What runs now.
@@ -141,5 +201,12 @@ impl Starter {
             return Vec::new();
         }
         answered.await.unwrap_or_default()
+    }
+}
+
+fn not_leased<T>(error: mpsc::error::TrySendError<T>) -> NotLeased {
+    match error {
+        mpsc::error::TrySendError::Full(_) => NotLeased::Busy,
+        mpsc::error::TrySendError::Closed(_) => NotLeased::Draining,
     }
 }

@@ -9,6 +9,7 @@ use runner_store::job::Time;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::folder::{Registry, Report};
+use super::manifest::Manifest;
 use super::plugin::Plugin;
 
 /// See the module.
@@ -76,6 +77,13 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, tenant: &str, kind: &str) -> Option<Arc<Plugin>> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).registry.get(tenant, kind).cloned()
+    }
+
+    /// What holds for a kind, if external workers take its jobs.
+    #[must_use]
+    pub fn external(&self, kind: &str) -> Option<Arc<Manifest>> {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        now.registry.externals().get(kind).cloned()
     }
 
     /// Whether a plugin serves a tenant's kind.

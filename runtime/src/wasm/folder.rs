@@ -63,6 +63,15 @@ pub enum Problem {
         /// The plugin that serves.
         by: String,
     },
+    /// It is loaded, but one of its kinds is a worker's.
+    #[error(
+        "its kind `{kind}` is external by the configuration: workers take its jobs, and this plugin does not serve it; take \
+         `external` of [kinds.\"{kind}\"] out of the configuration, or the kind out of the plugin"
+    )]
+    External {
+        /// The kind.
+        kind: String,
+    },
     /// A name can be had once in a tenant.
     #[error("the tenant has a plugin of this name already, `{}`; rename one of them", first.display())]
     NameTwice {

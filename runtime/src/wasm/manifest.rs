@@ -16,7 +16,7 @@ use runner_store::job::retry::RetryPolicy;
 use runner_store::job::time::Millis;
 
 pub(super) use self::described::described;
-pub(crate) use self::keys::limits as limits_of;
+pub(crate) use self::keys::{limits as limits_of, settings as settings_of};
 pub use self::on::On;
 use super::grants::Asked;
 use super::limits::Limits;

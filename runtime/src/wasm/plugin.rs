@@ -344,6 +344,11 @@ impl Plugin {
         self.manifest.queue(queue)
     }
 
+    /// The queues of which its manifest says something.
+    pub fn queues(&self) -> impl Iterator<Item = &str> {
+        self.manifest.queues.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether it can merge the args of two jobs.
     #[must_use]
     pub fn merges(&self) -> bool {

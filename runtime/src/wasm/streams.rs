@@ -107,14 +107,14 @@ impl Streams {
     }
 
     /// Replaces the progress.
-    pub(super) fn progress(&self, percent: u8, mut message: String) {
+    pub(crate) fn progress(&self, percent: u8, mut message: String) {
         message.truncate(message.floor_char_boundary(PROGRESS_BYTES_MAX));
         self.lock().progress = Some((percent.min(100), message));
         self.0.news.notify_waiters();
     }
 
-    /// One message from `host.log`: cut as a line is, then shown as the lines it has.
-    pub(super) fn line(&self, source: LogSource, text: &str) {
+    /// One message from `host.log`, or an external worker's: cut as a line is, then shown as the lines it has.
+    pub(crate) fn line(&self, source: LogSource, text: &str) {
         let text = text.trim_end_matches('\n');
         let (kept, lost) = text.split_at(text.floor_char_boundary(LINE_BYTES_MAX));
         let mut shared = self.lock();

@@ -143,8 +143,13 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 #[must_use]
 pub fn rate_text(Rate { jobs, per, burst }: Rate) -> String {
     let burst = if burst == jobs { String::new() } else { format!(" burst {burst}") };
-    let per = whole(&DURATION, per.0).unwrap_or_else(|| per.to_string().replace(' ', ""));
-    format!("{jobs}/{per}{burst}")
+    format!("{jobs}/{}{burst}", duration_text(per))
+}
+
+/// A duration as it is written: `10m`.
+#[must_use]
+pub fn duration_text(time: Millis) -> String {
+    whole(&DURATION, time.0).unwrap_or_else(|| time.to_string().replace(' ', ""))
 }
 
 /// In the largest unit of which it is a whole number; none: there is no such unit.

@@ -23,6 +23,7 @@ fn job_with_everything() -> Job {
             claimed_at: Time(1_700_000_000_500),
             expires_at: None,
             cancel: Some(CancelRequest { at: Time(1_700_000_000_600), reason: Some("why".into()) }),
+            worker: None,
         }),
         priority: Priority(-5),
         enqueued_at: Time(1_700_000_000_000),
@@ -177,6 +178,15 @@ fn the_bytes_of_every_record_are_golden() {
         let name = format!("state {}", state.name());
         check_golden(&name, &encode(&state));
     }
+    let leased = State::Running(Lease {
+        holder: Holder::Worker(9),
+        claimed_at: Time(1_700_000_000_500),
+        expires_at: Some(Time(1_700_000_030_500)),
+        cancel: None,
+        worker: Some("gpu-1".into()),
+    });
+    check_golden("state running at a worker", &encode(&leased));
+    assert_eq!(decode::<State>(&encode(&leased)).unwrap(), leased);
     let before = Job { state: State::Available, ..job.clone() };
     let (old, new) = (Row::of(&before), Row::of(&job));
     let entry = LogEntry::new(Time(1_700_000_000_700), EventName::Started, Some((&before, &old)), Some((&job, &new)));
@@ -198,6 +208,7 @@ fn the_bytes_of_every_record_are_golden() {
         memory_denied: false,
         notes: Vec::new(),
         call: None,
+        worker: None,
     };
     check_golden("run", &encode(&record));
     let staged = vec![StagedFate { id: JobId(5), joined: Some(JobId(4)), why: None }];
@@ -207,9 +218,12 @@ fn the_bytes_of_every_record_are_golden() {
     let (notes, call) = (vec!["a fact".to_owned()], Some((JobId(42), RunNumber(2))));
     let record = RunRecord { memory_denied: true, notes, call, ..record };
     check_golden("run of a call", &encode(&record));
-    for record in [record.clone(), RunRecord { call: None, staged: Vec::new(), ..record }] {
+    for record in [record.clone(), RunRecord { call: None, staged: Vec::new(), ..record.clone() }] {
         assert_eq!(decode::<RunRecord>(&encode(&record)).unwrap(), record);
     }
+    let record = RunRecord { node: None, worker: Some("gpu-1".into()), ..record.clone() };
+    check_golden("run of a worker", &encode(&record));
+    assert_eq!(decode::<RunRecord>(&encode(&record)).unwrap(), record);
     let answer = vec![Enqueued { id: JobId(42), state: StateName::Available, duplicate: false }];
     let remembered = KeyRecord { request: [0xcd; 32], until: Time(1_700_086_400_000), answer };
     check_golden("key", &encode(&remembered));

@@ -25,6 +25,9 @@ pub struct Finish {
     /// The log of the run, as whoever reads it understands it, up to
     /// [`RUN_LOG_BYTES_MAX`](crate::job::limits::RUN_LOG_BYTES_MAX); none: it has none. Kept whatever the outcome.
     pub log: Option<Vec<u8>>,
+    /// SHA-256 of the request of whoever may have to repeat it, an external worker: the same again is answered the same, with
+    /// [`Reply::Finished`](super::Reply::Finished), for a day; none: it is not remembered.
+    pub request: Option<[u8; 32]>,
 }
 
 impl Finish {
@@ -41,6 +44,7 @@ impl Finish {
             merged: Vec::new(),
             kv: None,
             log: None,
+            request: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod finish;
+mod leases;
 mod query;
 mod records;
 mod reply;
@@ -18,8 +19,11 @@ use crate::job::{BootId, Edit, JobId, JobRef, JobSpec, KeyHash, KindId, QueueId,
 
 pub use self::bulk::{Bulk, BulkVerb};
 pub use self::finish::{Ended, Finish, FinishCall, KvWrite, KvWrites, Measured, Merged, Namespace, StagedJob};
+pub use self::leases::{EndLeases, EndedLease, Leasing};
 pub(crate) use self::query::OldestOfQueues;
-pub use self::query::{Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Oldest, Query, Stored};
+pub use self::query::{
+    About, Answer, Events, JobsPage, JobsQuery, KeyedLane, KeysInUse, KvKeysQuery, Oldest, Only, Query, Stored,
+};
 pub use self::records::{CountKey, Name, NameClass, Part, RunRecord, StagedFate, Total, TotalKey};
 pub use self::reply::{Enqueued, NeedsMerge, Reply};
 pub use self::schedules::{Fire, Fired, ScheduleCall, ScheduleVerb};
@@ -40,7 +44,7 @@ pub mod limits {
     pub const CALL_RUNS_MAX: usize = CLAIM_RUNS_MAX as usize;
     /// Jobs that become due in one step.
     pub const DUE_JOBS_MAX: u32 = 4_096;
-    /// Runs of dead boots that are ended in one step.
+    /// Runs of dead boots, or of workers that are gone, that are ended in one step.
     pub const ENDED_RUNS_MAX: u32 = 1_000;
     /// Jobs that learn in one step how what they waited for has ended.
     pub const SETTLED_JOBS_MAX: u32 = 1_000;
@@ -54,6 +58,11 @@ pub mod limits {
     pub const SWEPT_MAX: u32 = 2_048;
     /// Ids reserved at once.
     pub const RESERVED_IDS_MAX: u32 = 10_000;
+    /// Queues of a tenant that have jobs, and kinds: who has as many uses those.
+    pub const NAMES_IN_USE_MAX: u32 = 1_000;
+    /// Counts of a tenant, by queue, kind and state, that are looked at to find how many names are in use: a tenant may have
+    /// its jobs in so many ways that looking at all would hold up the others.
+    pub const COUNTS_READ: usize = 20_000;
     /// Rows of one page of any answer.
     pub const PAGE_ROWS_MAX: u32 = 1_000;
     /// Priorities of one lane of which [`Query::Oldest`](super::Query::Oldest) reads the first job: each is a row.
@@ -71,6 +80,10 @@ pub enum Command {
     Enqueue(Enqueue),
     /// Take available jobs for runs.
     Claim(Claim),
+    /// Take available jobs for runs of an external worker.
+    Lease(Box<Leasing>),
+    /// End runs of external workers whose leases have run out, up to [`limits::ENDED_RUNS_MAX`].
+    EndLeases(Box<EndLeases>),
     /// Record how a run ended, and what it staged.
     Finish(Box<Finish>),
     /// Record how all runs of one call ended, each in its own way, and once what the call staged.

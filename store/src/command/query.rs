@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CountKey, Enqueued, Lane, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
 use crate::index::{KeyOf, Order};
-use crate::job::{Job, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId, Time};
+use crate::job::{Job, JobId, JobRef, KindId, OutcomeName, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
 use crate::token::{Token, TokenHash};
@@ -34,7 +34,7 @@ pub enum Query {
     /// When the next job becomes due.
     NextDue,
     /// Since when the job has been available that has waited longest, of each queue that has one. Of a lane with jobs of more
-    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first; and of lanes of
+    /// than [`PRIORITIES_READ`](super::limits::PRIORITIES_READ) priorities, those are looked at that come first (of one that is aged, so many jobs); and of lanes of
     /// keys the first [`KEYED_LANES_READ`](super::limits::KEYED_LANES_READ).
     Oldest,
     /// The answer to an accepted call with this idempotency key, until when it is remembered and what it was.
@@ -126,16 +126,84 @@ pub struct JobsQuery {
     pub kind: Option<KindId>,
     /// Only jobs with this tag.
     pub tag: Option<(String, String)>,
-    /// Only jobs before this id: the last of the page before.
-    pub before: Option<JobId>,
+    /// Only those whose rows say this; each row is looked at.
+    pub only: Only,
+    /// The oldest first, and not the newest.
+    pub oldest_first: bool,
+    /// Only jobs beyond this id in that order: the last of the page before.
+    pub beyond: Option<JobId>,
     /// How many at most.
     pub limit: u32,
+}
+
+impl JobsQuery {
+    /// All jobs of a tenant, the newest first.
+    #[must_use]
+    pub const fn all(tenant: TenantId, limit: u32) -> Self {
+        let (state, queue, kind, tag) = (None, None, None, None);
+        Self { tenant, state, queue, kind, tag, only: Only::NONE, oldest_first: false, beyond: None, limit }
+    }
+}
+
+/// What no index knows of a job. Everything that is said must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Not before this: of a job that has ended, its end; of another one, its enqueue.
+    pub since: Option<Time>,
+    /// Before this.
+    pub until: Option<Time>,
+    /// Whose last run ended so.
+    pub outcome: Option<OutcomeName>,
+    /// Which the schedule of this name made.
+    pub schedule: Option<String>,
+    /// With this unique key, whether or not it holds it.
+    pub unique_key: Option<String>,
+    /// Which this text is about.
+    pub about: Option<About>,
+}
+
+/// A text to look for: in the id, the kind, tags, and the first 256 bytes of the last run's error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Letters of ASCII fit in either case. The id fits as a whole only.
+    pub text: String,
+    /// The kinds in whose names it is.
+    pub kinds: Vec<KindId>,
+}
+
+impl Only {
+    /// Nothing is said.
+    pub const NONE: Self =
+        Self { since: None, until: None, outcome: None, schedule: None, unique_key: None, about: None };
+
+    /// Whether a job's row says all of it.
+    #[must_use]
+    pub fn fits(&self, job: &Job) -> bool {
+        let Self { since, until, outcome, schedule, unique_key, about } = self;
+        let at = job.finalized_at().unwrap_or(job.enqueued_at);
+        since.is_none_or(|since| since <= at)
+            && until.is_none_or(|until| at < until)
+            && outcome.is_none_or(|outcome| job.last.as_ref().is_some_and(|last| last.outcome == outcome))
+            && schedule.as_ref().is_none_or(|name| job.schedule.as_ref().is_some_and(|of| of.name == *name))
+            && unique_key.as_ref().is_none_or(|key| job.unique.as_ref().is_some_and(|hold| hold.key == *key))
+            && about.as_ref().is_none_or(|about| about.fits(job))
+    }
+}
+
+impl About {
+    fn fits(&self, job: &Job) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        let has = |where_: &String| where_.to_ascii_lowercase().contains(&text);
+        self.kinds.contains(&job.kind)
+            || self.text == job.id.to_string()
+            || job.tags.iter().any(|(key, value)| has(key) || has(value))
+            || job.last.as_ref().and_then(|last| last.error.as_ref()).is_some_and(has)
+    }
 }
 
 /// The answer to a [`Query`], under the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at the variant of `Query` that has its name")]
-#[expect(clippy::large_enum_variant, reason = "one is made for each query and taken apart at once, never kept")]
 pub enum Answer {
     Job(Option<Job>),
     Payload(Option<Vec<u8>>),

@@ -63,6 +63,9 @@ pub struct RunRecord {
     /// that job is gone, so are these.
     #[serde(default)]
     pub call: Option<(JobId, RunNumber)>,
+    /// What the external worker called itself that held the run.
+    #[serde(default)]
+    pub worker: Option<String>,
 }
 
 /// Fields that every record has. The others came later: a record leaves out those at its end that say nothing, so that
@@ -88,8 +91,9 @@ impl Serialize for RunRecord {
             memory_denied,
             notes,
             call,
+            worker,
         } = self;
-        let later = [!staged.is_empty(), *memory_denied, !notes.is_empty(), call.is_some()];
+        let later = [!staged.is_empty(), *memory_denied, !notes.is_empty(), call.is_some(), worker.is_some()];
         let fields = RUN_FIELDS_MIN + later.iter().rposition(|says| *says).map_or(0, |last| last + 1);
         let mut record = serializer.serialize_struct("RunRecord", fields)?;
         let mut field = 0;
@@ -102,7 +106,7 @@ impl Serialize for RunRecord {
             )*};
         }
         put!(run started_at finished_at outcome error trace fuel memory_peak_bytes plugin node progress);
-        put!(staged memory_denied notes call);
+        put!(staged memory_denied notes call worker);
         assert!(field >= fields, "every field of a record is written");
         record.end()
     }

@@ -26,6 +26,8 @@ pub enum Reply {
         /// Whether the command changed anything.
         changed: bool,
     },
+    /// A finish that may be repeated: the job, in the state that followed, and then those that it enqueued and that are there.
+    Finished(Vec<Enqueued>),
     /// The jobs of a call, in the order of its runs; or why a run did not end by it, such as that it was stale.
     Call(Vec<Result<Arc<Job>, Rejection>>),
     /// The job is gone.
@@ -84,7 +86,9 @@ pub enum Reply {
     Listened {
         /// How many.
         jobs: u32,
-        /// Whether another step is needed.
+        /// How many were not, as their tenant or their queue had no room for them.
+        refused: u32,
+        /// Whether another step is needed: with no jobs and none refused, once there is room on the disk.
         more: bool,
     },
     /// What was removed.

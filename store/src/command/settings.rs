@@ -205,6 +205,9 @@ impl Settings {
                 return Some(("memory", "must be at least 1 byte".to_owned()));
             }
             Self::Tenant(_, of) => ([("concurrency", of.concurrency); 2], [("rate", None); 2], None),
+            Self::Queue(_, _, of) if of.order.problem().is_some() => {
+                return of.order.problem().map(|why| ("order", why.to_owned()));
+            }
             Self::Queue(_, _, of) => ([("concurrency", of.concurrency); 2], [("rate", of.rate); 2], of.weight),
             Self::Kind(_, _, of) => {
                 let concurrency = [("concurrency", of.concurrency), ("key_concurrency", of.key_concurrency)];

@@ -15,16 +15,16 @@ use super::Batch;
 /// Jobs that are read of a lane at least: cheaper than to read twice.
 const SHARE_MIN: u32 = 8;
 
-pub(super) fn needs(call: &Claim, needs: &mut Needs) {
+pub(super) fn needs(max: u32, grants: &[Grant], needs: &mut Needs) {
     needs.due = limits::DUE_JOBS_MAX;
     // Every lane's share twice over, and a few: what all lanes were read for in full would grow with their number. A lane
     // that has more than its share of what comes first is found short, and read on.
-    let lanes = u32::try_from(call.grants.len()).unwrap_or(u32::MAX).max(1);
-    let share = call.max.min(limits::CLAIM_RUNS_MAX).div_ceil(lanes).saturating_mul(2).saturating_add(SHARE_MIN);
-    for grant in &call.grants {
+    let lanes = u32::try_from(grants.len()).unwrap_or(u32::MAX).max(1);
+    let share = max.min(limits::CLAIM_RUNS_MAX).div_ceil(lanes).saturating_mul(2).saturating_add(SHARE_MIN);
+    for grant in grants {
         let wanted = needs.lanes.entry(grant.lane).or_default();
         // Claims of one batch take from the same heads: the later one needs those that the earlier one leaves.
-        *wanted = wanted.saturating_add(grant.max.min(call.max).min(limits::CLAIM_RUNS_MAX).min(share));
+        *wanted = wanted.saturating_add(grant.max.min(max).min(limits::CLAIM_RUNS_MAX).min(share));
     }
 }
 
@@ -76,12 +76,18 @@ impl Heads {
 
 impl Batch<'_> {
     pub(super) fn claim(&mut self, call: &Claim) -> Reply {
+        let event = Event::Claimed { holder: Holder::Node(call.holder), expires_at: None, worker: None };
+        self.take_first(call.max, &call.grants, &event)
+    }
+
+    /// Lets `event` happen to those that come first.
+    pub(super) fn take_first(&mut self, max: u32, grants: &[Grant], event: &Event) -> Reply {
         let mut claimed = Vec::new();
         if self.paused || !self.conduct.claim {
             return Reply::Claimed(claimed);
         }
-        let max = call.max.min(limits::CLAIM_RUNS_MAX) as usize;
-        let mut left: Vec<Grant> = call.grants.clone();
+        let max = max.min(limits::CLAIM_RUNS_MAX) as usize;
+        let mut left: Vec<Grant> = grants.to_vec();
         let mut heads = Heads::default();
         for grant in 0..left.len() {
             self.push_head(&mut heads, &left, grant);
@@ -94,8 +100,7 @@ impl Batch<'_> {
             if job.is_expired(self.now) && self.conduct.destroy {
                 self.apply(at, &Event::Expired).expect("an expired available job can expire");
             } else {
-                let event = Event::Claimed { holder: Holder::Node(call.holder), expires_at: None };
-                let job = self.apply(at, &event).expect("an available job can be claimed");
+                let job = self.apply(at, event).expect("an available job can be claimed");
                 claimed.push(job.expect("a claimed job is there"));
                 left[grant].max -= 1;
             }

@@ -3,7 +3,7 @@
 //! A list is planned before anything of it happens: what it depends on, what becomes of each job whose unique key is
 //! held, whether there is room. Then it is carried out, and nothing can fail any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::command::{
     Enqueue, Enqueued, Name, NameClass, NeedsMerge, Part, Reply, Scope, Settings, Total, TotalKey, limits,
@@ -64,14 +64,14 @@ pub(super) struct Recent {
 }
 
 /// A list that can be carried out.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// In an order in which none comes before what it depends on.
     order: Vec<usize>,
-    steps: Vec<Step<'a>>,
+    pub(super) steps: Vec<Step<'a>>,
 }
 
 /// What becomes of one job of a list.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     New(Wanted<'a>),
     Duplicate(JobId),
     /// Of another job of the list.
@@ -80,13 +80,13 @@ enum Step<'a> {
 }
 
 /// A new job: as it was asked for, or as a later job of the list with the same unique key would have it instead.
-struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     spec: &'a JobSpec,
     instead: Option<Box<JobSpec>>,
 }
 
 impl Wanted<'_> {
-    fn spec(&self) -> &JobSpec {
+    pub(super) fn spec(&self) -> &JobSpec {
         self.instead.as_deref().unwrap_or(self.spec)
     }
 }
@@ -190,62 +190,6 @@ impl Batch<'_> {
             order = in_order(jobs.iter(), |on| place(on).map(one))?;
         }
         Ok(if merges.is_empty() { Ok(Plan { order, steps }) } else { Err(merges) })
-    }
-
-    /// Whether the queues and the tenant have room for the new jobs of a list.
-    fn room_for(&self, tenant: TenantId, plan: &Plan<'_>) -> Result<(), Rejection> {
-        let mut bytes: u64 = 0;
-        let mut new: u64 = 0;
-        // In order: of several queues that are full, every engine and every replay names the same.
-        let mut queues: BTreeMap<&str, u64> = BTreeMap::new();
-        for step in &plan.steps {
-            match step {
-                Step::New(wanted) => {
-                    let spec = wanted.spec();
-                    bytes += spec.args.len() as u64;
-                    new += 1;
-                    *queues.entry(&spec.queue).or_default() += 1;
-                }
-                Step::Change(_, edit) => bytes += edit.args.as_ref().map_or(0, |args| args.len() as u64),
-                Step::Duplicate(_) | Step::Same(_) => {}
-            }
-        }
-        if new == 0 && bytes == 0 {
-            return Ok(());
-        }
-        self.room(tenant, bytes, new, queues)
-    }
-
-    /// Whether there is room for one new job.
-    pub(super) fn room_for_one(&self, tenant: TenantId, spec: &JobSpec) -> Result<(), Rejection> {
-        self.room(tenant, spec.args.len() as u64, 1, BTreeMap::from([(spec.queue.as_str(), 1)]))
-    }
-
-    fn room(&self, tenant: TenantId, bytes: u64, new: u64, queues: BTreeMap<&str, u64>) -> Result<(), Rejection> {
-        let settings = self.tenant_settings(tenant);
-        let wanted = self.total(TotalKey { tenant, of: Total::Bytes }) + bytes;
-        if wanted > settings.stored_bytes {
-            return Err(Rejection::TenantStorage { limit: settings.stored_bytes, wanted });
-        }
-        let wanted = self.total(TotalKey { tenant, of: Total::Unfinished }) + new;
-        if new > 0 && wanted > settings.capacity {
-            return Err(Rejection::Full { what: "the tenant".to_owned(), capacity: settings.capacity, wanted });
-        }
-        for (name, new) in queues {
-            let scope = Scope::Queue(tenant, name.to_owned());
-            let Settings::Queue(_, _, settings) = self.setting(&scope) else { continue };
-            if settings.drain {
-                return Err(Rejection::QueueDrains { queue: name.to_owned() });
-            }
-            let Some(capacity) = settings.capacity else { continue };
-            let unfinished =
-                self.known_queue(tenant, name).map(|queue| TotalKey { tenant, of: Total::UnfinishedIn(queue) });
-            let wanted = unfinished.map_or(0, |key| self.total(key)) + new;
-            if wanted > capacity {
-                return Err(Rejection::Full { what: format!("queue {name}"), capacity, wanted });
-            }
-        }
-        Ok(())
     }
 
     fn carry_out(&mut self, tenant: TenantId, plan: &Plan<'_>) -> Vec<Enqueued> {
@@ -378,6 +322,7 @@ impl Batch<'_> {
         let number = self.next_name + u32::from(taken);
         self.next_name = number + 1;
         self.names.insert(name.clone(), number);
+        *self.newly_in_use.entry((tenant, class)).or_default() += 1;
         self.changes.push(Change::Name(name, number));
         if class == NameClass::Kind {
             self.name_listened_to(tenant, word, KindId(number));
@@ -385,7 +330,7 @@ impl Batch<'_> {
         number
     }
 
-    fn known_name(&self, tenant: TenantId, class: NameClass, word: &str) -> Option<u32> {
+    pub(super) fn known_name(&self, tenant: TenantId, class: NameClass, word: &str) -> Option<u32> {
         let name = Name { tenant, class, name: word.to_owned() };
         self.set.names.get(&name).or_else(|| self.names.get(&name)).copied()
     }

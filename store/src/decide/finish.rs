@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::command::{Ended, Finish, FinishCall, KvWrites, Reply, RunRecord, RunRef, Scope, StagedJob, limits};
+use crate::command::{
+    Ended, Enqueued, Finish, FinishCall, KvWrites, Reply, RunRecord, RunRef, Scope, StagedFate, StagedJob, limits,
+};
 use crate::engine::{Needs, Wait};
 use crate::job::{
     Event, Invalid, Job, JobId, JobRef, Lease, Millis, Outcome, OutcomeName, Rejection, StateName, TenantId,
@@ -17,6 +19,9 @@ use super::staged::Effects;
 
 pub(super) fn needs(call: &Finish, needs: &mut Needs) {
     need_run(call.run, call.log.is_some(), needs);
+    if call.request.is_some() {
+        super::keys::need_finish(call.run, needs);
+    }
     need_effects(call.run.at.tenant, &call.staged, call.kv.as_ref(), needs);
 }
 
@@ -29,7 +34,7 @@ pub(super) fn call_needs(call: &FinishCall, needs: &mut Needs) {
     }
 }
 
-fn need_run(run: RunRef, with_log: bool, needs: &mut Needs) {
+pub(super) fn need_run(run: RunRef, with_log: bool, needs: &mut Needs) {
     needs.jobs.insert(run.at);
     // The first run's record is the only one, and so is its log.
     if run.run.0 > 1 {
@@ -61,6 +66,28 @@ struct Ending<'a> {
 
 impl Batch<'_> {
     pub(super) fn finish(&mut self, call: &Finish) -> Result<Reply, Rejection> {
+        let Some(request) = call.request else {
+            return self.finish_once(call).map(|(reply, _)| reply);
+        };
+        if let Some(again) = self.repeated_finish(call.run, request)? {
+            return Ok(again);
+        }
+        let (reply, fates) = self.finish_once(call)?;
+        // Args are to be merged first: it is asked again.
+        let Reply::Job { job, .. } = reply else { return Ok(reply) };
+        let mut answer = vec![Enqueued { id: job.id, state: job.state.name(), duplicate: false }];
+        for staged in &call.staged {
+            let joined = fates.iter().find(|fate| fate.id == staged.id).and_then(|fate| fate.joined);
+            let id = joined.unwrap_or(staged.id);
+            let there = self.job(JobRef { job: id, ..call.run.at });
+            answer.extend(there.map(|job| Enqueued { id, state: job.state.name(), duplicate: joined.is_some() }));
+        }
+        self.remember_finish(call.run, request, answer.clone());
+        Ok(Reply::Finished(answer))
+    }
+
+    /// The reply, and what became of staged jobs that are not there as they were staged.
+    fn finish_once(&mut self, call: &Finish) -> Result<(Reply, Vec<StagedFate>), Rejection> {
         let at = call.run.at;
         let before = self.job(at);
         let lease = before.and_then(|job| job.lease()).cloned();
@@ -77,7 +104,7 @@ impl Batch<'_> {
         if has_effects && accepted {
             let merges = self.merges_of(&effects);
             if !merges.is_empty() {
-                return Ok(self.ask_to_merge(at.tenant, merges));
+                return Ok((self.ask_to_merge(at.tenant, merges), Vec::new()));
             }
             // What a cancel throws away rests on nothing.
             let cancelled = lease.as_ref().is_some_and(|lease| lease.cancel.is_some());
@@ -101,9 +128,10 @@ impl Batch<'_> {
         } else if cfg!(planted = "conflict_records") {
             self.write_kv(&effects);
         }
+        let fates = if call.request.is_some() { record.staged.clone() } else { Vec::new() };
         self.record_run(at, record);
         self.remove_if_not_kept(&job);
-        Ok(Reply::Job { job, changed: true })
+        Ok((Reply::Job { job, changed: true }, fates))
     }
 
     fn record_effects(&mut self, effects: &Effects<'_>, record: &mut RunRecord) {
@@ -186,7 +214,7 @@ impl Batch<'_> {
     }
 
     /// A tenant that keeps nothing loses a job with its finish, unless others need it.
-    fn remove_if_not_kept(&mut self, job: &Job) {
+    pub(super) fn remove_if_not_kept(&mut self, job: &Job) {
         let keep = self.tenant_settings(job.tenant).keep;
         let kept = !job.state.name().is_final() || super::sweep::kept(keep, job.state.name()) > Millis(0);
         let needed = matches!(self.waited(job.at()), Some(Wait::Waiting | Wait::Named));

@@ -1,7 +1,7 @@
 //! Calls that are safe to repeat: a caller names one with an idempotency key, and is answered the same again.
 
 use super::Batch;
-use crate::command::{Enqueued, IdempotencyKey, Reply, limits};
+use crate::command::{Enqueued, IdempotencyKey, Reply, RunRef, limits};
 use crate::engine::{Change, KeyRecord, KeyRef, Needs};
 use crate::job::{Invalid, Millis, Rejection, TenantId};
 
@@ -15,7 +15,33 @@ pub(super) fn needs(tenant: TenantId, key: &IdempotencyKey, needs: &mut Needs) {
     needs.expired_keys += KEYS_FORGOTTEN_PER_CALL;
 }
 
+pub(super) fn need_finish(run: RunRef, needs: &mut Needs) {
+    needs.keys.insert(key_of_finish(run));
+    needs.expired_keys += KEYS_FORGOTTEN_PER_CALL;
+}
+
+/// What the finish of a run is remembered by: as it begins with a zero, no caller's key is like it, which is of visible
+/// characters.
+fn key_of_finish(run: RunRef) -> KeyRef {
+    KeyRef::of(run.at.tenant, &format!("\0finish/{}/{}", run.at.job, run.run))
+}
+
 impl Batch<'_> {
+    /// The answer to the same finish before; another one of the same run comes too late.
+    pub(super) fn repeated_finish(&self, run: RunRef, request: [u8; 32]) -> Result<Option<Reply>, Rejection> {
+        let at = key_of_finish(run);
+        match self.keys.get(&at).or_else(|| self.set.keys.get(&at)) {
+            None => Ok(None),
+            Some(record) if record.request == request => Ok(Some(Reply::Finished(record.answer.clone()))),
+            Some(_) => Err(Rejection::Stale { said: run.run }),
+        }
+    }
+
+    /// Remembers what was answered to a finish.
+    pub(super) fn remember_finish(&mut self, run: RunRef, request: [u8; 32], answer: Vec<Enqueued>) {
+        self.put_key(key_of_finish(run), request, answer);
+    }
+
     /// The answer to an earlier call with this key, which is not that of a list.
     pub(super) fn repeated_call(&self, at: KeyRef, key: &IdempotencyKey) -> Result<Option<Reply>, Rejection> {
         check(key)?;
@@ -24,11 +50,15 @@ impl Batch<'_> {
 
     /// Remembers what was answered to a call with a key.
     pub(super) fn remember(&mut self, at: KeyRef, key: &IdempotencyKey, answer: Vec<Enqueued>) {
+        self.put_key(at, key.request, answer);
+    }
+
+    fn put_key(&mut self, at: KeyRef, request: [u8; 32], answer: Vec<Enqueued>) {
         if let Some(old) = self.set.keys.get(&at) {
             // It has run out, or we would not be here; its successor must not be forgotten in its place.
             self.changes.push(Change::ForgetKey(at, old.until));
         }
-        let record = KeyRecord { request: key.request, until: self.now.after(KEY_KEPT), answer };
+        let record = KeyRecord { request, until: self.now.after(KEY_KEPT), answer };
         self.keys.insert(at, record.clone());
         self.changes.push(Change::Key(at, record));
     }

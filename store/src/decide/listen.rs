@@ -1,5 +1,6 @@
 //! Subscriptions: noting what somebody listens to, beside the event itself, and enqueueing those who listen, in bounded
-//! steps that the writer says to itself.
+//! steps that the writer says to itself. Who listens asks for room like anyone from outside: without room in the tenant or the
+//! queue nothing is enqueued, and while the disk is nearly full everyone waits.
 
 use crate::command::{Name, NameClass, Reply, Scope, Subscribe, limits};
 use crate::engine::{Change, Needs, WorkingSet};
@@ -71,16 +72,20 @@ impl Batch<'_> {
     /// One step: enqueues those who listen to what was read. A second one in the same batch finds nothing left.
     pub(super) fn listen(&mut self) -> Reply {
         if let Some(more) = self.listened {
-            return Reply::Listened { jobs: 0, more };
+            return Reply::Listened { jobs: 0, refused: 0, more };
         }
-        let (mut jobs, mut bytes) = (0, 0);
         let mut more = !self.set.heard_all;
+        if !self.conduct.accept {
+            let more = more || !self.set.heard.is_empty() || !self.heard.is_empty();
+            return Reply::Listened { jobs: 0, refused: 0, more };
+        }
+        let (mut jobs, mut refused, mut bytes) = (0, 0, 0);
         for (number, heard) in &self.set.heard {
             let args = heard.args();
             let mut told = 0;
             for listener in &heard.to {
-                let fits = jobs < limits::LISTENERS_MAX && bytes + args.len() <= limits::LISTENERS_BYTES_MAX;
-                if jobs > 0 && !fits {
+                let fits = jobs + refused < limits::LISTENERS_MAX && bytes + args.len() <= limits::LISTENERS_BYTES_MAX;
+                if jobs + refused > 0 && !fits {
                     break;
                 }
                 // Nobody is there to be told that something else stands where the key should be: it has none.
@@ -91,6 +96,11 @@ impl Batch<'_> {
                     priority: listener.priority,
                     ..JobSpec::new(listener.kind.clone(), args.clone())
                 };
+                // Nobody is there to be told, and kinds that listen to each other would grow for ever.
+                if self.room_for_one(heard.at.tenant, &spec).is_err() {
+                    (refused, told) = (refused + 1, told + 1);
+                    continue;
+                }
                 let id = self.next_job;
                 self.next_job = JobId(id.0 + 1);
                 let at = JobRef { tenant: heard.at.tenant, job: id };
@@ -107,6 +117,6 @@ impl Batch<'_> {
             }
         }
         self.listened = Some(more);
-        Reply::Listened { jobs, more: more || !self.heard.is_empty() }
+        Reply::Listened { jobs, refused, more: more || !self.heard.is_empty() }
     }
 }

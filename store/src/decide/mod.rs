@@ -8,8 +8,10 @@ mod enqueue;
 mod finish;
 mod keys;
 mod kv;
+mod leases;
 mod listen;
 mod records;
+mod room;
 mod schedules;
 mod settle;
 mod staged;
@@ -26,7 +28,8 @@ pub use self::listen::needs_of_listeners;
 pub use self::sweep::rows_to_sweep;
 use crate::codec::Row;
 use crate::command::{
-    BulkVerb, Command, Lane, Name, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey, limits,
+    BulkVerb, Command, Lane, Name, NameClass, Reply, RunRecord, Scope, Settings, TenantSettings, Total, TotalKey,
+    limits,
 };
 use crate::engine::{Change, KeyRecord, KeyRef, KvKey, Needs, Spread, UniqueRecord, Wait, WorkingSet};
 use crate::index::{self, Order};
@@ -80,7 +83,9 @@ pub fn needs(commands: &[Command]) -> Needs {
     for command in commands {
         match command {
             Command::Enqueue(call) => enqueue::needs(call, &mut needs),
-            Command::Claim(call) => claim::needs(call, &mut needs),
+            Command::Claim(call) => claim::needs(call.max, &call.grants, &mut needs),
+            Command::Lease(call) => claim::needs(call.max, &call.grants, &mut needs),
+            Command::EndLeases(call) => leases::needs(call, &mut needs),
             Command::Finish(call) => finish::needs(call, &mut needs),
             Command::FinishCall(call) => finish::call_needs(call, &mut needs),
             Command::EndBoots(call) => {
@@ -164,6 +169,8 @@ struct Batch<'a> {
     short: BTreeSet<Lane>,
     unread: BTreeSet<JobRef>,
     names: HashMap<Name, u32>,
+    /// How many of these each tenant got.
+    newly_in_use: HashMap<(TenantId, NameClass), u32>,
     /// The names of the job before: most lists have one kind and one queue.
     recent: Option<Recent>,
     keys: HashMap<KeyRef, KeyRecord>,
@@ -222,6 +229,7 @@ impl<'a> Batch<'a> {
             short: BTreeSet::new(),
             unread: BTreeSet::new(),
             names: HashMap::new(),
+            newly_in_use: HashMap::new(),
             recent: None,
             keys: HashMap::new(),
             uniques: HashMap::new(),
@@ -254,6 +262,8 @@ impl<'a> Batch<'a> {
         let reply = match command {
             Command::Enqueue(call) => self.enqueue(call),
             Command::Claim(call) => Ok(self.claim(call)),
+            Command::Lease(call) => Ok(self.lease(call)),
+            Command::EndLeases(call) => Ok(self.end_leases(call)),
             Command::Start { job, holder } => self.start(*job, *holder),
             Command::Finish(call) => self.finish(call),
             Command::FinishCall(call) => self.finish_call(call),

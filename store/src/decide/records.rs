@@ -81,6 +81,7 @@ impl Batch<'_> {
             memory_denied: false,
             notes: Vec::new(),
             call: None,
+            worker: lease.and_then(|lease| lease.worker.clone()),
         }
     }
 

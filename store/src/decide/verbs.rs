@@ -116,7 +116,7 @@ impl Batch<'_> {
             }
             _ => {}
         }
-        let event = Event::Claimed { holder: Holder::Node(holder), expires_at: None };
+        let event = Event::Claimed { holder: Holder::Node(holder), expires_at: None, worker: None };
         let job = self.apply(at, &event)?.expect("a claimed job is there");
         Ok(Reply::Claimed(vec![job]))
     }

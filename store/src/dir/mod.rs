@@ -50,6 +50,7 @@ const SLOTS: &str = "running.slots";
 const BALLAST: &str = "ballast";
 const CACHE: &str = "cache";
 const CACHE_KEY: &str = "cache.key";
+const LEASE_KEY: &str = "lease.key";
 
 /// When a store may be made where none is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,12 @@ impl StoreDir {
     #[must_use]
     pub fn cache_key(&self) -> PathBuf {
         self.0.join(CACHE_KEY)
+    }
+
+    /// The key of the tokens by which external workers speak for their runs.
+    #[must_use]
+    pub fn lease_key(&self) -> PathBuf {
+        self.0.join(LEASE_KEY)
     }
 
     /// Whether there is a store.

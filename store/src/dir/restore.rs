@@ -13,10 +13,13 @@ use super::backup::Unfinished;
 use super::failed::examine;
 use super::{JOBS, MAKING_THE_FOLDER, Marker, SCHEMA, SLOTS, StoreDir, files};
 use crate::clock::{Clock, for_names};
-use crate::command::{Answer, Command, CountKey, EndBoots, Name, Query, Reply, TokenCall, TokenVerb};
+use crate::command::{
+    Answer, Command, CountKey, EndBoots, EndLeases, EndedLease, Name, Query, Reply, TokenCall, TokenVerb, limits,
+};
 use crate::engine::Engine;
 use crate::engine::redb::{Commit, Meta, Redb};
 use crate::error::StoreError;
+use crate::handle;
 use crate::job::Time;
 use crate::writer::step;
 
@@ -213,12 +216,32 @@ fn end_leases(engine: &mut Redb) -> Result<u32, StoreError> {
             Some(Reply::Ended { crashed, interrupted, more }) => {
                 ended += crashed + interrupted;
                 if !more {
-                    return Ok(ended);
+                    return Ok(ended + void_leases(engine)?);
                 }
             }
             other => return Err(StoreError::Contradiction(format!("an unexpected reply: {other:?}"))),
         }
     }
+}
+
+/// The same of those that external workers hold.
+fn void_leases(engine: &mut Redb) -> Result<u32, StoreError> {
+    let mut ended = 0;
+    let view = engine.reader().snapshot()?;
+    let Answer::Counts(counts) = view.read(&Query::Counts)? else { return Ok(0) };
+    let counts: Vec<(CountKey, i64)> = counts.into_iter().map(|(key, n)| (key, n.cast_signed())).collect();
+    let leases = handle::leases(view.as_ref(), &counts)?;
+    drop(view);
+    for some in leases.chunks(limits::ENDED_RUNS_MAX as usize) {
+        let runs = some.iter().map(|(run, _)| EndedLease { run: *run, log: None }).collect();
+        let command = Command::EndLeases(Box::new(EndLeases { runs, crashed: false, settings: Vec::new() }));
+        let (decision, _) = step(engine, &[command])?;
+        match decision.replies.first() {
+            Some(Reply::Ended { interrupted, .. }) => ended += interrupted,
+            other => return Err(StoreError::Contradiction(format!("an unexpected reply: {other:?}"))),
+        }
+    }
+    Ok(ended)
 }
 
 /// Says of each token whether it lets anybody in; answers how many there are.

@@ -3,6 +3,8 @@
 //! An engine knows no rule about jobs. It reads what a batch may touch, and writes what was decided: rows with the index
 //! entries that [`index::keys`](crate::index::keys) names, payloads, run records and log entries, in one transaction.
 
+mod dump;
+mod in_use;
 mod keyed;
 pub mod memory;
 pub mod redb;
@@ -12,12 +14,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::dump::Dump;
+pub(crate) use self::in_use::{put_in_use, with_new_names};
 pub use self::keyed::KeyChanges;
 pub(crate) use self::keyed::key_differences;
 use crate::codec::Row;
 use crate::command::{
-    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, Namespace, Part, Query, RunRecord, RunRef, Scope, Settings,
-    Subscription, Sweep, Total, TotalKey,
+    Answer, CountKey, Enqueued, JobsQuery, Lane, Name, NameClass, Namespace, Part, Query, RunRecord, RunRef, Scope,
+    Settings, Subscription, Sweep, Total, TotalKey,
 };
 use crate::error::StoreError;
 use crate::index::EndKey;
@@ -158,6 +162,9 @@ pub struct WorkingSet {
     pub dead: Vec<JobRef>,
     /// Numbers of the names that have one.
     pub names: HashMap<Name, u32>,
+    /// In how many queues, and of how many kinds, the tenants have jobs that bring names which have no number yet; see
+    /// [`limits::NAMES_IN_USE_MAX`](crate::command::limits::NAMES_IN_USE_MAX).
+    pub names_in_use: HashMap<(TenantId, NameClass), u32>,
     /// Calls made before.
     pub keys: HashMap<KeyRef, KeyRecord>,
     /// Remembered calls that have run out.
@@ -238,6 +245,7 @@ impl WorkingSet {
     /// Adds names, and what holds, that were read later in the same transaction.
     pub fn add_names(&mut self, later: Self) {
         self.names.extend(later.names);
+        self.names_in_use.extend(later.names_in_use);
         self.settings.extend(later.settings);
         self.totals.extend(later.totals);
     }
@@ -430,69 +438,4 @@ pub(crate) fn total_differences(counts: &[(CountKey, i64)]) -> Vec<(TotalKey, i6
         }
     }
     sums.into_iter().filter(|(_, n)| *n != 0).collect()
-}
-
-/// Everything that an engine keeps, for comparison: two engines that were given the same commands have equal dumps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dump {
-    /// Schedules.
-    pub schedules: Vec<Schedule>,
-    /// Entries of the index of unfinished jobs of schedules.
-    pub scheduled: Vec<crate::index::ScheduledKey>,
-    /// Entries of the index of jobs with a key that have begun and not ended.
-    pub begun: Vec<crate::index::BegunKey>,
-    /// Slots of schedules before this are not made up for.
-    pub schedules_from: Time,
-    /// Tokens.
-    pub tokens: Vec<(TokenHash, Token)>,
-    /// Rows.
-    pub jobs: Vec<Job>,
-    /// Payloads.
-    pub payloads: Vec<(JobRef, Part, Vec<u8>)>,
-    /// Run records.
-    pub runs: Vec<(JobRef, RunRecord)>,
-    /// Logs of runs.
-    pub run_logs: Vec<(RunRef, Vec<u8>)>,
-    /// What plugins keep.
-    pub kv: Vec<(KvKey, Vec<u8>)>,
-    /// Entries of lanes.
-    pub lanes: Vec<crate::index::LaneKey>,
-    /// Entries of the due index.
-    pub due: Vec<crate::index::DueKey>,
-    /// Entries of lists.
-    pub lists: Vec<crate::index::ListKey>,
-    /// Counts.
-    pub counts: Vec<(CountKey, u64)>,
-    /// Names.
-    pub names: Vec<(Name, u32)>,
-    /// Remembered calls.
-    pub keys: Vec<(KeyRef, KeyRecord)>,
-    /// Entries of the index of those that expire.
-    pub expiry: Vec<crate::index::ExpiryKey>,
-    /// Entries of the index of those that have ended.
-    pub ended: Vec<EndKey>,
-    /// Who waits for whom.
-    pub waits: Vec<crate::index::WaitKey>,
-    /// Entries of the index of tags.
-    pub tags: Vec<crate::index::TagKey>,
-    /// Whose unique keys are.
-    pub uniques: Vec<(KeyRef, UniqueRecord)>,
-    /// Jobs whose dependents are being told.
-    pub spreads: Vec<(JobRef, Spread)>,
-    /// What was heard and has yet to be told.
-    pub heard: Vec<(u64, Heard)>,
-    /// What kinds listen to.
-    pub subscriptions: Vec<(TenantId, Vec<Subscription>)>,
-    /// What was set.
-    pub settings: Vec<(Scope, Settings)>,
-    /// Totals.
-    pub totals: Vec<(TotalKey, u64)>,
-    /// Whether claims wait for an operator.
-    pub paused: bool,
-    /// Bytes of the log.
-    pub log_bytes: u64,
-    /// The log.
-    pub log: Vec<LogEntry>,
-    /// The next id of a job.
-    pub next_job: JobId,
 }

@@ -43,6 +43,8 @@ pub enum Event {
         holder: Holder,
         /// When the lease ends on its own; none for a node.
         expires_at: Option<Time>,
+        /// What an external worker calls itself; none for a node.
+        worker: Option<String>,
     },
     /// The holder is still there.
     Renewed {
@@ -429,6 +431,16 @@ pub enum Rejection {
     TooManySchedules {
         /// How many there may be.
         max: u64,
+    },
+    /// The tenant has jobs of as many queues, or of as many kinds, as it may.
+    #[error(
+        "the tenant has jobs in {max} {what}, which is the limit; use some of those, or let the jobs of others end and go"
+    )]
+    TooManyNames {
+        /// `queues` or `kinds`.
+        what: String,
+        /// How many there may be.
+        max: u32,
     },
     /// The tenant was deleted.
     #[error("there is no such tenant any more")]

@@ -44,6 +44,14 @@ pub const RUNS_KEPT: u32 = 50;
 pub const RUNS_BYTES_MAX: usize = 256 * 1024;
 /// Crashes in a row before a job counts as poison.
 pub const CRASHES_MAX: u32 = 3;
+/// The lease of an external worker, at least: below it a renewal would come too late on a busy machine.
+pub const LEASE_MIN: Millis = Millis::secs(1);
+/// The lease of an external worker, where it does not say.
+pub const LEASE_DEFAULT: Millis = Millis::secs(30);
+/// The lease of an external worker, at most: for so long a job may wait for one that is gone.
+pub const LEASE_MAX: Millis = Millis::secs(600);
+/// What an external worker calls itself.
+pub const WORKER_BYTES_MAX: usize = 128;
 /// Snoozes before each counts as a failed attempt.
 pub const SNOOZES_MAX: u32 = 10_000;
 /// A snooze, at least.

@@ -124,6 +124,24 @@ pub enum QueueOrder {
     Priority,
     /// By `run_at`, then by priority, then by id.
     RunAt,
+    /// By `run_at` later by this for each step of priority, then by priority, then by id: a job that has waited this long
+    /// comes before one of the next better priority that is only due now. So whatever comes after it, a job is overtaken for
+    /// no longer than this times the steps between them.
+    Aged(Millis),
+}
+
+impl QueueOrder {
+    /// The most that a job may gain a step of priority by.
+    pub const AGE_MAX: Millis = Millis::secs(7 * 24 * 3_600);
+
+    /// What cannot be.
+    #[must_use]
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Aged(age) if age.0 == 0 || age > Self::AGE_MAX => Some("must age by 1ms to 7d a step of priority"),
+            Self::Priority | Self::RunAt | Self::Aged(_) => None,
+        }
+    }
 }
 
 /// Where a job is in its life.
@@ -173,6 +191,20 @@ pub struct Lease {
     pub expires_at: Option<Time>,
     /// Set once someone asked for the job's cancellation.
     pub cancel: Option<CancelRequest>,
+    /// What an external worker calls itself. A node's lease leaves it out, as those did that were written before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+}
+
+impl Lease {
+    /// For how long an external worker's lease was taken; none: a node's, which lasts as long as its boot.
+    #[must_use]
+    pub fn lasts(&self) -> Option<Millis> {
+        match self.holder {
+            Holder::Node(_) => None,
+            Holder::Worker(_) => self.expires_at.map(|at| at.since(self.claimed_at)),
+        }
+    }
 }
 
 /// Someone asked to cancel a running job.

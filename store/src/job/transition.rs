@@ -27,7 +27,7 @@ pub fn transition(job: Option<&Job>, event: &Event, now: Time) -> Result<Option<
         Event::Released => released(job, now),
         Event::DependencySettled { dependency, verdict } => dependency_settled(job, *dependency, *verdict, now),
         Event::Due => due(job, now),
-        Event::Claimed { holder, expires_at } => claimed(job, *holder, *expires_at, now),
+        Event::Claimed { holder, expires_at, worker } => claimed(job, *holder, (*expires_at, worker.as_deref()), now),
         Event::Renewed { run, expires_at } => renewed(job, *run, *expires_at),
         Event::Finished { run, outcome, settings, alone } => finished(job, *run, outcome, (settings, *alone), now),
         Event::Conflicted { run, key, settings } => conflicted(job, *run, key, settings, now),
@@ -167,21 +167,22 @@ fn due(job: &Job, now: Time) -> Result<Job, Rejection> {
     }
 }
 
-fn claimed(job: &Job, holder: Holder, expires_at: Option<Time>, now: Time) -> Result<Job, Rejection> {
+fn claimed(
+    job: &Job,
+    holder: Holder,
+    (expires_at, worker): (Option<Time>, Option<&str>),
+    now: Time,
+) -> Result<Job, Rejection> {
+    let worker = worker.map(|name| cut(name, limits::WORKER_BYTES_MAX));
+    let lease = Lease { holder, claimed_at: now, expires_at, cancel: None, worker };
     match &job.state {
         #[cfg(planted = "claim_twice")]
-        State::Running(_) => {
-            let lease = Lease { holder, claimed_at: now, expires_at, cancel: None };
-            Ok(Job { state: State::Running(lease), run: job.run.next(), ..job.clone() })
-        }
-        State::Available => {
-            let lease = Lease { holder, claimed_at: now, expires_at, cancel: None };
-            Ok(Job {
-                state: State::Running(lease),
-                run: if cfg!(planted = "run_reused") { job.run } else { job.run.next() },
-                ..job.clone()
-            })
-        }
+        State::Running(_) => Ok(Job { state: State::Running(lease), run: job.run.next(), ..job.clone() }),
+        State::Available => Ok(Job {
+            state: State::Running(lease),
+            run: if cfg!(planted = "run_reused") { job.run } else { job.run.next() },
+            ..job.clone()
+        }),
         State::Held | State::Blocked | State::Scheduled | State::Retryable | State::Running(_) => rejected(job),
         State::Completed { .. } | State::Discarded { .. } | State::Cancelled { .. } => rejected(job),
     }

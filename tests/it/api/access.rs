@@ -5,6 +5,7 @@ mod matrix;
 mod sessions;
 mod tenants;
 mod tokens;
+mod workers;
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ impl Api {
         self.operation(&format!("/v1/jobs/{verb}"), body).await
     }
 
-    async fn operation(&self, path: &str, body: &Value) -> Value {
+    pub(super) async fn operation(&self, path: &str, body: &Value) -> Value {
         let answer = self.post(path, body).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         let mut shown = answer.json();

@@ -92,7 +92,8 @@ async fn a_key_at_its_limit_says_by_whom_and_a_limit_that_rises_holds_at_once() 
     until("its start", async || api.state(&second).await == "running").await;
     api.patch("/v1/kinds/spin", &json!({"key_concurrency": null, "key_rate": "1/1h"})).await;
     let third = spin(json!("third")).await;
-    until("its start", async || api.state(&third).await == "running").await;
+    // Claimed is not started: what is cancelled before it has a slot takes no token.
+    until("its slot", async || api.get("/v1/node").await.json()["running"] == 4).await;
     api.post(&format!("/v1/jobs/{third}/cancel"), &json!({})).await;
     let fourth = spin(json!("third")).await;
     until("its reason", async || api.reasons(&fourth).await.first().is_some_and(|(code, _)| code == "key_rate")).await;

@@ -40,6 +40,9 @@ async fn ended(api: &Api, id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_full_says_by_whom_and_a_limit_that_rises_holds_at_once() {
     let (api, node) = api().await;
+    let media = api.get("/v1/queues/media").await.json();
+    assert_eq!(media["sources"]["weight"], "manifest of spins", "what a manifest names is there before its first job");
+    assert_eq!(api.get("/v1/queues").await.json()["queues"], json!([media]));
     let spin = api.enqueue(&json!({"kind": "spin", "queue": "media", "timeout": "1h"})).await;
     until_running(&api, &spin).await;
     let waits = api.enqueue(&json!({"kind": "ok", "queue": "media"})).await;

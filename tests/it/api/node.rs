@@ -56,6 +56,15 @@ impl Api {
         }
     }
 
+    /// Until the first reason why it does not run is this one.
+    async fn until_code(&self, id: &str, code: &str) {
+        let begun = std::time::Instant::now();
+        while self.get(&format!("/v1/jobs/{id}/why")).await.json()["why"][0]["code"] != code {
+            assert!(begun.elapsed() < Duration::from_secs(60), "job {id}: never {code}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn until(&self, id: &str, state: &str) {
         let begun = std::time::Instant::now();
         while self.of_job(id, "state").await != state {
@@ -86,6 +95,9 @@ async fn a_drained_node_starts_nothing_until_it_is_resumed() {
     api.post(&format!("/v1/jobs/{late}/start"), &json!({})).await.check_refused(409, "draining", None, "node resume");
     let why = api.get(&format!("/v1/jobs/{behind}/why")).await.json();
     assert_eq!(why["why"][0]["code"], "node_draining", "{why}");
+    let due = api.enqueue(&json!({"kind": "ok", "delay": "1ms"})).await;
+    api.until_code(&due, "node_draining").await;
+    assert_eq!(api.of_job(&due, "state").await, "scheduled", "what becomes due meanwhile is not looked after");
     assert_eq!(api.of_job(&spin, "state").await, "running", "what runs goes on, however long it takes");
     api.post(&format!("/v1/jobs/{spin}/cancel"), &json!({})).await;
     api.until(&spin, "cancelled").await;

@@ -31,6 +31,8 @@ async fn queues_are_shown_and_set() {
     assert_eq!(new, queue("new", json!(5), "run-at", json!({})));
     assert_eq!(api.patch("/v1/queues/new", &json!({"capacity": null})).await.json()["capacity"], Value::Null);
     assert_eq!(api.get("/v1/queues/new").await.json()["order"], "run-at", "what is not said stays");
+    let aged = api.patch("/v1/queues/new", &json!({"order": "aged:90s"})).await.json();
+    assert_eq!(aged["order"], "aged:90s");
     let full = api.patch("/v1/queues/q", &json!({"order": "run-at"})).await;
     full.check_refused(409, "queue_not_empty", None, "2 jobs that have not ended");
     let check = async |name: &str, body: Value, field: &str, words: &str| {
@@ -39,6 +41,9 @@ async fn queues_are_shown_and_set() {
     check("q", json!({}), "body", "says nothing to be set").await;
     check("q", json!({"capacity": -1}), "capacity", "a whole number").await;
     check("q", json!({"order": "lifo"}), "order", "must be priority").await;
+    check("q", json!({"order": "aged:0s"}), "order", "must age by 1ms to 7d").await;
+    check("q", json!({"order": "aged:8d"}), "order", "must age by 1ms to 7d").await;
+    check("q", json!({"order": "aged:soon"}), "order", "aged:TIME").await;
     check("q", json!({"wait": 2}), "wait", "is no known field").await;
     check("a%20b", json!({"capacity": 1}), "queue", "has ' ' in it").await;
     assert_eq!(api.post("/v1/queues/resume", &json!({})).await.json(), json!({"paused": false}));

@@ -1,9 +1,11 @@
 //! Files that are plugins, and those that are not.
 
 use std::fs;
+use std::sync::Arc;
 
+use runner_runtime::operator::Operator;
 use runner_runtime::wasm::folder::{self, FolderError, Problem, TENANT_DEFAULT};
-use runner_runtime::wasm::{Flavour, Manifest};
+use runner_runtime::wasm::{Flavour, Host, HostSettings, Manifest};
 
 use super::guests::{RESULT, command, handler};
 use super::host;
@@ -139,6 +141,22 @@ fn a_folder_is_loaded_and_every_broken_file_reported() {
     for (report, expected) in reports.iter().zip(expected) {
         assert!(report.contains(expected), "{report}");
     }
+}
+
+/// A kind is either a plugin's or a worker's, and the configuration's word goes before the plugin's.
+#[test]
+fn a_kind_that_is_a_workers_is_served_by_no_plugin_and_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.wasm"), handler(RESULT)).expect("writes");
+    fs::write(folder.path().join("a.toml"), b"kinds = [\"one\", \"two\"]").expect("writes");
+    let operator = Operator::read("[kinds.two]\nexternal = true", folder.path()).expect("is right");
+    let settings = HostSettings { operator: Arc::new(operator), ..HostSettings::default() };
+    let host = Host::new(&settings).expect("a host");
+    let (registry, reports) = folder::load(&host, folder.path(), &|_| false).expect("the folder is usable");
+    assert_eq!(registry.kinds(TENANT_DEFAULT).map(|(kind, _)| kind).collect::<Vec<_>>(), ["one"]);
+    let [report] = &reports[..] else { panic!("{reports:?}") };
+    let problem = report.problem.to_string();
+    assert!(problem.contains("its kind `two` is external by the configuration"), "{problem}");
 }
 
 #[test]

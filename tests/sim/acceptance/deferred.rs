@@ -80,13 +80,8 @@ fn c_09_a_reload_runs_the_job_again() {
         n.work_off(|_| failed("no"));
         assert_eq!(n.state(id), StateName::Discarded);
         let filter = runner_store::command::JobsQuery {
-            tenant: TENANT,
             state: Some(StateName::Discarded),
-            queue: None,
-            kind: None,
-            tag: None,
-            before: None,
-            limit: 100,
+            ..runner_store::command::JobsQuery::all(TENANT, 100)
         };
         let verb = runner_store::command::BulkVerb::Retry;
         let reply = n.call(Command::Bulk(Box::new(runner_store::command::Bulk { filter, verb })));

@@ -9,7 +9,7 @@ use runner_store::writer::step;
 use crate::world::*;
 
 fn all() -> JobsQuery {
-    JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 100 }
+    JobsQuery::all(TENANT, 100)
 }
 
 fn in_state(state: StateName) -> JobsQuery {
@@ -30,7 +30,7 @@ fn steps(w: &mut World, filter: &JobsQuery, verb: &BulkVerb) -> Vec<(u32, u32)> 
     let mut steps = Vec::new();
     let mut before = None;
     loop {
-        let reply = w.batch(&[bulk(JobsQuery { before, ..filter.clone() }, verb.clone())]).remove(0);
+        let reply = w.batch(&[bulk(JobsQuery { beyond: before, ..filter.clone() }, verb.clone())]).remove(0);
         let Reply::Bulk { matched, changed, next } = reply else { panic!("{reply:?}") };
         steps.push((matched, changed));
         assert!(steps.len() < 100);
@@ -169,7 +169,7 @@ fn jobs_are_found_by_a_tag_as_it_is_now() {
         let ids = w.enqueue_all(vec![tagged("a", "1"), tagged("a", "2"), tagged("b", "1"), tagged("a", "1"), work()]);
         let with = |key: &str, value: &str| JobsQuery { tag: Some((key.to_owned(), value.to_owned())), ..all() };
         assert_eq!(w.list(with("a", "1")), [4, 1]);
-        assert_eq!(w.list(JobsQuery { before: Some(ids[3]), ..with("a", "1") }), [1]);
+        assert_eq!(w.list(JobsQuery { beyond: Some(ids[3]), ..with("a", "1") }), [1]);
         assert_eq!(w.list(JobsQuery { limit: 1, ..with("a", "1") }), [4]);
         assert_eq!(w.list(with("a", "")), [0; 0]);
         w.call(edit(ids[0], Edit { tags: Some(vec![("b".to_owned(), "1".to_owned())]), ..Edit::default() }));
@@ -201,6 +201,6 @@ fn a_step_that_finds_nothing_among_the_rows_it_looked_at_says_where_to_go_on() {
     let filter = JobsQuery { tag: Some(("a".to_owned(), "b".to_owned())), ..in_state(StateName::Held) };
     let reply = call(bulk(filter.clone(), BulkVerb::Release));
     let Reply::Bulk { matched: 0, changed: 0, next: Some(before) } = reply else { panic!("{reply:?}") };
-    let reply = call(bulk(JobsQuery { before: Some(before), ..filter }, BulkVerb::Release));
+    let reply = call(bulk(JobsQuery { beyond: Some(before), ..filter }, BulkVerb::Release));
     assert_eq!(reply, Reply::Bulk { matched: 1, changed: 1, next: None });
 }

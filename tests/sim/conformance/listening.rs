@@ -1,8 +1,10 @@
 //! Subscriptions: who listens to an event is enqueued for it, once, whatever crashes in between.
 
 use runner_store::command::{
-    Command, Enqueue, Keep, Listener, Name, Part, Reply, Settings, Subscribe, Subscription, TenantSettings, limits,
+    Command, Enqueue, Keep, Listener, Name, Part, QueueSettings, Reply, Settings, Subscribe, Subscription,
+    TenantSettings, limits,
 };
+use runner_store::decide::Conduct;
 use runner_store::job::{
     BootId, Edit, EventName, Invalid, JobId, JobSpec, Millis, Outcome, Priority, Rejection, TenantId,
     limits as job_limits,
@@ -293,6 +295,63 @@ fn who_listens_to_itself_ends_by_its_depth() {
         assert_eq!(depths, (0..=job_limits::DEPTH_MAX).collect::<Vec<_>>());
         assert_eq!(w.job(id).depth, 0);
         assert_eq!(w.too_deep(), 1, "the last one is counted");
+    });
+}
+
+/// The story: eight kinds of a tenant listened to each enqueue of each other. One job became 55,000 within a minute, far past
+/// what its tenant may have.
+#[test]
+fn who_listens_is_enqueued_only_where_there_is_room() {
+    case(|w| {
+        let settings = TenantSettings { capacity: 30, ..TenantSettings::default() };
+        w.call(Command::Set(Box::new(Settings::Tenant(TENANT, settings))));
+        subscribe(w, vec![on(EventName::Enqueued, "*", "alert"), on(EventName::Enqueued, "*", "more")]);
+        w.enqueue(work());
+        w.listen();
+        assert_eq!(w.check_now().jobs.len(), 30);
+        assert_eq!(w.stored().unheard, 0, "the others are not tried again");
+    });
+}
+
+/// A queue that is full, that drains, or a tenant that may keep no more bytes: each step tells how many it refused.
+#[test]
+fn a_step_says_how_many_it_refused() {
+    let full = |queue: QueueSettings, tenant: TenantSettings| {
+        case(|w| {
+            w.call(Command::Set(Box::new(Settings::Queue(TENANT, "alerts".to_owned(), queue))));
+            let mut one = on(EventName::Cancelled, "work", "alert");
+            one.to.queue = "alerts".to_owned();
+            subscribe(w, vec![one]);
+            let ids = w.enqueue_all(vec![work(); 3]);
+            w.call(Command::Set(Box::new(Settings::Tenant(TENANT, tenant))));
+            w.batch(&ids.into_iter().map(cancel).collect::<Vec<_>>());
+            let room = u32::from(queue.capacity.is_some());
+            let expected = Reply::Listened { jobs: room, refused: 3 - room, more: false };
+            assert_eq!(w.batch(&[Command::Listen]), [expected]);
+            assert_eq!((told(w, "alert").len(), w.stored().unheard), (room as usize, 0));
+        });
+    };
+    full(QueueSettings { capacity: Some(1), ..QueueSettings::default() }, TenantSettings::default());
+    full(QueueSettings { drain: true, ..QueueSettings::default() }, TenantSettings::default());
+    full(QueueSettings::default(), TenantSettings { stored_bytes: 0, ..TenantSettings::default() });
+}
+
+/// Below the reserve of the disk no job is taken, also none that listens; but none is forgotten.
+#[test]
+fn who_listens_waits_while_the_disk_is_nearly_full() {
+    case(|w| {
+        subscribe(w, vec![on(EventName::Completed, "work", "alert")]);
+        let id = w.enqueue(work());
+        let conduct = w.conducts();
+        w.claim(1);
+        w.conduct(Conduct { accept: false, ..conduct });
+        w.batch(&[finish(w.run(id), Outcome::Completed { output: b"7".to_vec() })]);
+        let waits = Reply::Listened { jobs: 0, refused: 0, more: true };
+        assert_eq!(w.batch(&[Command::Listen]), [waits]);
+        assert_eq!((told(w, "alert").len(), w.stored().unheard), (0, 1));
+        w.conduct(conduct);
+        assert_eq!(w.listen(), [1]);
+        assert_eq!(told(w, "alert").len(), 1);
     });
 }
 

@@ -12,6 +12,7 @@ mod holding;
 mod keyed;
 mod keys;
 mod kv;
+mod leases;
 mod limits;
 mod listening;
 mod log;

@@ -1,12 +1,13 @@
 //! What can be asked: lists with filters and pages, counts, the log, the next due time.
 
-use runner_store::command::{Answer, Command, CountKey, JobsQuery, Query};
-use runner_store::job::{JobId, JobSpec, KindId, Millis, QueueId, Seq, StateName, TenantId, Time};
+use runner_store::command::{About, Answer, Command, CountKey, JobsQuery, Only, Query};
+use runner_store::job::{
+    JobId, JobSpec, KindId, Millis, OnConflict, OutcomeName, QueueId, Seq, StateName, States, TenantId, Time, Unique,
+};
 
 use crate::world::*;
 
-const ALL: JobsQuery =
-    JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
+const ALL: JobsQuery = JobsQuery::all(TENANT, 1_000);
 
 fn counts(w: &World) -> Vec<(CountKey, u64)> {
     match w.ask(&Query::Counts) {
@@ -57,13 +58,87 @@ fn pages_follow_each_other_without_gap_or_overlap() {
             let mut all = Vec::new();
             let mut before = None;
             loop {
-                let page = w.list(JobsQuery { before, limit, ..ALL });
+                let page = w.list(JobsQuery { beyond: before, limit, ..ALL });
                 let Some(last) = page.last() else { break };
                 before = Some(JobId(*last));
                 all.extend(page);
             }
             assert_eq!(all, w.list(ALL), "in pages of {limit}");
         }
+    });
+}
+
+/// Whatever way a page is made: from lists, from tags, from rows.
+#[test]
+fn the_oldest_come_first_where_that_is_asked_for() {
+    for (way, n) in [("lists", 12), ("tags", 12), ("rows", 300)] {
+        let tag = (way == "tags").then(|| ("t".to_owned(), "1".to_owned()));
+        case(|w| {
+            match way {
+                "lists" => some_jobs(w),
+                "tags" => _ = w.enqueue_all(vec![work_with(|s| s.tags.extend(tag.clone())); 12]),
+                _ => _ = w.enqueue_all((0..300).map(|i| JobSpec::new(format!("kind-{i}"), "")).collect()),
+            }
+            let all = JobsQuery { oldest_first: true, tag: tag.clone(), ..ALL };
+            assert!(w.list(all.clone()).into_iter().eq(1..=n));
+            let page = w.list(JobsQuery { beyond: Some(JobId(5)), limit: 4, ..all.clone() });
+            assert_eq!(page, [6, 7, 8, 9]);
+            assert_eq!(w.list(JobsQuery { beyond: Some(JobId(n)), ..all }), [0; 0]);
+        });
+    }
+}
+
+/// Times, outcomes, unique keys and texts stand in rows; every one that is said must fit.
+#[test]
+fn what_no_index_knows_is_looked_for_in_rows() {
+    case(|w| {
+        let unique = |key: &str| {
+            let (states, on_conflict) = (States::default(), OnConflict::default());
+            Unique { key: key.to_owned(), states, period: None, on_conflict }
+        };
+        let keyed = |key: &str| work_with(|s| s.unique = Some(unique(key)));
+        let tagged = work_with(|s| s.tags = vec![("customer".to_owned(), "Acme".to_owned())]);
+        let ids = w.enqueue_all(vec![work(), keyed("nightly"), tagged, JobSpec::new("mail.send", "")]);
+        w.advance(1_000);
+        w.run_once(ids[0], failed("no room on THE disk"));
+        w.run_once(ids[1], completed());
+        w.advance(1_000);
+        let only = |w: &World, only: Only| w.list(JobsQuery { only, ..ALL });
+        let at = |ms| Some(Time(START.0 + ms));
+        assert_eq!(only(w, Only { since: at(1), ..Only::NONE }), [2], "by the end of what has ended");
+        assert_eq!(only(w, Only { until: at(1), ..Only::NONE }), [4, 3, 1], "by the enqueue of what has not");
+        assert_eq!(only(w, Only { since: at(0), until: at(1_001), ..Only::NONE }), [4, 3, 2, 1]);
+        assert_eq!(only(w, Only { until: at(1_000), since: at(1_000), ..Only::NONE }), [0; 0]);
+        assert_eq!(only(w, Only { outcome: Some(OutcomeName::Failed), ..Only::NONE }), [1]);
+        assert_eq!(only(w, Only { outcome: Some(OutcomeName::Completed), ..Only::NONE }), [2]);
+        assert_eq!(only(w, Only { unique_key: Some("nightly".to_owned()), ..Only::NONE }), [2]);
+        let about = |text: &str| Some(About { text: text.to_owned(), kinds: Vec::new() });
+        assert_eq!(only(w, Only { about: about("the DISK"), ..Only::NONE }), [1], "in the error");
+        assert_eq!(only(w, Only { about: about("acme"), ..Only::NONE }), [3], "in a tag");
+        assert_eq!(only(w, Only { about: about("3"), ..Only::NONE }), [3], "the id");
+        let kinds = vec![w.lane("default", "mail.send").kind];
+        assert_eq!(only(w, Only { about: Some(About { text: "mail".to_owned(), kinds }), ..Only::NONE }), [4]);
+        let both = Only { outcome: Some(OutcomeName::Failed), unique_key: Some("nightly".to_owned()), ..Only::NONE };
+        assert_eq!(only(w, both), [0; 0]);
+    });
+}
+
+/// A page costs a bounded number of rows, also where hardly any fits: it then goes on where it stopped.
+#[test]
+fn a_page_that_had_to_look_at_many_rows_says_where_it_goes_on() {
+    case(|w| {
+        let first = w.enqueue(work_with(|s| s.tags = vec![("t".to_owned(), "here".to_owned())]));
+        w.enqueue_all(vec![work(); 5_000]);
+        let only = Only { about: Some(About { text: "here".to_owned(), kinds: Vec::new() }), ..Only::NONE };
+        let (mut query, mut found, mut pages) = (JobsQuery { only, ..ALL }, Vec::new(), 0);
+        loop {
+            let page = w.page_in_file(&query);
+            found.extend(page.jobs.iter().map(|job| job.id));
+            pages += 1;
+            let Some(next) = page.next else { break };
+            query.beyond = Some(next);
+        }
+        assert_eq!((found, pages), (vec![first], 2));
     });
 }
 
@@ -74,7 +149,7 @@ fn lists_of_many_kinds_are_the_same() {
         let jobs = (0..300).map(|i| JobSpec::new(format!("kind-{i}"), "")).collect();
         w.enqueue_all(jobs);
         assert!(w.list(ALL).into_iter().eq((1..=300).rev()));
-        assert!(w.list(JobsQuery { before: Some(JobId(200)), limit: 50, ..ALL }).into_iter().eq((150..200).rev()));
+        assert!(w.list(JobsQuery { beyond: Some(JobId(200)), limit: 50, ..ALL }).into_iter().eq((150..200).rev()));
         assert_eq!(w.list(JobsQuery { limit: 0, ..ALL }), [0; 0]);
         let kind = w.lane("default", "kind-7").kind;
         assert_eq!(w.list(JobsQuery { kind: Some(kind), ..ALL }), [8]);

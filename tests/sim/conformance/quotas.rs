@@ -1,7 +1,7 @@
 //! How much there may be: jobs of a queue and of a tenant, and stored bytes.
 
 use runner_store::command::{
-    Command, Enqueue, Finish, Part, QueueSettings, Reply, Settings, StagedJob, TenantSettings,
+    Command, Enqueue, Finish, Part, QueueSettings, Reply, Settings, StagedJob, TenantSettings, limits,
 };
 use runner_store::decide::Conduct;
 use runner_store::job::{Edit, JobId, JobSpec, Millis, OnConflict, Outcome, Rejection, StateName, TenantId};
@@ -179,5 +179,41 @@ fn a_full_disk_refuses_new_jobs_and_lets_what_is_there_run() {
         let start = Command::Start { job: at(id), holder: BOOT };
         assert_eq!(w.call(start), Reply::Rejected(Rejection::DiskReserve));
         assert_eq!(w.payload(id, Part::Args).as_deref(), Some(&b"{}"[..]));
+    });
+}
+
+/// A tenant makes up names without end: its neighbours would pay for each list of them. What counts is in how many it has jobs,
+/// so that names come and go.
+#[test]
+fn a_tenant_has_jobs_in_so_many_queues_and_of_so_many_kinds() {
+    let most = limits::NAMES_IN_USE_MAX;
+    let too_many = |what: &str| Reply::Rejected(Rejection::TooManyNames { what: what.to_owned(), max: most });
+    let in_queue = |n: u32| JobSpec { queue: format!("q{n}"), ..work() };
+    let of_kind = |n: u32| JobSpec::new(format!("k{n}"), "");
+    case(|w| {
+        assert_eq!(w.call(enqueue((0..=most).map(in_queue).collect())), too_many("queues"));
+        let ids = w.enqueue_all((0..most).map(in_queue).collect());
+        assert_eq!(w.call(enqueue(vec![in_queue(most)])), too_many("queues"));
+        w.enqueue(in_queue(0));
+        let other = Command::Enqueue(Enqueue::new(TenantId(2), vec![in_queue(most)]));
+        assert!(matches!(w.call(other), Reply::Enqueued(_)), "others have their own");
+        w.call(cancel(ids[5]));
+        assert_eq!(w.call(enqueue(vec![in_queue(most)])), too_many("queues"), "it is still kept");
+        w.call(delete(ids[5]));
+        w.enqueue(in_queue(most));
+        assert_eq!(w.call(enqueue(vec![in_queue(most + 1)])), too_many("queues"));
+        w.enqueue(in_queue(5));
+    });
+    case(|w| {
+        w.batch(&[enqueue((0..most / 2).map(of_kind).collect()), enqueue((most / 2..most).map(of_kind).collect())]);
+        let replies = w.batch(&[enqueue(vec![of_kind(most)]), enqueue(vec![of_kind(0)])]);
+        assert_eq!(replies[0], too_many("kinds"));
+        assert!(matches!(replies[1], Reply::Enqueued(_)));
+    });
+    case(|w| {
+        let halves = (0..2).map(|half| enqueue((0..=most / 2).map(|n| of_kind(half * most + n)).collect()));
+        let replies = w.batch(&halves.collect::<Vec<_>>());
+        assert!(matches!(replies[0], Reply::Enqueued(_)));
+        assert_eq!(replies[1], too_many("kinds"), "what the same batch made up counts");
     });
 }

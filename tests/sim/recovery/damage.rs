@@ -56,8 +56,7 @@ fn look(path: &Path) -> Fate {
     let whole = engine.verify_pages().is_ok_and(|whole| whole);
     let clean = whole && engine.check().is_ok_and(|report| report.is_clean()) && engine.dump().is_ok();
     let reads = engine.reader().snapshot().is_ok_and(|view| {
-        let jobs =
-            JobsQuery { tenant: TENANT, state: None, queue: None, kind: None, tag: None, before: None, limit: 1_000 };
+        let jobs = JobsQuery::all(TENANT, 1_000);
         let queries = [Query::Jobs(jobs), Query::Counts, Query::Names, Query::Events { since: Seq(0), limit: 1_000 }];
         queries.iter().all(|query| view.read(query).is_ok())
     });

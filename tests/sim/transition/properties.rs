@@ -115,8 +115,9 @@ fn a_retry_by_an_operator_begins_anew_and_run_numbers_go_on() {
 
 #[test]
 fn a_claim_is_a_new_run_with_a_lease() {
-    let claimed = after(&job(StateName::Available), &Event::Claimed { holder: HOLDER, expires_at: Some(Time(5)) });
-    let lease = Lease { holder: HOLDER, claimed_at: NOW, expires_at: Some(Time(5)), cancel: None };
+    let claimed =
+        after(&job(StateName::Available), &Event::Claimed { holder: HOLDER, expires_at: Some(Time(5)), worker: None });
+    let lease = Lease { holder: HOLDER, claimed_at: NOW, expires_at: Some(Time(5)), cancel: None, worker: None };
     assert_eq!((claimed.run, claimed.lease()), (RunNumber(RUN.0 + 1), Some(&lease)));
 }
 
@@ -196,7 +197,7 @@ fn events() -> Vec<Event> {
         enqueued(JobSpec::new("a", "")),
         Event::Released,
         Event::Due,
-        Event::Claimed { holder: HOLDER, expires_at: None },
+        Event::Claimed { holder: HOLDER, expires_at: None, worker: None },
         Event::CancelRequested { reason: Some("x".repeat(300)) },
         Event::Expired,
         Event::Retried { order: QueueOrder::Priority },
@@ -283,7 +284,7 @@ fn a_clock_that_steps_back_between_two_runs_takes_no_time_back() {
     let done = job(StateName::Completed);
     let ended = done.finalized_at().unwrap();
     let retried = transition(Some(&done), &Event::Retried { order: QueueOrder::Priority }, earlier).unwrap().unwrap();
-    let claim = Event::Claimed { holder: HOLDER, expires_at: None };
+    let claim = Event::Claimed { holder: HOLDER, expires_at: None, worker: None };
     let running = transition(Some(&retried), &claim, earlier).unwrap().unwrap();
     assert!(running.lease().unwrap().claimed_at >= ended);
     let completed = finished(running.run, Outcome::Completed { output: vec![] });

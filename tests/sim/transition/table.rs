@@ -184,7 +184,7 @@ fn situation(row: &str, state: StateName) -> (Job, Event) {
         "released" => Event::Released,
         "settled" => Event::DependencySettled { dependency: on, verdict },
         "due" => Event::Due,
-        "claimed" => Event::Claimed { holder: HOLDER, expires_at: None },
+        "claimed" => Event::Claimed { holder: HOLDER, expires_at: None, worker: None },
         "renewed" => Event::Renewed { run, expires_at: Time(NOW.0 + 60_000) },
         "handed_back" => Event::HandedBack { run },
         "gone_started" => Event::HolderGone { run, started: true, settings: settings() },

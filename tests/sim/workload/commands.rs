@@ -1,16 +1,16 @@
 //! Random commands.
 
 use runner_store::command::{
-    Bulk, BulkVerb, Claim, Command, EndBoots, Ended, Enqueue, Finish, FinishCall, Grant, IdempotencyKey, JobsQuery,
-    KvKeysQuery, KvWrite, KvWrites, Listener, Measured, Name, NameClass, Namespace, RunRef, Settings, StagedJob,
-    StoreSettings, Subscribe, Subscription, Sweep,
+    About, Bulk, BulkVerb, Claim, Command, EndBoots, EndLeases, Ended, EndedLease, Enqueue, Finish, FinishCall, Grant,
+    IdempotencyKey, JobsQuery, KvKeysQuery, KvWrite, KvWrites, Leasing, Listener, Measured, Name, NameClass, Namespace,
+    Only, RunRef, Settings, StagedJob, StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
-    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, PluginId, Priority, RetryPolicy, RunSettings,
-    StateName, TenantId, Time,
+    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, OutcomeName, PluginId, Priority, RetryPolicy,
+    RunSettings, StateName, TenantId, Time,
 };
 
-use super::{KEYS, Workload};
+use super::{Dice, KEYS, Workload};
 
 impl Workload {
     /// What is said before anything else: how long the log is kept, and which plugins there are.
@@ -53,7 +53,8 @@ impl Workload {
             36..76 => self.claim(),
             76..108 => self.finish(),
             108..116 => self.finish_call(),
-            116..120 => Command::HandBack(self.a_run()),
+            116..119 => Command::HandBack(self.a_run()),
+            119 => self.end_leases(),
             120 => self.end_boots(),
             121..126 => Command::Due,
             126..136 => Command::Cancel { job: self.a_job(), reason: self.dice.maybe(2, |_| "why".to_owned()) },
@@ -78,7 +79,7 @@ impl Workload {
 
     /// What a job and those that wait for it can meet with.
     fn command_about(&mut self, job: JobRef) -> Command {
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..3 => self.enqueue(),
             3..6 => Command::Start { job, holder: self.a_boot() },
             6..9 => self.finish(),
@@ -86,8 +87,8 @@ impl Workload {
             10 => self.end_boots(),
             11..13 => Command::Cancel { job: self.near(job), reason: None },
             13..15 => Command::Retry { job: self.near(job), fresh: false },
-            15 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
-            16 => Command::Revive { job, after: None },
+            15..17 => Command::Delete { job: self.near(job), force: self.dice.one_in(2), cascade: self.dice.one_in(2) },
+            17 => Command::Revive { job, after: None },
             _ => Command::Settle,
         }
     }
@@ -110,8 +111,20 @@ impl Workload {
             (0..12).map(|_| Grant { lane: self.a_lane(), max: self.dice.below(5) as u32 }).collect();
         let of_keys = Self::lanes_of_keys(&grants);
         grants.extend(of_keys);
+        let max = self.dice.below(10) as u32;
+        if self.dice.one_in(6) {
+            let (holder, lasts) = (self.dice.below(3), Millis(self.dice.below(100_000)));
+            return Command::Lease(Box::new(Leasing { holder, worker: "gpu-1".to_owned(), lasts, max, grants }));
+        }
         let holder = self.a_boot();
-        Command::Claim(Claim { holder, max: self.dice.below(10) as u32, grants })
+        Command::Claim(Claim { holder, max, grants })
+    }
+
+    /// Of runs that are remembered, whoever holds them by now.
+    fn end_leases(&mut self) -> Command {
+        let runs = (0..4).map(|_| EndedLease { run: self.a_run(), log: None }).collect();
+        let crashed = self.dice.one_in(2);
+        Command::EndLeases(Box::new(EndLeases { runs, crashed, settings: Vec::new() }))
     }
 
     fn finish(&mut self) -> Command {
@@ -286,13 +299,12 @@ impl Workload {
             _ => BulkVerb::Delete { force: d.one_in(2), cascade: d.one_in(2) },
         };
         let filter = JobsQuery {
-            tenant: lane.tenant,
             state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
             queue: d.maybe(2, |_| lane.queue),
             kind: d.maybe(2, |_| lane.kind),
             tag: d.maybe(3, |d| ("t".to_owned(), d.below(3).to_string())),
-            before,
-            limit: d.below(6) as u32,
+            beyond: before,
+            ..JobsQuery::all(lane.tenant, d.below(6) as u32)
         };
         Command::Bulk(Box::new(Bulk { filter, verb }))
     }
@@ -300,16 +312,28 @@ impl Workload {
     /// What may be asked at any time.
     pub(crate) fn query(&mut self) -> JobsQuery {
         let lane = self.a_lane();
-        let before = self.a_job().job;
+        let (before, now) = (self.a_job().job, self.now);
         let d = &mut self.dice;
+        // Beside the others, so that what is only asked changes nothing else that follows from a seed.
+        let aside = &mut Dice(d.0 ^ 0x0af7_e51a);
+        let only = Only {
+            since: aside.maybe(6, |d| Time(now.0.saturating_sub(d.below(60_000)))),
+            until: aside.maybe(6, |d| Time(now.0.saturating_sub(d.below(60_000)))),
+            outcome: aside.maybe(6, |d| OutcomeName::ALL[d.below(13) as usize]),
+            schedule: aside.maybe(9, |_| "hourly".to_owned()),
+            unique_key: aside.maybe(9, |d| format!("s{}", d.below(4))),
+            about: aside.maybe(9, |d| About { text: d.below(40).to_string(), kinds: vec![lane.kind] }),
+        };
+        let oldest_first = aside.one_in(3);
         JobsQuery {
-            tenant: lane.tenant,
             state: d.maybe(2, |d| StateName::ALL[d.below(9) as usize]),
             queue: d.maybe(3, |_| lane.queue),
             kind: d.maybe(3, |_| lane.kind),
             tag: d.maybe(3, |d| ("t".to_owned(), d.below(4).to_string())),
-            before: d.maybe(2, |_| before),
-            limit: d.below(30) as u32,
+            beyond: d.maybe(2, |_| before),
+            oldest_first,
+            only,
+            ..JobsQuery::all(lane.tenant, d.below(30) as u32)
         }
     }
 

@@ -121,7 +121,8 @@ impl Workload {
                 ["p", "q", "unused"][d.below(3) as usize].to_owned(),
                 QueueSettings {
                     capacity: d.maybe(2, |d| d.below(60)),
-                    order: if d.one_in(2) { QueueOrder::RunAt } else { QueueOrder::Priority },
+                    order: [QueueOrder::RunAt, QueueOrder::Priority, QueueOrder::Aged(Millis(700))]
+                        [d.below(3) as usize],
                     // One in five of these cannot hold.
                     concurrency: aside.maybe(3, |d| d.below(5) as u32),
                     rate: aside.maybe(4, |d| Rate { jobs: d.below(5) as u32, per: Millis(d.below(3) * 500), burst: 1 }),

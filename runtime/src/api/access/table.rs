@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use axum::http::Method;
-use runner_store::token::TokenScope::{self, Admin, Deploy, Enqueue, Operate, Read};
+use runner_store::token::TokenScope::{self, Admin, Deploy, Enqueue, Operate, Read, Work};
 
 /// A route, and who may ask there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ const ALL: &[TokenScope] = &TokenScope::ALL;
 const LOOK: &[TokenScope] = &[Admin, Operate, Read];
 const ENQUEUE: &[TokenScope] = &[Admin, Operate, Enqueue];
 const OPERATE: &[TokenScope] = &[Admin, Operate];
+/// What a worker does is no operator's to do; but where no token exists, everyone on loopback is one.
+const WORK: &[TokenScope] = &[Admin, Operate, Work];
 const DEPLOY: &[TokenScope] = &[Admin, Deploy];
 const PLUGINS: &[TokenScope] = &[Admin, Operate, Deploy, Read];
 const ADMIN: &[TokenScope] = &[Admin];
@@ -97,6 +99,11 @@ pub const ROWS: &[Row] = &[
     tenant("PATCH", "/v1/schedules/{name}", OPERATE),
     tenant("DELETE", "/v1/schedules/{name}", OPERATE),
     tenant("POST", "/v1/schedules/{name}/{verb}", OPERATE),
+    tenant("POST", "/v1/lease", WORK),
+    tenant("POST", "/v1/runs/{id}/{run}/renew", WORK),
+    tenant("POST", "/v1/runs/{id}/{run}/finish", WORK),
+    tenant("POST", "/v1/runs/{id}/{run}/log", WORK),
+    tenant("POST", "/v1/runs/{id}/{run}/progress", WORK),
     tenant("GET", "/v1/events", LOOK),
     node("POST", "/v1/flush", ENQUEUE),
     tenant("GET", "/v1/plugins", PLUGINS),

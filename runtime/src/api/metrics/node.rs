@@ -49,8 +49,10 @@ pub(super) fn store(page: &mut Page, store: &Handle, file_bytes: Option<u64>, me
     let stepped = u8::from(store.clock_step().is_some());
     page.gauge("runner_clock_stepped", "1 while expiry and retention wait because the wall clock stepped.")
         .sample(&[], stepped);
-    page.counter("runner_listeners_refused_total", "Jobs of listeners not enqueued, as too many followed each other.")
-        .sample(&[], store.listeners_too_deep());
+    let why = "Jobs of listeners that were not enqueued: too many followed each other, or there was no room for them.";
+    let mut refused = page.counter("runner_listeners_refused_total", why);
+    refused.sample(&[("why", "depth")], store.listeners_too_deep());
+    refused.sample(&[("why", "room")], store.listeners_without_room());
     if let Some(bytes) = file_bytes {
         page.gauge("runner_store_bytes", "Bytes of the store's file.").sample(&[], bytes);
     }

@@ -183,6 +183,18 @@ macro_rules! bulk {
             pub kind: Option<String>,
             /// Only with this tag, `key=value`.
             pub tag: Option<String>,
+            /// Only what ended, or else was enqueued, not before this.
+            pub since: Option<String>,
+            /// Only what ended, or else was enqueued, before this.
+            pub until: Option<String>,
+            /// Only what a run left that ended so.
+            pub outcome: Option<String>,
+            /// Only of the schedule of this name.
+            pub schedule: Option<String>,
+            /// Only with this unique key.
+            pub unique_key: Option<String>,
+            /// Only with this text in id, kind, tags or error.
+            pub q: Option<String>,
             /// Must be true where there is no filter.
             pub all: Option<bool>,
             /// Only say how many there are.
@@ -215,7 +227,7 @@ bulk! {
 pub struct QueueBody {
     /// Jobs that it may have which have not ended.
     pub capacity: Option<u64>,
-    /// `priority` or `run-at`.
+    /// `priority`, `run-at` or `aged:TIME`.
     pub order: Option<String>,
     /// Calls at once.
     pub concurrency: Option<u32>,
@@ -389,4 +401,89 @@ pub struct NewTenantBody {
 pub struct SessionBody {
     /// A token.
     pub token: String,
+}
+
+/// What an external worker asks for.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "AskLease", deny_unknown_fields)]
+pub struct LeaseBody {
+    /// The kinds whose jobs it does, at most 100; each is external by the configuration.
+    pub kinds: Vec<String>,
+    /// Runs, at most 100; 1 if absent.
+    pub max: Option<u32>,
+    /// How long to wait for the first, at most 30s; not at all if absent.
+    pub wait: Option<DurationWord>,
+    /// How long each lease lasts without a renewal, 1s to 10m; 30s if absent.
+    pub lease: Option<DurationWord>,
+    /// What the worker calls itself.
+    pub worker: String,
+}
+
+/// A renewal.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Renew", deny_unknown_fields)]
+pub struct RenewBody {
+    /// The token that came with the run.
+    pub lease_token: String,
+}
+
+/// How an external worker's run ended.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Finish", deny_unknown_fields)]
+pub struct FinishBody {
+    /// The token that came with the run.
+    pub lease_token: String,
+    /// `completed`, `failed`, `discarded` or `snoozed`.
+    pub outcome: String,
+    /// With `completed`: any JSON, at most 1 MiB. Excludes `output_base64`.
+    pub output: Option<Value>,
+    /// With `completed`: an output that is not JSON, in base64.
+    pub output_base64: Option<String>,
+    /// With `failed`: why.
+    pub error: Option<String>,
+    /// With `failed`: when to try again; by its backoff if absent.
+    pub retry_after: Option<DurationWord>,
+    /// With `discarded` and `snoozed`: why.
+    pub reason: Option<String>,
+    /// With `snoozed`: how long from now.
+    pub delay: Option<DurationWord>,
+    /// Jobs that are enqueued with it, in the same transaction; not with `failed`.
+    pub enqueue: Option<Vec<NewJobBody>>,
+}
+
+/// Lines for the log of an external worker's run.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "RunLines", deny_unknown_fields)]
+pub struct LogBody {
+    /// The token that came with the run.
+    pub lease_token: String,
+    /// At most 1,000: texts, or objects with a level.
+    pub lines: Vec<LogLineBody>,
+}
+
+/// A line.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "RunLine", untagged)]
+pub enum LogLineBody {
+    /// Of level `info`.
+    Text(String),
+    /// Of another level.
+    Line {
+        /// `trace`, `debug`, `info`, `warn` or `error`; `info` if absent.
+        level: Option<String>,
+        /// The line.
+        text: String,
+    },
+}
+
+/// How far an external worker's run is.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "RunProgress", deny_unknown_fields)]
+pub struct ProgressBody {
+    /// The token that came with the run.
+    pub lease_token: String,
+    /// 0 to 100.
+    pub percent: u8,
+    /// The worker's words.
+    pub message: Option<String>,
 }

@@ -39,6 +39,7 @@ pub const CODES: &[Code] = &[
     code(409, "changed", "somebody else changed it meanwhile, again and again"),
     code(409, "draining", "the node starts nothing more"),
     code(409, "exists", "there is one already"),
+    code(409, "external", "external workers take the jobs of its kind"),
     code(409, "from_configuration", "it stands in the server's configuration"),
     code(409, "from_environment", "the server was started with it"),
     code(409, "from_manifest", "it is changed in the plugin's manifest"),

@@ -49,11 +49,22 @@ fn many() -> Vec<Route> {
             .json::<crate::api::types::BufferedShown>(202, "Received, not yet accepted")
             .no(&["full", "tenant_storage", "disk_reserve", "queue_drains", "unique_held", "unique_busy"])
             .no(&["merge_refused", "merge_failed", "bug"]),
-        Route::new("get", "/v1/jobs", "listJobs", "A page of jobs, newest first")
+        Route::new("get", "/v1/jobs", "listJobs", "A page of jobs; where many do not match, with fewer than asked for")
             .reads()
             .takes(&[STATE, KIND, QUEUE])
             .takes(&[
                 query("tag", Form::Text, "Only jobs with this tag, `key=value`."),
+                query("since", Form::Text, "Only what ended, or else was enqueued, not before this time."),
+                query("until", Form::Text, "Only what ended, or else was enqueued, before this time."),
+                query("outcome", Form::Text, "Only jobs whose last run ended so, for example `timed_out`."),
+                query("schedule", Form::Text, "Only jobs of the schedule of this name."),
+                query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
+                query(
+                    "q",
+                    Form::Text,
+                    "Only jobs with this text in the kind, a tag or the beginning of the error; or of this id.",
+                ),
+                query("order", Form::Text, "`newest` first, or `oldest`; `newest` if absent."),
                 query("limit", Form::Number { min: 1, max: 1_000 }, "Jobs of a page; 50 if absent."),
                 query("cursor", Form::Text, "`next_cursor` of the page before."),
             ])
@@ -114,7 +125,8 @@ fn verbs() -> Vec<Route> {
         job("post", "/v1/jobs/{id}/start", "startJob", "Start exactly this job, now, first in line for a slot")
             .writes()
             .json::<JobShown>(200, "It is claimed")
-            .no(&["state", "no_node", "no_plugin", "no_middleware", "suspect", "no_budget", "no_slot", "draining"]),
+            .no(&["state", "no_node", "no_plugin", "no_middleware", "suspect", "no_budget", "no_slot", "draining"])
+            .no(&["external"]),
         job("post", "/v1/jobs/{id}/cancel", "cancelJob", "Cancel it; one that runs is ended")
             .may_have::<CancelBody>()
             .writes()

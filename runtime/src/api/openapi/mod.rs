@@ -7,6 +7,7 @@ mod access;
 pub mod bodies;
 pub mod codes;
 mod jobs;
+mod leases;
 mod node;
 mod places;
 mod route;
@@ -44,7 +45,7 @@ pub fn text() -> String {
 /// Every route of the API.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    [jobs::routes(), places::routes(), access::routes(), node::routes()].concat()
+    [jobs::routes(), leases::routes(), places::routes(), access::routes(), node::routes()].concat()
 }
 
 /// The document.

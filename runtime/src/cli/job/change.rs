@@ -9,6 +9,7 @@ use super::super::client::Client;
 use super::super::exit::{Code, Failure};
 use super::super::output::{Format, note, print, print_json};
 use super::super::{ask, enqueue};
+use super::filter::Filters;
 use super::{Common, each, path, post};
 use crate::api::bulk::{Matched, OperationShown};
 use crate::api::types::JobShown;
@@ -33,6 +34,8 @@ pub(in crate::cli) struct Which {
     /// All with this tag
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "ids")]
     tag: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
     /// All jobs there are
     #[arg(long, conflicts_with_all = ["ids", "state", "queue", "kind", "tag"])]
     all: bool,
@@ -207,14 +210,19 @@ impl Which {
         act: impl AsyncFn(&Client, &str) -> Result<Option<JobShown>, Failure>,
     ) -> Result<ExitCode, Failure> {
         if !self.ids.is_empty() {
+            if let Some((name, _)) = self.filters.pairs().iter().find(|(_, value)| value.is_some()) {
+                let option = name.replace('_', "-");
+                return Err(Failure::usage(format!("jobs are named, and --{option} says which, too: keep one")));
+            }
             return each(&self.ids, &self.common, act);
         }
         let Value::Object(mut body) = more else { unreachable!("what is said beside a filter is an object") };
         let filters = [("state", &self.state), ("queue", &self.queue), ("kind", &self.kind), ("tag", &self.tag)];
-        let filtered = filters.iter().any(|(_, value)| value.is_some());
+        let filters = filters.into_iter().chain(self.filters.pairs());
+        let filtered = filters.clone().any(|(_, value)| value.is_some());
         if !filtered && !self.all {
             let message = format!(
-                "say which jobs: their ids, or --state, --queue, --kind or --tag, or --all; `runner job {verb} --help`"
+                "say which jobs: their ids, or --state, --queue, --kind, --tag and the like, or --all; `runner job {verb} --help`"
             );
             return Err(Failure::usage(message));
         }

@@ -59,8 +59,13 @@ fn summary(stats: &StatsShown) -> String {
             "{n} jobs that listen to events were not enqueued: more than 20 in a row would have followed from each other\n"
         ),
     };
+    let room = match stats.listeners_without_room {
+        0 => String::new(),
+        n => format!("{n} jobs that listen to events were not enqueued: their tenant or queue had no room for them\n"),
+    };
     clock
         + &deep
+        + &room
         + &format!(
             "store {}: schema {}, epoch {}{paused}\n\
          file {}: {} live, {} fragmented, {} free\n\

@@ -41,9 +41,18 @@ struct Demand {
     share: u32,
 }
 
+impl Demand {
+    /// Leaves so many to others of its tenant.
+    fn leave(&mut self, taken: u32) {
+        self.room = self.room.saturating_sub(taken);
+        self.singles = self.singles.min(self.room);
+        self.calls.truncate(self.room as usize);
+    }
+}
+
 impl Core {
     pub(super) fn claimed(&mut self, mut runs: Vec<Claimed>, now: Moment, actions: &mut Vec<Action>) {
-        let in_vain = runs.is_empty() && self.claim != ClaimState::Open { news: true };
+        let in_vain = runs.is_empty() && !self.leases.take_some() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.round += 1;
         self.lately.swap(0, 1);
@@ -99,9 +108,34 @@ impl Core {
     }
 
     pub(super) fn ask_claim(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.draining || self.paused || self.claim != ClaimState::Idle || !self.may_want() {
+        if self.draining || self.paused || self.claim != ClaimState::Idle {
             return;
         }
+        let (mut gates, mut left) = (queues::Left::default(), limits::CLAIM_RUNS_MAX);
+        let mut takes = Vec::new();
+        // Where both want the same, it is the one's and then the other's.
+        let workers_first = self.leases.go_first();
+        if workers_first {
+            self.take_for_workers(now, (&mut gates, &mut left), &mut takes);
+        }
+        let mut first = takes.len();
+        if self.may_want() {
+            self.take_for_slots(now, (&mut gates, &mut left), &mut takes);
+        }
+        if !workers_first {
+            first = takes.len();
+            self.take_for_workers(now, (&mut gates, &mut left), &mut takes);
+        }
+        if first > 0 {
+            self.leases.turn();
+        }
+        if !takes.is_empty() {
+            self.claim = ClaimState::Open { news: false };
+            actions.push(Action::Claim(takes));
+        }
+    }
+
+    fn take_for_slots(&mut self, now: Moment, (gates, left): (&mut queues::Left, &mut u32), takes: &mut Vec<Take>) {
         let exact = self.exact_wait(now);
         let none_free = self.slots_for_all(now) == 0;
         if exact && none_free && self.passed_over >= PASSED_OVER_MAX {
@@ -111,17 +145,26 @@ impl Core {
         let mut demands = self.demands(now);
         let slots = self.slots_for_all_and(&demands, now);
         share(&mut demands, slots);
-        let (mut takes, mut left) = (Vec::new(), limits::CLAIM_RUNS_MAX);
+        let before = takes.len();
         let mut suspects = u32::from(!self.suspect_in_hand() && self.slots_left(now) > 0);
-        for demand in demands {
-            self.take_for(demand, now, (&mut suspects, &mut left), &mut takes);
+        for mut demand in demands {
+            if before > 0 {
+                demand.leave(self.taken_of(demand.tenant, takes));
+            }
+            self.take_for(demand, now, (&mut suspects, left, gates), takes);
         }
-        if !takes.is_empty() {
-            self.suspects_claimed = takes.iter().flat_map(|take| &take.grants).any(|grant| grant.lane.suspect);
+        let taken = &takes[before..];
+        if !taken.is_empty() {
+            self.suspects_claimed = taken.iter().flat_map(|take| &take.grants).any(|grant| grant.lane.suspect);
             self.passed_over = if exact && none_free { self.passed_over + 1 } else { 0 };
-            self.claim = ClaimState::Open { news: false };
-            actions.push(Action::Claim(takes));
         }
+    }
+
+    /// Runs of a tenant that the claim takes so far, where it matters how many run at once.
+    pub(super) fn taken_of(&self, id: TenantId, takes: &[Take]) -> u32 {
+        let limited = self.tenants.get(&id).is_some_and(|tenant| tenant.budget.concurrency.is_some());
+        let of = |take: &&Take| take.grants.first().is_some_and(|grant| grant.lane.tenant == id);
+        if limited { takes.iter().filter(of).map(|take| if take.shared { 1 } else { take.max }).sum() } else { 0 }
     }
 
     /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then, and
@@ -298,11 +341,10 @@ impl Core {
         &mut self,
         mut demand: Demand,
         now: Moment,
-        (suspects, left): (&mut u32, &mut u32),
+        (suspects, left, gates): (&mut u32, &mut u32, &mut queues::Left),
         takes: &mut Vec<Take>,
     ) {
         let free = demand.share.saturating_sub(demand.ready);
-        let mut gates = queues::Left::default();
         let tenant = self.tenants.entry(demand.tenant).or_default();
         let both = demand.singles > 0 && !demand.calls.is_empty();
         // Where both want the last slot, it is the one's and then the other's.
@@ -318,7 +360,7 @@ impl Core {
             let max = gates.take_call(lane, max, |of| self.room_of(of, now));
             if max > 0 {
                 *left -= max;
-                takes.push(Take { max, grants: vec![Grant { lane, max }], shared: true });
+                takes.push(Take { max, grants: vec![Grant { lane, max }], shared: true, ask: None });
             }
         }
         let ahead = demand.share.saturating_add(demand.ahead).saturating_sub(demand.ready).saturating_sub(calls);
@@ -347,7 +389,7 @@ impl Core {
                 }
                 if !grants.is_empty() {
                     *left = left.saturating_sub(max);
-                    takes.push(Take { max, grants, shared: false });
+                    takes.push(Take { max, grants, shared: false, ask: None });
                 }
             }
         }

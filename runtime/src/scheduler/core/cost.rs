@@ -17,7 +17,7 @@ const FUEL_PER_MICRO: u64 = 10_000;
 /// What any run costs, at least: what it takes to make and drop its sandbox.
 const LEAST: Cost = Cost(10);
 /// What a run costs of which nothing is known yet.
-const UNKNOWN: Cost = Cost(1_000);
+pub(super) const UNKNOWN: Cost = Cost(1_000);
 /// Weights divide what was had: below this they would be lost.
 const SCALE: i64 = 1_000;
 /// How much the last run counts in what runs cost lately: an eighth.

@@ -8,6 +8,7 @@ use runner_store::job::{KindId, Millis, QueueId, TenantId, Time};
 
 use super::gate::{GateOf, Limits};
 use super::keys::KeyLimits;
+use super::leases::Ask;
 use super::tenant::{Budget, Serves};
 
 /// A moment, on both clocks.
@@ -124,6 +125,30 @@ pub enum Event {
     NextDue(Option<Time>),
     /// The question for what is due is answered: so many jobs became available.
     Due(u32),
+    /// An external worker asks for runs.
+    Asked(Ask),
+    /// Whoever asked so is gone.
+    Gone(u64),
+    /// The part of the open claim that was this ask's is answered, with so many runs; of all of them, before
+    /// [`Event::Claimed`].
+    Leased {
+        /// Which ask.
+        ask: u64,
+        /// How many.
+        runs: usize,
+    },
+    /// An external worker holds a run, as the store says: before the answer to its claim, and of what was held when the node
+    /// started.
+    LeaseBegan {
+        /// Which.
+        run: RunRef,
+        /// Where it was taken from.
+        lane: Lane,
+        /// How long the lease lasts without a renewal, from now.
+        lasts: Millis,
+    },
+    /// An external worker's run has ended, as the store says.
+    LeaseEnded(RunRef),
     /// Time has passed.
     Tick,
     /// The node rests, or stops: start nothing more.
@@ -168,6 +193,10 @@ pub enum Action {
     Interrupt(Vec<RunRef>),
     /// Give a run back that has not.
     HandBack(RunRef),
+    /// Tell an external worker that there is nothing for it.
+    Nothing(u64),
+    /// End the runs of external workers whose leases have run out.
+    Expire(Vec<RunRef>),
     /// Ask the store to make available what is due. There is never more than one such question open.
     Due,
 }
@@ -181,4 +210,6 @@ pub struct Take {
     pub grants: Vec<Grant>,
     /// Whether the runs share calls, so that the size of their args matters.
     pub shared: bool,
+    /// The external worker that is to have them; none: this node.
+    pub ask: Option<u64>,
 }

@@ -110,12 +110,16 @@ impl Gate {
 
     /// How many more calls, and how many more jobs, may be claimed.
     fn room(&self, now: Moment) -> (u32, u32) {
+        self.room_by(now, Millis(now.uptime.0.saturating_add(LEAD.0)))
+    }
+
+    /// The same with the tokens that there are by then.
+    fn room_by(&self, now: Moment, soon: Millis) -> (u32, u32) {
         if self.is_paused(now) {
             return (0, 0);
         }
         let in_hand = self.ready.saturating_add(self.running);
         let calls = self.limits.concurrency.map_or(u32::MAX, |most| most.saturating_sub(in_hand));
-        let soon = Millis(now.uptime.0.saturating_add(LEAD.0));
         let tokens = |rate| self.bucket.tokens(rate, soon).saturating_sub(self.ready_jobs);
         (calls, self.limits.rate.map_or(u32::MAX, tokens))
     }
@@ -230,6 +234,19 @@ impl Core {
     /// The same for one gate.
     pub(super) fn room_of(&self, of: GateOf, now: Moment) -> (u32, u32) {
         self.gates.get(&of).map_or((u32::MAX, u32::MAX), |gate| gate.room(now))
+    }
+
+    /// The same of what starts at once: with the tokens that there are now.
+    pub(super) fn room_now(&self, of: GateOf, now: Moment) -> (u32, u32) {
+        self.gates.get(&of).map_or((u32::MAX, u32::MAX), |gate| gate.room_by(now, now.uptime))
+    }
+
+    /// Remembers when the tokens of a lane are there of which nothing may start before.
+    pub(super) fn wait_for_tokens(&mut self, lane: Lane, now: Moment) {
+        self.wait_for_gates(lane, now);
+        let comes = |of: &GateOf| self.gates.get(of).and_then(|gate| gate.token_comes(1, now));
+        let at = gates_of(lane).iter().filter_map(comes).max();
+        self.opening.extend(at);
     }
 
     /// Remembers when the gates of a lane that lets nothing through open.

@@ -12,7 +12,7 @@ use super::{Action, Call, Core, Moment};
 impl Core {
     pub(super) fn ended(&mut self, run: RunRef, (fuel, took): (u64, Duration), now: Moment, actions: &mut Vec<Action>) {
         let Some(call) = self.running.remove(&run) else { return };
-        self.free.push(call.slot);
+        self.free.extend(call.slot);
         self.reserved_bytes -= call.memory_bytes;
         if self.short_of_memory && self.reserved_bytes <= self.memory_bytes {
             self.short_of_memory = false;
@@ -53,7 +53,8 @@ impl Core {
             return;
         }
         self.short_of_memory = true;
-        let youngest = self.running.iter_mut().max_by_key(|(_, call)| call.number);
+        let on_slots = self.running.iter_mut().filter(|(_, call)| call.slot.is_some());
+        let youngest = on_slots.max_by_key(|(_, call)| call.number);
         if let Some((run, call)) = youngest {
             call.interrupted = true;
             actions.push(Action::Interrupt(std::iter::once(*run).chain(call.others.iter().copied()).collect()));

@@ -68,7 +68,8 @@ impl Core {
         }
         self.started += 1;
         let (number, interrupted) = (self.started, false);
-        let running = Running { slot, lane, memory_bytes, number, interrupted, about, others: others.clone() };
+        let running =
+            Running { slot: Some(slot), lane, memory_bytes, number, interrupted, about, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });

@@ -30,6 +30,13 @@ pub struct Serves {
     pub memory_bytes: u64,
     /// How many jobs share a call.
     pub batch: Option<Batch>,
+    /// Whether external workers run them: they take no slot, and no memory.
+    pub external: bool,
+}
+
+impl Serves {
+    /// Runs of external workers.
+    pub const EXTERNAL: Self = Self { memory_bytes: 0, batch: None, external: true };
 }
 
 /// See the module.
@@ -39,6 +46,10 @@ pub(super) struct Tenant {
     pub(super) lanes: BTreeMap<Lane, LaneState>,
     /// Lanes whose jobs could be claimed: a plugin serves them, they are not empty, a run is not too large.
     pub(super) open: BTreeSet<Lane>,
+    /// The same of those that external workers serve.
+    pub(super) external: BTreeSet<Lane>,
+    /// How its queues share what these take, by their weights.
+    pub(super) lines_of_workers: Lines,
     /// Claimed, not started.
     pub(super) ready: Lines,
     /// What its runs have cost; see [`super::cost`].
@@ -236,7 +247,13 @@ impl Core {
         let tenant = self.tenant(lane.tenant);
         let most = tenant.budget.memory_bytes.map_or(node_bytes, |most| most.min(node_bytes));
         let state = tenant.lanes.get(&lane).filter(|state| state.has_some());
-        if state.and_then(|state| state.serves).is_some_and(|serves| serves.memory_bytes <= most) {
+        let serves = state.and_then(|state| state.serves);
+        if serves.is_some_and(|serves| serves.external) {
+            tenant.external.insert(lane);
+        } else {
+            tenant.external.remove(&lane);
+        }
+        if serves.is_some_and(|serves| serves.memory_bytes <= most && !serves.external) {
             tenant.open.insert(lane);
             if lane.suspect {
                 self.open_suspects.insert(lane);
@@ -288,7 +305,7 @@ impl Core {
     /// When a batch has lingered, a tenant may go on or a gate opens: the next such moment, if it is ahead.
     pub(super) fn next_alarm(&mut self, now: Moment) -> Option<Millis> {
         let opening = if self.opening.is_empty() { None } else { self.next_opening(now) };
-        let opening = opening.into_iter().chain(self.next_key_wake()).min();
+        let opening = opening.into_iter().chain(self.next_key_wake()).chain(self.leases.next_alarm()).min();
         if self.spent.is_empty() && self.batched.is_empty() {
             return opening;
         }

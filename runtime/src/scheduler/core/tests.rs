@@ -5,6 +5,7 @@ mod auditor;
 mod batches;
 mod budgets;
 mod keys;
+mod leases;
 mod limits;
 mod pairs;
 mod shares;
@@ -48,7 +49,7 @@ fn core(slots: u32) -> Core {
 }
 
 fn served(lane: Lane) -> Event {
-    Event::Served { lane, by: Some(Serves { memory_bytes: 1, batch: None }) }
+    Event::Served { lane, by: Some(Serves { memory_bytes: 1, batch: None, external: false }) }
 }
 
 /// A core that was told of `n` available jobs in a served lane.
@@ -97,7 +98,7 @@ fn nothing_is_claimed_for_a_kind_that_no_plugin_provides() {
     assert_eq!(core.handle(Event::Available { lane: l, difference: 3 }, at(0)), vec![]);
     let actions = core.handle(served(l), at(0));
     let grants = vec![Grant { lane: l, max: 2 }];
-    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 2, grants, shared: false }])]);
+    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 2, grants, shared: false, ask: None }])]);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn what_became_known_together_is_claimed_together() {
     let news = [a, b].into_iter().flat_map(|lane| [served(lane), Event::Available { lane, difference: 1 }]);
     let actions = core.handle_all(news, at(0));
     let grants = vec![Grant { lane: a, max: 1 }, Grant { lane: b, max: 1 }];
-    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 1, grants, shared: false }])]);
+    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 1, grants, shared: false, ask: None }])]);
 }
 
 /// The story: a lane that was never empty of quick jobs always had some claimed ahead, so that no slot was ever free
@@ -226,7 +227,7 @@ fn suspects_start_one_at_a_time_and_are_never_claimed_ahead() {
     let (a, b) = (lane(1, true), lane(2, true));
     let (mut core, actions) = with(4, &[(a, 2), (b, 2)]);
     let grants = vec![Grant { lane: a, max: 1 }];
-    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 1, grants, shared: false }])]);
+    assert_eq!(actions, vec![Action::Claim(vec![Take { max: 1, grants, shared: false, ask: None }])]);
     core.handle(Event::Available { lane: a, difference: -1 }, at(0));
     let actions = core.handle(Event::Claimed(vec![claimed(1, 0, a)]), at(0));
     assert_eq!(starts(&actions), vec![1]);

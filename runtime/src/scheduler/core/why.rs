@@ -88,7 +88,8 @@ impl Core {
                 held.push(Held::Memory { needs_bytes, left_bytes, whose });
             }
         }
-        if lane.suspect && self.suspect_in_hand() {
+        let elsewhere = self.is_external(lane);
+        if lane.suspect && self.suspect_in_hand() && !elsewhere {
             held.push(Held::Suspect);
         }
         if let (Some(batch), false) = (tenant.batch(lane), self.gathered(lane, now)) {
@@ -98,7 +99,7 @@ impl Core {
             };
             held.extend(until.map(|at| Held::Gathers { left: Millis(at.0.saturating_sub(now.uptime.0)) }));
         }
-        if self.free.is_empty() {
+        if self.free.is_empty() && !elsewhere {
             held.push(Held::Slots { slots: self.slots, ready: self.ready() });
         }
         held

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::externals::Externals;
 use crate::wasm::plugin::Plugin;
 
 /// The tenant of whoever names none.
@@ -13,9 +14,22 @@ pub const TENANT_DEFAULT: &str = "default";
 pub struct Registry {
     tenants: BTreeMap<String, BTreeMap<String, Arc<Plugin>>>,
     plugins: Vec<(String, Arc<Plugin>)>,
+    externals: Arc<Externals>,
 }
 
 impl Registry {
+    /// One without plugins, in which none serves these kinds.
+    #[must_use]
+    pub fn beside(externals: &Arc<Externals>) -> Self {
+        Self { externals: Arc::clone(externals), ..Self::default() }
+    }
+
+    /// The kinds that no plugin serves, as external workers do.
+    #[must_use]
+    pub fn externals(&self) -> &Arc<Externals> {
+        &self.externals
+    }
+
     /// The plugin that serves a tenant's kind.
     #[must_use]
     pub fn get(&self, tenant: &str, kind: &str) -> Option<&Arc<Plugin>> {
@@ -46,11 +60,11 @@ impl Registry {
         self.plugins.iter().map(|(tenant, plugin)| (tenant.as_str(), plugin))
     }
 
-    /// Adds a plugin of a tenant; answers with the kinds that others serve already.
+    /// Adds a plugin of a tenant; answers with the kinds that others serve already. External kinds it does not serve.
     pub fn add(&mut self, tenant: &str, plugin: Arc<Plugin>) -> Vec<(String, Arc<Plugin>)> {
         let kinds = self.tenants.entry(tenant.to_owned()).or_default();
         let mut shadowed = Vec::new();
-        for kind in plugin.kinds() {
+        for kind in plugin.kinds().iter().filter(|kind| self.externals.get(kind).is_none()) {
             match kinds.get(kind) {
                 Some(first) => shadowed.push((kind.clone(), Arc::clone(first))),
                 None => drop(kinds.insert(kind.clone(), Arc::clone(&plugin))),

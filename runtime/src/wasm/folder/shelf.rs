@@ -16,6 +16,7 @@ use super::dir::{Entry, Folder, Stamp};
 use super::registry::{Registry, TENANT_DEFAULT};
 use super::turns::Turns;
 use super::{FolderError, LoadError, MANIFEST_BYTES_MAX, Problem, Report, manifest};
+use crate::externals::Externals;
 use crate::wasm::compile::Stop;
 use crate::wasm::manifest::Manifest;
 use crate::wasm::plugin::{self, Checked, PLUGIN_BYTES_MAX, Plugin, PluginError};
@@ -54,6 +55,8 @@ pub(crate) struct Shelf {
     turns: Turns<Place>,
     /// And as which reading of its file that began.
     compiling: Option<(Place, u64)>,
+    /// Kinds that none of them serves.
+    externals: Arc<Externals>,
 }
 
 /// What is known of one file.
@@ -149,6 +152,7 @@ impl Shelf {
         how: Look,
     ) -> Result<bool, FolderError> {
         let root = Folder::open(folder)?;
+        self.externals = Arc::clone(&host.operator().externals);
         let entries = root.entries()?;
         let mut seen = Seen::default();
         self.look_into(host, (&root, &root), &entries, (TENANT_DEFAULT, None), how, &mut seen);
@@ -210,7 +214,7 @@ impl Shelf {
 
     /// Who serves what now, and what is wrong.
     pub(crate) fn serve(&self) -> (Registry, Vec<Arc<Report>>) {
-        let (mut registry, mut reports) = (Registry::default(), self.loose.clone());
+        let (mut registry, mut reports) = (Registry::beside(&self.externals), self.loose.clone());
         let mut names: BTreeMap<(&str, &str), &Path> = BTreeMap::new();
         for (place, file) in &self.files {
             let mut report = |problem| reports.push(Arc::new(Report { path: file.path.clone(), problem }));
@@ -229,6 +233,9 @@ impl Shelf {
             names.insert((place.tenant(), place.name()), &file.path);
             for (kind, first) in registry.add(&place.tenant, Arc::clone(plugin)) {
                 report(Problem::Shadowed { kind, by: first.name().to_owned() });
+            }
+            for kind in plugin.kinds().iter().filter(|kind| self.externals.get(kind).is_some()) {
+                report(Problem::External { kind: kind.clone() });
             }
         }
         reports.sort_by(|a, b| a.path.cmp(&b.path));

@@ -286,7 +286,7 @@ fn kind(value: &Value<'_>, offered: &[String]) -> Result<(String, KindSettings),
 }
 
 /// What may differ for one kind.
-pub(super) fn settings(table: &mut Table<'_>) -> Result<KindSettings, ManifestError> {
+pub(crate) fn settings(table: &mut Table<'_>) -> Result<KindSettings, ManifestError> {
     let mut settings = KindSettings::default();
     limits(table, &mut settings)?;
     retry(table, &mut settings)?;

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::engine::{
     Heads, KeyRef, KvKey, Needs, Page, REVIVED_ROWS_MAX, SWEEP_GROUPS_MAX, Snapshot, WAITERS_READ, Wait, WorkingSet,
-    behind,
+    behind, put_in_use, with_new_names,
 };
 use crate::error::StoreError;
 use crate::index::{self, BegunKey, DueKey, EndKey, KeyOf, Order, ScheduledKey, WaitKey, behind_priority};
@@ -59,6 +59,10 @@ impl Tables {
             if let Some(number) = self.names.get(name) {
                 set.names.insert(name.clone(), *number);
             }
+        }
+        for tenant in with_new_names(needs, &set) {
+            let counts = self.counts.iter().filter(|(key, n)| key.lane.tenant == tenant && **n > 0);
+            put_in_use(&mut set, tenant, counts.map(|(key, _)| Ok(*key))).expect("nothing is read from a file");
         }
         for key in &needs.keys {
             if let Some(record) = self.keys.get(key) {
@@ -315,16 +319,23 @@ impl Tables {
 
     fn jobs(&self, query: &JobsQuery) -> Vec<Arc<Job>> {
         let first = JobRef { tenant: query.tenant, job: JobId(0) };
-        let before = JobRef { tenant: query.tenant, job: query.before.unwrap_or(JobId(u64::MAX)) };
+        let before = JobRef { tenant: query.tenant, job: query.beyond.unwrap_or(JobId(u64::MAX)) };
         let wanted = |job: &&Arc<Job>| {
             query.state.is_none_or(|state: StateName| state == job.state.name())
                 && query.queue.is_none_or(|queue| queue == job.queue)
                 && query.kind.is_none_or(|kind| kind == job.kind)
                 && query.tag.as_ref().is_none_or(|tag| job.tags.contains(tag))
+                && query.only.fits(job)
         };
+        let limit = query.limit.min(limits::PAGE_ROWS_MAX) as usize;
+        let beyond = JobRef { tenant: query.tenant, job: query.beyond.unwrap_or(JobId(0)) };
+        if query.oldest_first {
+            let last = JobRef { tenant: query.tenant, job: JobId(u64::MAX) };
+            let range = self.jobs.range((Bound::Excluded(beyond), Bound::Included(last)));
+            return range.map(|(_, job)| job).filter(wanted).take(limit).cloned().collect();
+        }
         let range = self.jobs.range((Bound::Included(first), Bound::Excluded(before)));
-        let newest_first = range.rev().map(|(_, job)| job).filter(wanted);
-        newest_first.take(query.limit.min(limits::PAGE_ROWS_MAX) as usize).cloned().collect()
+        range.rev().map(|(_, job)| job).filter(wanted).take(limit).cloned().collect()
     }
 
     fn keys_of(&self, query: &KvKeysQuery) -> Vec<String> {

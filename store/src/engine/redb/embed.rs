@@ -76,6 +76,7 @@ pub fn enqueue(into: &WriteTransaction, clock: &Clock, call: &Enqueue) -> Result
         }
         read::queue_totals(into, &needs, |name| names.get(name).copied(), &mut set)?;
         set.names = names;
+        read::names_in_use(into, &needs, &mut set)?;
         let mut decision = decide::decide(&commands, &set, Conduct::default());
         let persisted = write::persist(into, &decision.changes)?;
         let name = |change: &Change| match change {

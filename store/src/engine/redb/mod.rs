@@ -210,6 +210,7 @@ impl Redb {
                 set.names.insert(name.clone(), *number);
             }
         }
+        guarded(|| read::names_in_use(&transaction, needs, &mut set))?;
         guarded(|| read::queue_totals(&transaction, needs, |name| self.names.get(name).copied(), &mut set))?;
         set.next_name = self.next_name;
         self.transaction = Some(transaction);

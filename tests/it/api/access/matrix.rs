@@ -77,7 +77,7 @@ async fn world() -> (Api, Vec<Caller>, TenantId) {
 
 /// A path of a row, with names that nothing has.
 fn sample(row: &Row) -> String {
-    let path = row.path.replace("{id}", "99").replace("{n}", "99").replace("{verb}", "pause");
+    let path = row.path.replace("{id}", "99").replace("{n}", "99").replace("{verb}", "pause").replace("{run}", "1");
     let path = path.replace("{q}", "none").replace("{k}", "none").replace("{name}", "none").replace("{t}", "none");
     if row.path == "/v1/events" { format!("{path}?follow=false") } else { path }
 }
@@ -171,6 +171,7 @@ async fn another_tenants_things_answer_as_things_that_are_not_there() {
             }
             let fill = |id: &str, name: &str, operation: &str, tenant: &str| {
                 let path = row.path.replace("{id}", id).replace("{n}", operation).replace("{verb}", "resume");
+                let path = path.replace("{run}", "1");
                 ["{q}", "{k}", "{name}"].iter().fold(path, |path, part| path.replace(part, name)).replace("{t}", tenant)
             };
             let (theirs, nobodys) = (fill(&id, MARK, "1", "zeta"), fill("98", "none-secret", "98", "nemo"));

@@ -132,7 +132,7 @@ fn a_cancel_ends_a_run_of_a_call_by_itself() {
 fn a_cancel_takes_one_out_of_a_call_that_has_not_started_and_a_drain_gives_all_back() {
     let l = lane(1, false);
     let mut core = core(1);
-    let by = Some(Serves { memory_bytes: 1, batch: Some(Batch { max: 5, linger: Millis(0) }) });
+    let by = Some(Serves { memory_bytes: 1, batch: Some(Batch { max: 5, linger: Millis(0) }), external: false });
     core.handle_all([Event::Served { lane: l, by }, Event::Available { lane: l, difference: 9 }], at(0));
     let first = (1..=4).map(|id| claimed(id, 0, l)).collect();
     let actions = core.handle(Event::Claimed(first), at(0));

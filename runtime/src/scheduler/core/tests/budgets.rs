@@ -108,7 +108,7 @@ fn what_was_claimed_before_its_runs_became_too_large_goes_back_and_others_go_on(
         world.enqueue(grows, 1_000, -1);
         world.run_until(when);
         let by_hand = world.by_hand(grows);
-        let larger = Some(Serves { memory_bytes: 200 * MIB, batch: None });
+        let larger = Some(Serves { memory_bytes: 200 * MIB, batch: None, external: false });
         world.tell([Event::Served { lane: grows, by: larger }]);
         let before = world.started(grows).len();
         world.enqueue(own, 5, 0);

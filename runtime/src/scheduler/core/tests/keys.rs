@@ -124,7 +124,7 @@ fn a_rate_holds_for_each_key_and_its_burst_is_never_exceeded() {
 fn a_batch_is_of_one_key_and_each_key_gathers_for_itself() {
     let mut world = World::new(8, MEMORY);
     let batch = Some(crate::wasm::manifest::Batch { max: 10, linger: Millis(50) });
-    world.lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch }, ..kind(5, 1) });
+    world.lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch, external: false }, ..kind(5, 1) });
     let (a, b) = (lane_by_key(1, "a"), lane_by_key(1, "b"));
     world.enqueue(a, 25, 0);
     world.enqueue(b, 3, 0);
@@ -141,7 +141,8 @@ fn batches_of_a_key_keep_its_limits() {
     let mut world = World::new(8, MEMORY);
     world.key_limits(1, 1, KeyLimits { rate: Some(Rate { jobs: 4, per: Millis(100), burst: 4 }), ..at_once(1) });
     let batch = Some(crate::wasm::manifest::Batch { max: 10, linger: Millis(0) });
-    world.lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch }, ..kind(20, 1) });
+    world
+        .lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch, external: false }, ..kind(20, 1) });
     let lane = lane_by_key(1, "a");
     world.enqueue(lane, 100, 0);
     world.run_until(2_000);

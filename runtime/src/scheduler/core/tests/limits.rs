@@ -107,7 +107,8 @@ fn a_batch_takes_a_token_for_each_of_its_jobs() {
     let mut world = World::new(4, MEMORY);
     world.limits(queue(1), rate(10, 1_000, 10));
     let batch = Some(crate::wasm::manifest::Batch { max: 50, linger: Millis(0) });
-    let l = world.lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch }, ..kind(5, 1) });
+    let l = world
+        .lane(lane_in(1, 1), world::Kind { serves: Serves { memory_bytes: 1, batch, external: false }, ..kind(5, 1) });
     world.enqueue(l, 200, 0);
     world.run_until(10_000);
     let started = world.started(l).len();

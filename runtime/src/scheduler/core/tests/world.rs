@@ -78,7 +78,7 @@ fn key_of(lane: Lane) -> Option<KeyOf> {
 }
 
 pub(super) fn kind(takes_ms: u64, memory_bytes: u64) -> Kind {
-    Kind { takes_ms, fuel: 1, serves: Serves { memory_bytes, batch: None } }
+    Kind { takes_ms, fuel: 1, serves: Serves { memory_bytes, batch: None, external: false } }
 }
 
 impl World {
@@ -314,7 +314,7 @@ impl World {
                     self.calls.push(call);
                     self.later(self.kinds[&lane.of_all_keys()].takes_ms, Later::End(run.at.job.0));
                 }
-                Action::End(_) | Action::Interrupt(_) | Action::Due => {}
+                Action::End(_) | Action::Interrupt(_) | Action::Due | Action::Nothing(_) | Action::Expire(_) => {}
                 Action::HandBack(run) => {
                     self.handed_back += 1;
                     self.later(COMMIT, Later::HandedBack(run.at.job.0));

@@ -1,4 +1,5 @@
-//! Pages of a tenant's jobs, newest first, from whichever index is the narrowest.
+//! Pages of a tenant's jobs, the newest or the oldest first, from whichever index is the narrowest. What no index knows, rows are
+//! looked at for, up to a bound: a page may then have fewer jobs than asked for, and say where it goes on.
 
 use std::collections::BinaryHeap;
 
@@ -14,8 +15,8 @@ use crate::job::{Job, JobId, JobRef};
 
 /// Combinations of state, queue and kind whose lists are merged for one page; with more, rows are walked.
 const MERGED_LISTS_MAX: usize = 256;
-/// Rows that are looked at for one page, where rows are walked.
-const WALKED_ROWS_MAX: usize = 20_000;
+/// Rows that are looked at for one page.
+const ROWS_READ_MAX: usize = 4_000;
 
 /// What a page is made from, in a read or in a write transaction.
 pub(super) struct Lists<J, L, T, C> {
@@ -35,19 +36,17 @@ where
     /// The counts say which lists there are; their ends are merged by id. Where there are too many, rows are walked;
     /// where a tag is asked for, the rows that have it.
     pub(super) fn page(&self, query: &JobsQuery) -> Result<JobsPage, StoreError> {
-        let limit = query.limit.min(limits::PAGE_ROWS_MAX) as usize;
-        let before = query.before.unwrap_or(JobId(u64::MAX));
-        if limit == 0 {
+        if query.limit == 0 {
             return Ok(JobsPage::default());
         }
         if let Some((key, value)) = &query.tag {
-            return self.tagged(query, (key, value), before, limit);
+            return self.tagged(query, (key, value));
         }
         let mut lists = Vec::new();
         let (first, last) = tables::counts_of(query.tenant);
         for entry in self.counts.range::<&[u8; 14]>(&first..=&last).map_err(engine_error)? {
             let CountKey { lane, state } = tables::count_of(entry.map_err(engine_error)?.0.value());
-            let list = ListKey { tenant: lane.tenant, state, queue: lane.queue, kind: lane.kind, id: before };
+            let list = ListKey { tenant: lane.tenant, state, queue: lane.queue, kind: lane.kind, id: JobId(0) };
             if matches(query, &list) {
                 lists.push(list);
             }
@@ -55,86 +54,108 @@ where
         // Suspects are counted apart and listed with the others.
         lists.sort_unstable();
         lists.dedup();
-        if lists.len() > MERGED_LISTS_MAX {
-            return self.walked(query, before, limit);
-        }
-        let ids = self.newest(&lists, limit)?;
-        let found = ids.into_iter().map(|id| job(&self.jobs, JobRef { tenant: query.tenant, job: id }));
-        let jobs: Vec<Job> = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        Ok(JobsPage { next: jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id), jobs })
+        if lists.len() > MERGED_LISTS_MAX { self.walked(query) } else { self.merged(query, &lists) }
     }
 
-    /// The newest ids of several lists: their ends are merged, so that no more is read than is answered.
-    fn newest(&self, lists: &[ListKey], limit: usize) -> Result<Vec<JobId>, StoreError> {
+    /// The ends of several lists are merged, so that no more is read than is looked at.
+    fn merged(&self, query: &JobsQuery, lists: &[ListKey]) -> Result<JobsPage, StoreError> {
+        let (from, to) = bounds(query);
         let mut rest = Vec::with_capacity(lists.len());
         for list in lists {
-            let first = tables::list(&ListKey { id: JobId(0), ..*list });
-            rest.push(self.lists.range::<&[u8; 21]>(&first..&tables::list(list)).map_err(engine_error)?);
+            let at = |id| tables::list(&ListKey { id, ..*list });
+            rest.push(self.lists.range::<&[u8; 21]>(&at(from)..&at(to)).map_err(engine_error)?);
         }
-        let mut next = |list: usize| match rest[list].next_back() {
+        let mut next = |list: usize| match end(&mut rest[list], query.oldest_first) {
             Some(entry) => Ok(Some((tables::list_of(entry.map_err(engine_error)?.0.value()).id, list))),
             None => Ok(None),
         };
+        // The largest comes out first: of the oldest first, that is the one that is least far from the end of all ids.
+        let place = |id: JobId| if query.oldest_first { u64::MAX - id.0 } else { id.0 };
         let mut ends = BinaryHeap::with_capacity(lists.len());
         for list in 0..lists.len() {
-            ends.extend(next(list)?);
+            ends.extend(next(list)?.map(|(id, list)| (place(id), id, list)));
         }
-        let mut ids = Vec::new();
-        while ids.len() < limit
-            && let Some((id, list)) = ends.pop()
-        {
-            ids.push(id);
-            ends.extend(next(list)?);
+        let mut page = Filling::new(query);
+        while let Some((_, id, list)) = ends.pop() {
+            let job = job(&self.jobs, JobRef { tenant: query.tenant, job: id })?;
+            if page.look(id, job) {
+                break;
+            }
+            ends.extend(next(list)?.map(|(id, list)| (place(id), id, list)));
         }
-        Ok(ids)
+        Ok(page.page)
     }
 
-    fn tagged(
-        &self,
-        query: &JobsQuery,
-        (key, value): (&str, &str),
-        before: JobId,
-        limit: usize,
-    ) -> Result<JobsPage, StoreError> {
+    fn tagged(&self, query: &JobsQuery, (key, value): (&str, &str)) -> Result<JobsPage, StoreError> {
         let at = |job| tables::tag(&TagKey::new(JobRef { tenant: query.tenant, job }, key, value));
-        let mut page = Vec::new();
-        let mut looked_at = 0;
-        let range = self.tags.range::<&[u8; 20]>(&at(JobId(0))..&at(before)).map_err(engine_error)?;
-        for entry in range.rev() {
+        let (from, to) = bounds(query);
+        let mut range = self.tags.range::<&[u8; 20]>(&at(from)..&at(to)).map_err(engine_error)?;
+        let mut page = Filling::new(query);
+        while let Some(entry) = end(&mut range, query.oldest_first) {
             let id = tables::tag_of(entry.map_err(engine_error)?.0.value()).id;
-            looked_at += 1;
-            let Some(job) = job(&self.jobs, JobRef { tenant: query.tenant, job: id })? else { continue };
-            let tagged = job.tags.iter().any(|(k, v)| k == key && v == value);
-            if tagged && matches(query, &crate::index::keys(&job).list) {
-                page.push(job);
-            }
-            if page.len() == limit || looked_at == WALKED_ROWS_MAX {
-                return Ok(JobsPage { jobs: page, next: Some(id) });
+            let job = job(&self.jobs, JobRef { tenant: query.tenant, job: id })?;
+            let job = job.filter(|job| job.tags.iter().any(|(k, v)| k == key && v == value));
+            if page.look(id, job) {
+                break;
             }
         }
-        Ok(JobsPage { jobs: page, next: None })
+        Ok(page.page)
     }
 
-    fn walked(&self, query: &JobsQuery, before: JobId, limit: usize) -> Result<JobsPage, StoreError> {
-        let first = tables::job(JobRef { tenant: query.tenant, job: JobId(0) });
-        let last = tables::job(JobRef { tenant: query.tenant, job: before });
-        let mut page = Vec::new();
-        let mut looked_at = 0;
-        let range = self.jobs.range::<&[u8; 12]>(&first..&last).map_err(engine_error)?;
-        for entry in range.rev() {
+    fn walked(&self, query: &JobsQuery) -> Result<JobsPage, StoreError> {
+        let at = |job| tables::job(JobRef { tenant: query.tenant, job });
+        let (from, to) = bounds(query);
+        let mut range = self.jobs.range::<&[u8; 12]>(&at(from)..&at(to)).map_err(engine_error)?;
+        let mut page = Filling::new(query);
+        while let Some(entry) = end(&mut range, query.oldest_first) {
             let (key, row) = entry.map_err(engine_error)?;
             let job = codec::job(row.value()).map_err(|error| damaged("jobs", key.value(), error))?;
-            let id = job.id;
-            looked_at += 1;
-            if matches(query, &crate::index::keys(&job).list) {
-                page.push(job);
-            }
-            if page.len() == limit || looked_at == WALKED_ROWS_MAX {
-                return Ok(JobsPage { jobs: page, next: Some(id) });
+            if page.look(job.id, Some(job)) {
+                break;
             }
         }
-        Ok(JobsPage { jobs: page, next: None })
+        Ok(page.page)
     }
+}
+
+/// A page that is being filled.
+struct Filling<'a> {
+    query: &'a JobsQuery,
+    limit: usize,
+    looked_at: usize,
+    page: JobsPage,
+}
+
+impl<'a> Filling<'a> {
+    fn new(query: &'a JobsQuery) -> Self {
+        let limit = query.limit.min(limits::PAGE_ROWS_MAX) as usize;
+        Self { query, limit, looked_at: 0, page: JobsPage::default() }
+    }
+
+    /// Takes a job if it is asked for. Answers whether that is enough, of jobs or of work; then the page says where it goes on.
+    fn look(&mut self, id: JobId, job: Option<Job>) -> bool {
+        self.looked_at += 1;
+        let wanted = |job: &Job| matches(self.query, &crate::index::keys(job).list) && self.query.only.fits(job);
+        self.page.jobs.extend(job.filter(wanted));
+        let enough = self.page.jobs.len() == self.limit || self.looked_at == ROWS_READ_MAX;
+        self.page.next = enough.then_some(id);
+        enough
+    }
+}
+
+/// The ids of a page: from this one on, and up to that one without it.
+fn bounds(query: &JobsQuery) -> (JobId, JobId) {
+    let all = (JobId(0), JobId(u64::MAX));
+    match query.beyond {
+        None => all,
+        Some(id) if query.oldest_first => (JobId(id.0.saturating_add(1)), all.1),
+        Some(id) => (all.0, id),
+    }
+}
+
+/// The next entry in the order that is asked for.
+fn end<I: DoubleEndedIterator>(range: &mut I, oldest_first: bool) -> Option<I::Item> {
+    if oldest_first { range.next() } else { range.next_back() }
 }
 
 fn matches(query: &JobsQuery, list: &ListKey) -> bool {

@@ -3,17 +3,19 @@
 mod kept;
 mod keyed;
 mod list;
+mod names;
 mod oldest;
 mod schedules;
 mod sweep;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::list::Lists;
+pub(super) use self::names::{names_in_use, new_names};
 pub(super) use self::view::View;
 use super::{damaged, engine_error, listening, meta, tables, tokens};
 use crate::codec;
@@ -92,28 +94,6 @@ pub(super) fn prefetch(from: &WriteTransaction, needs: &Needs, mut set: WorkingS
         orders(from, &mut set)?;
     }
     Ok(set)
-}
-
-/// Learns the names that were added since the last time, by whoever.
-pub(super) fn new_names(
-    from: &WriteTransaction,
-    names: &mut HashMap<Name, u32>,
-    next_name: &mut u32,
-) -> Result<(), StoreError> {
-    let numbers = from.open_table(tables::META).map_err(engine_error)?;
-    let next = numbers.get(tables::NEXT_NAME).map_err(engine_error)?.map_or(1, |n| n.value());
-    if next <= u64::from(*next_name) {
-        return Ok(());
-    }
-    let table = from.open_table(tables::NAMES).map_err(engine_error)?;
-    for entry in table.range::<&[u8; 4]>(&next_name.to_be_bytes()..).map_err(engine_error)? {
-        let (key, value) = entry.map_err(engine_error)?;
-        let number = u32::from_be_bytes(*key.value());
-        let name: Name = codec::decode(value.value()).map_err(|e| damaged("names", key.value(), e))?;
-        *next_name = (*next_name).max(number + 1);
-        names.insert(name, number);
-    }
-    Ok(())
 }
 
 /// The rows, and the tables that say what there is to know of each.

@@ -1,0 +1,39 @@
+//! Which jobs, by what their rows say: the options of `job list`, and of verbs on many jobs.
+
+/// See the module.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(in crate::cli) struct Filters {
+    /// What ended, or else was enqueued, not before this time, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// What ended, or else was enqueued, before this time, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Whose last run ended so: completed, failed, discarded, timed_out, out_of_memory, crashed, …
+    #[arg(long)]
+    outcome: Option<String>,
+    /// Of the schedule of this name
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
+    /// With this unique key
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
+    /// With this text in kind, tags or error; or of this id
+    #[arg(long = "q", value_name = "TEXT")]
+    q: Option<String>,
+}
+
+impl Filters {
+    /// Each with its name in the API.
+    pub(in crate::cli) fn pairs(&self) -> [(&'static str, &Option<String>); 6] {
+        let Self { since, until, outcome, schedule, unique_key, q } = self;
+        [
+            ("since", since),
+            ("until", until),
+            ("outcome", outcome),
+            ("schedule", schedule),
+            ("unique_key", unique_key),
+            ("q", q),
+        ]
+    }
+}

@@ -1,0 +1,103 @@
+//! Lists of jobs: what they may be asked for, in which order, and in pages.
+
+use runner_store::job::Outcome;
+use serde_json::{Value, json};
+
+use super::Api;
+
+impl Api {
+    async fn listed(&self, query: &str) -> Value {
+        let answer = self.get(&format!("/v1/jobs?{query}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    async fn ids(&self, query: &str) -> Vec<String> {
+        let page = self.listed(query).await;
+        let jobs = page["jobs"].as_array().unwrap().iter();
+        jobs.map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Four jobs: one that failed, one with a unique key, one with a tag, one of a schedule.
+async fn some_jobs() -> Api {
+    let api = Api::new();
+    api.enqueue(&json!({"kind": "image.resize", "max_attempts": 1})).await;
+    let job = api.claim("image.resize").await;
+    api.finish(&job, Outcome::Failed { message: "no space left".to_owned(), retry_after: None }).await;
+    api.enqueue(&json!({"kind": "mail.send", "unique": {"key": "welcome 7"}})).await;
+    api.enqueue(&json!({"kind": "mail.send", "tags": {"customer": "Acme"}})).await;
+    let plan = json!({"name": "nightly", "kind": "report", "every": "1h"});
+    assert_eq!(api.post("/v1/schedules", &plan).await.status, 201);
+    assert_eq!(api.post("/v1/schedules/nightly/fire", &json!({})).await.status, 200);
+    api
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_what_is_said_of_them() {
+    let api = some_jobs().await;
+    for (query, expected) in [
+        ("", vec!["4", "3", "2", "1"]),
+        ("order=oldest", vec!["1", "2", "3", "4"]),
+        ("order=newest", vec!["4", "3", "2", "1"]),
+        ("outcome=failed", vec!["1"]),
+        ("outcome=timed_out", vec![]),
+        ("schedule=nightly", vec!["4"]),
+        ("schedule=hourly", vec![]),
+        ("unique_key=welcome%207", vec!["2"]),
+        ("q=SPACE", vec!["1"]),
+        ("q=mail", vec!["3", "2"]),
+        ("q=mail&order=oldest&unique_key=welcome%207", vec!["2"]),
+        ("q=acme", vec!["3"]),
+        ("q=4", vec!["4"]),
+        ("since=2020-01-01T00:00:00Z&state=discarded", vec!["1"]),
+        ("since=2100-01-01T00:00:00Z", vec![]),
+        ("until=2100-01-01T00:00:00%2B01:00&kind=report", vec!["4"]),
+    ] {
+        assert_eq!(api.ids(query).await, expected, "{query}");
+    }
+    let first = api.listed("order=oldest&limit=3").await;
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = api.listed(&format!("order=oldest&limit=3&cursor={cursor}")).await;
+    assert_eq!((&second["jobs"][0]["id"], &second["next_cursor"]), (&json!("4"), &Value::Null));
+    api.get(&format!("/v1/jobs?cursor={cursor}")).await.check_refused(422, "invalid", Some("cursor"), "of this order");
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_for_is_refused_by_name() {
+    let api = Api::new();
+    for (query, field, words) in [
+        ("since=yesterday", "since", "RFC 3339"),
+        ("until=1969-12-31T23:59:59Z", "until", "before 1970"),
+        ("outcome=exploded", "outcome", "there are completed, failed"),
+        ("q=", "q", "1 to 256 characters"),
+        ("order=random", "order", "newest"),
+        ("unique_key=a&unique_key=b", "unique_key", "given twice"),
+        ("scedule=x", "scedule", "did you mean `schedule`"),
+    ] {
+        api.get(&format!("/v1/jobs?{query}")).await.check_refused(422, "invalid", Some(field), words);
+    }
+    let long = "x".repeat(257);
+    api.get(&format!("/v1/jobs?q={long}")).await.check_refused(422, "invalid", Some("q"), "1 to 256");
+    let body = json!({"outcome": "exploded"});
+    api.post("/v1/jobs/retry", &body).await.check_refused(422, "invalid", Some("outcome"), "is no outcome");
+}
+
+#[tokio::test]
+async fn verbs_on_many_jobs_take_the_same_words() {
+    let api = some_jobs().await;
+    for (filter, matched) in [
+        (json!({"outcome": "failed"}), 1),
+        (json!({"q": "mail"}), 2),
+        (json!({"schedule": "nightly", "state": "available"}), 1),
+        (json!({"unique_key": "nobody's"}), 0),
+    ] {
+        let Value::Object(mut body) = filter.clone() else { unreachable!() };
+        body.insert("dry_run".to_owned(), json!(true));
+        let dry = api.post("/v1/jobs/cancel", &Value::Object(body)).await;
+        assert_eq!((dry.status.as_u16(), dry.json()), (200, json!({"matched": matched})), "{filter}");
+    }
+    let done = api.operation("/v1/jobs/cancel", &json!({"q": "mail"})).await;
+    assert_eq!((&done["state"], &done["changed"]), (&json!("done"), &json!(2)), "{done}");
+    assert_eq!(api.ids("state=cancelled").await, ["3", "2"]);
+}
