@@ -9,6 +9,7 @@ mod enqueue;
 mod failed;
 mod guests;
 mod killed;
+mod languages;
 mod listening;
 mod lists;
 mod made;

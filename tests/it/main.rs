@@ -5,6 +5,7 @@ mod api;
 mod buffered;
 mod cli;
 mod crowd;
+mod languages;
 mod lists;
 mod node;
 mod recovery;

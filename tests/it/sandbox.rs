@@ -20,6 +20,7 @@ mod middleware;
 mod policy;
 pub(crate) mod reload;
 pub(crate) mod reuse;
+mod scripts;
 
 use std::sync::{Arc, OnceLock};
 

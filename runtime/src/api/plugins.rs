@@ -270,6 +270,7 @@ impl PluginShown {
         let Description {
             name,
             flavour,
+            is_script,
             digest,
             size_bytes,
             compile_time,
@@ -285,7 +286,7 @@ impl PluginShown {
             tenant: tenant.to_owned(),
             name,
             digest: format!("sha256:{digest}"),
-            flavour: flavour.as_str().to_owned(),
+            flavour: if is_script { "script" } else { flavour.as_str() }.to_owned(),
             size_bytes,
             compile_ms: u64::try_from(compile_time.as_millis()).unwrap_or(u64::MAX),
             from_cache,

@@ -1,6 +1,8 @@
 //! `runner plugin`: look at plugins and try them, without a store or a server.
 
+mod build;
 mod new;
+mod project;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,8 +66,13 @@ pub(super) enum Verb {
     #[command(after_help = "Example: runner plugin invoke plugins/dist/text.wasm '{\"markdown\": \"*hello*\"}'")]
     Invoke(Invoke),
     /// Make a project for a plugin, which builds, tests and runs as it stands
-    #[command(after_help = "Examples: runner plugin new hello\n          runner plugin new import --with batch,policy")]
+    #[command(
+        after_help = "Examples: runner plugin new hello\n          runner plugin new stats --lang go\n          runner plugin new import --with batch,policy"
+    )]
     New(new::Args),
+    /// Build a plugin's project, whatever its language; what is missing is named, with the command that installs it
+    #[command(after_help = "Example: runner plugin build hello --to plugins/dist")]
+    Build(build::Args),
     /// Let the server look at its folder of plugins now, and wait until what is new is compiled
     ///
     /// It looks by itself when something changes; this also tries again what went wrong.
@@ -111,6 +118,7 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Check { file, config, output } => check(file, config, *output),
         Verb::Invoke(args) => invoke(args),
         Verb::New(args) => new::main(args),
+        Verb::Build(args) => build::main(args),
         Verb::Reload { target, output } => reload(target, *output),
         Verb::Wit => {
             print(CONTRACT);

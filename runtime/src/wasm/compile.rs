@@ -43,7 +43,7 @@ pub enum Compiler {
 /// What compiling one plugin may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
-    /// Wall clock, and processor time. Default: 120 s; the slowest honest plugins take 9 s.
+    /// Wall clock, and processor time. Default: 120 s; the slowest honest plugins, those in Python, take 25 s.
     pub time: Duration,
     /// Address space. Default: 2 GiB; the largest honest plugins take 400 MB of memory.
     pub memory_bytes: u64,

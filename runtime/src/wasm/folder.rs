@@ -1,4 +1,4 @@
-//! A folder of plugins: every `NAME.wasm`, with `NAME.toml` beside it where there is one.
+//! A folder of plugins: every `NAME.wasm` and `NAME.js`, with `NAME.toml` beside it where there is one.
 //!
 //! `DIR/` itself and `DIR/default/` belong to the tenant `default`, `DIR/TENANT/` to that tenant if there is one. A broken
 //! plugin is reported ([`Report`]) and never stops the others. A folder that is not there is an error, as it is a typing
@@ -23,6 +23,7 @@ pub(super) use self::shelf::{Look, Made, Place, Shelf, make};
 use super::compile::Stop;
 use super::manifest::{Manifest, ManifestError};
 use super::plugin::{PLUGIN_BYTES_MAX, Plugin, PluginError};
+use super::script::{ENGINE_FILE, SCRIPT_BYTES_MAX, SCRIPT_SUFFIX};
 use super::spawn::Host;
 
 /// A manifest: far more than any has.
@@ -83,7 +84,7 @@ pub enum Problem {
     )]
     TenantUnknown(String),
     /// A manifest without its plugin.
-    #[error("there is no `.wasm` file of the same name beside this manifest")]
+    #[error("there is no `.wasm` or `.js` file of the same name beside this manifest")]
     ManifestAlone,
     /// A folder of a tenant that cannot be used.
     #[error("{0}")]
@@ -189,8 +190,19 @@ pub(super) fn load_file(host: &Host, file: &Path) -> Result<Plugin, LoadError> {
     } else {
         Manifest::default()
     };
+    let broken = |error| LoadError::Plugin { path: file.to_owned(), error };
+    let file_name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if file_name.ends_with(SCRIPT_SUFFIX) {
+        let script = dir::read_named(file, SCRIPT_BYTES_MAX)?;
+        let engine = file.with_file_name(ENGINE_FILE);
+        if !dir::is_there(&engine) {
+            return Err(broken(PluginError::NoEngine));
+        }
+        let engine = dir::read_named(&engine, PLUGIN_BYTES_MAX)?;
+        return host.compile_script(&file_name, script, &engine, manifest).map_err(broken);
+    }
     let bytes = dir::read_named(file, PLUGIN_BYTES_MAX)?;
-    host.compile(&name, &bytes, manifest).map_err(|error| LoadError::Plugin { path: file.to_owned(), error })
+    host.compile(&name, &bytes, manifest).map_err(broken)
 }
 
 fn manifest(path: &Path, bytes: Vec<u8>) -> Result<Manifest, LoadError> {

@@ -34,6 +34,7 @@ pub mod manifest;
 pub mod memory;
 pub mod plugin;
 pub mod run;
+mod script;
 pub mod spawn;
 pub mod streams;
 pub mod units;

@@ -4,6 +4,7 @@
 //! compiled, everything it imports is offered and what it must export is there. So a run can fail for the guest's
 //! reasons only. How it is compiled is [`compile`]'s business, folders and manifests' files are `folder`'s.
 
+mod error;
 mod link;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use runner_store::job::time::Millis;
 use sha2::{Digest, Sha256};
 
+pub use self::error::PluginError;
 use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
 use super::grants::Grants;
@@ -19,6 +21,7 @@ use super::guest::Guest;
 use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, KindLimits, Manifest, QueueLimits, RetrySettings};
+use super::script::Script;
 use super::spawn::Host;
 use super::{gate, header};
 
@@ -34,6 +37,9 @@ pub struct Plugin {
     advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
+    /// SHA-256 of the bytes that `code` was made from: an engine's, where it is a script.
+    code_digest: String,
+    script: Option<Script>,
     /// Its instances that wait for a run; none: each run has its own.
     shelf: Option<Arc<Shelf>>,
 }
@@ -54,6 +60,8 @@ pub struct Description {
     pub name: String,
     /// Component or command.
     pub flavour: Flavour,
+    /// Whether it is a script, which an engine runs.
+    pub is_script: bool,
     /// SHA-256 of the file, in hex: the plugin's version.
     pub digest: String,
     /// Size of the file.
@@ -76,65 +84,6 @@ pub struct Description {
     pub warnings: Vec<String>,
 }
 
-/// Why a file is no plugin: what is wrong and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's text is its documentation")]
-pub enum PluginError {
-    #[error("the file is empty; build or copy it again")]
-    Empty,
-    #[error("the file ends within its first 8 bytes; build or copy it again")]
-    Truncated,
-    #[error("the file ends too early, at byte {offset} ({message}); build or copy it again")]
-    Cut { offset: usize, message: String },
-    #[error("the file is not WebAssembly but {found}; put the `.wasm` file that your toolchain builds here")]
-    NotWasm { found: &'static str },
-    #[error(
-        "the file is WebAssembly precompiled to native code, which is never loaded as it cannot be checked; \
-         put the `.wasm` file here that it was made from"
-    )]
-    Precompiled,
-    #[error("the file's WebAssembly version is {version}; known are a component (0d000100) and a module (01000000)")]
-    UnknownVersion { version: String },
-    #[error("the file has {size_bytes} bytes, at most {max} are loaded; build with optimisation for size, or strip it")]
-    TooLarge { size_bytes: u64, max: u64 },
-    #[error("it declares {count} {what}, at most {max} are compiled")]
-    TooMany { what: &'static str, count: u64, max: u64 },
-    #[error("it is not valid WebAssembly for this runner: {message}")]
-    Invalid { message: String },
-    #[error("it imports what the runner does not offer: {}", names.join(", "))]
-    UnknownImports { names: Vec<String> },
-    #[error("it does not export {}; {hint}", names.join(", "))]
-    MissingExports { names: Vec<String>, hint: &'static str },
-    #[error(
-        "it is built for {found}, this runner serves version {served}; build it with the contract that `runner plugin wit` prints"
-    )]
-    ContractVersion { found: String, served: &'static str },
-    #[error("it cannot be linked: {message}")]
-    Link { message: String },
-    #[error("its manifest pins sha256 {pinned}, but the file has {found}; put the pinned file here or change the pin")]
-    Digest { pinned: String, found: String },
-    #[error("its manifest asks for what it does not export: {message}")]
-    Manifest { message: String },
-    #[error("its name is not allowed: {problem}; rename the file")]
-    Name { problem: String },
-    #[error(
-        "compiling it takes more than {} s, where the slowest honest plugins take 9; look for one huge function, \
-         or for generated code, and build it anew", limit.as_secs_f64()
-    )]
-    CompileTime { limit: Duration },
-    #[error(
-        "the process that compiled it was {how}, as when it needs more than its {} MiB of memory, or nests too deeply; \
-         look for generated code, and build it anew", memory_bytes >> 20
-    )]
-    CompilerDied { how: String, memory_bytes: u64 },
-    #[error("its native code would have more than {} MiB; build it with optimisation for size", max >> 20)]
-    CodeTooLarge { max: u64 },
-    #[error("it could not be compiled, for no fault of its own: {message}; start the runner again")]
-    CompilerFailed { message: String },
-    #[error("compiling it was stopped, as the runner stops")]
-    CompileStopped,
-}
-
 /// Compiled and linked code. A copy shares it.
 #[derive(Clone)]
 pub(super) enum Code {
@@ -147,6 +96,8 @@ pub(super) struct Checked<'a> {
     tenant: &'a str,
     name: &'a str,
     bytes: &'a [u8],
+    /// What the bytes, an engine, are to run.
+    script: Option<Script>,
     digest: String,
     flavour: Flavour,
     begun: Instant,
@@ -156,12 +107,18 @@ pub(super) struct Checked<'a> {
 type Whose<'a> = (&'a str, &'a str);
 
 impl<'a> Checked<'a> {
-    pub(super) fn new((tenant, name): Whose<'a>, bytes: &'a [u8], manifest: &Manifest) -> Result<Self, PluginError> {
+    pub(super) fn new(
+        (tenant, name): Whose<'a>,
+        bytes: &'a [u8],
+        script: Option<Script>,
+        manifest: &Manifest,
+    ) -> Result<Self, PluginError> {
         let begun = Instant::now();
         check_name(name)?;
-        let digest = check_bytes(bytes, manifest)?;
+        let digest = check_bytes(bytes)?;
+        check_pin(&version(&digest, script.as_ref()), manifest)?;
         let flavour = header::flavour(bytes)?;
-        Ok(Self { tenant, name, bytes, digest, flavour, begun })
+        Ok(Self { tenant, name, bytes, script, digest, flavour, begun })
     }
 
     /// The plugin, if its bytes were compiled before.
@@ -196,8 +153,9 @@ impl<'a> Checked<'a> {
         let description = Description {
             name: self.name.to_owned(),
             flavour: self.flavour,
-            digest: self.digest.clone(),
-            size_bytes: self.bytes.len() as u64,
+            is_script: self.script.is_some(),
+            digest: version(&self.digest, self.script.as_ref()),
+            size_bytes: self.script.as_ref().map_or(self.bytes.len() as u64, Script::size_bytes),
             compile_time: self.begun.elapsed(),
             from_cache,
             imports,
@@ -208,7 +166,7 @@ impl<'a> Checked<'a> {
             reuse: None,
             warnings: Vec::new(),
         };
-        Plugin::assembled(host, self.tenant, description, code, manifest)
+        Plugin::assembled(host, self.tenant, description, (code, self.digest.clone(), self.script.clone()), manifest)
     }
 }
 
@@ -218,34 +176,40 @@ impl Plugin {
         host: &Host,
         whose: Whose<'_>,
         bytes: &[u8],
+        script: Option<Script>,
         manifest: Manifest,
         stop: &Stop,
     ) -> Result<Self, PluginError> {
-        let checked = Checked::new(whose, bytes, &manifest)?;
+        let checked = Checked::new(whose, bytes, script, &manifest)?;
         match checked.cached(host, &manifest) {
             Some(plugin) => plugin,
             None => checked.compile(host, &manifest, stop),
         }
     }
 
-    /// The same code under another name or manifest.
+    /// The same code under another name or manifest, or for another script.
     pub(super) fn again(
         &self,
         host: &Host,
         (tenant, name): Whose<'_>,
+        (bytes, script): (&[u8], Option<Script>),
         manifest: &Manifest,
     ) -> Result<Self, PluginError> {
         check_name(name)?;
-        check_pin(self.digest(), manifest)?;
-        let description = Description { name: name.to_owned(), ..self.description.clone() };
-        Self::assembled(host, tenant, description, self.code.clone(), manifest)
+        let digest = version(&self.code_digest, script.as_ref());
+        check_pin(&digest, manifest)?;
+        let size_bytes = script.as_ref().map_or(bytes.len() as u64, Script::size_bytes);
+        let is_script = script.is_some();
+        let description =
+            Description { name: name.to_owned(), is_script, digest, size_bytes, ..self.description.clone() };
+        Self::assembled(host, tenant, description, (self.code.clone(), self.code_digest.clone(), script), manifest)
     }
 
     fn assembled(
         host: &Host,
         tenant: &str,
         description: Description,
-        code: Code,
+        (code, code_digest, script): (Code, String, Option<Script>),
         manifest: &Manifest,
     ) -> Result<Self, PluginError> {
         let name = description.name.clone();
@@ -259,8 +223,17 @@ impl Plugin {
         let description = Description { offers, kinds, reuse: None, warnings: Vec::new(), ..description };
         let grants = Arc::new(Grants::new(manifest.allow.clone(), host.operator().rules(tenant)));
         let advice_grants = Grants::advice(&grants);
-        let mut plugin =
-            Self { name, manifest: manifest.clone(), grants, advice_grants, description, code, shelf: None };
+        let mut plugin = Self {
+            name,
+            manifest: manifest.clone(),
+            grants,
+            advice_grants,
+            description,
+            code,
+            code_digest,
+            script,
+            shelf: None,
+        };
         plugin.keep(host);
         plugin.ask_policy(host);
         Ok(plugin)
@@ -415,6 +388,16 @@ impl Plugin {
     pub(super) fn code(&self) -> &Code {
         &self.code
     }
+
+    /// SHA-256 of what its code was made from.
+    pub(super) fn code_digest(&self) -> &str {
+        &self.code_digest
+    }
+
+    /// What its code, an engine, runs.
+    pub(super) fn script(&self) -> Option<&Script> {
+        self.script.as_ref()
+    }
 }
 
 impl std::fmt::Debug for Plugin {
@@ -440,14 +423,17 @@ pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn check_bytes(bytes: &[u8], manifest: &Manifest) -> Result<String, PluginError> {
+/// What a plugin's version is: its script's digest, or its code's.
+fn version(code_digest: &str, script: Option<&Script>) -> String {
+    script.map_or_else(|| code_digest.to_owned(), Script::digest)
+}
+
+fn check_bytes(bytes: &[u8]) -> Result<String, PluginError> {
     let size_bytes = bytes.len() as u64;
     if size_bytes > PLUGIN_BYTES_MAX {
         return Err(PluginError::TooLarge { size_bytes, max: PLUGIN_BYTES_MAX });
     }
-    let found = digest(bytes);
-    check_pin(&found, manifest)?;
-    Ok(found)
+    Ok(digest(bytes))
 }
 
 fn check_pin(found: &str, manifest: &Manifest) -> Result<(), PluginError> {

@@ -30,6 +30,7 @@ use super::manifest::Manifest;
 use super::memory::InUse;
 use super::plugin::{Plugin, PluginError};
 use super::run::{self, Means, MergeError, RunReport, RunRequest};
+use super::script::{SCRIPT_SUFFIX, Script};
 use crate::operator::Operator;
 
 /// How long a merge waits for its place.
@@ -150,10 +151,26 @@ impl Host {
         bytes: &[u8],
         manifest: Manifest,
     ) -> Result<Plugin, PluginError> {
-        Plugin::new(self, (tenant, name), bytes, manifest, &Stop::default())
+        Plugin::new(self, (tenant, name), bytes, None, manifest, &Stop::default())
     }
 
-    /// Loads `NAME.wasm` and, if it is there, `NAME.toml` beside it.
+    /// The same for a script: the bytes are those of the engine that runs it.
+    ///
+    /// # Errors
+    /// As [`Host::compile`].
+    pub fn compile_script(
+        &self,
+        file: &str,
+        script: Vec<u8>,
+        engine: &[u8],
+        manifest: Manifest,
+    ) -> Result<Plugin, PluginError> {
+        let name = file.strip_suffix(SCRIPT_SUFFIX).unwrap_or(file);
+        let script = Script::new(file, script)?;
+        Plugin::new(self, (TENANT_DEFAULT, name), engine, Some(script), manifest, &Stop::default())
+    }
+
+    /// Loads `NAME.wasm` or `NAME.js` and, if it is there, `NAME.toml` beside it.
     ///
     /// # Errors
     /// What is wrong with which of the two and how to mend it.

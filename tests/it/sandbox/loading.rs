@@ -134,7 +134,7 @@ fn a_folder_is_loaded_and_every_broken_file_reported() {
         "`two` is already served by `a`",
         "c.wasm`: the file is not WebAssembly but a text",
         "d.toml`, line 2: unknown key `timeuot` in [limits]; did you mean `timeout`?",
-        "no `.wasm` file of the same name",
+        "no `.wasm` or `.js` file of the same name",
         "link that leaves the plugin folder",
     ];
     assert_eq!(reports.len(), expected.len(), "{reports:#?}");

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use runner_store::job::name_problem;
 
-use super::CONTRACT;
+use super::{CONTRACT, project};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::output::print;
 
@@ -39,11 +39,21 @@ pub(in crate::cli) struct Args {
 }
 
 /// Languages that there is a template for. Any other that compiles to WebAssembly works as well, from `runner plugin wit`.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Lang {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Lang {
     /// Rust, for wasm32-wasip2
     #[default]
     Rust,
+    /// C, with clang
+    C,
+    /// Go
+    Go,
+    /// JavaScript, as a bare script
+    Js,
+    /// TypeScript, which becomes a bare script
+    Ts,
+    /// Python, with componentize-py
+    Python,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,31 +69,44 @@ enum Export {
 }
 
 /// One file of the project.
-struct File {
-    path: PathBuf,
-    text: String,
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let Args { name, lang: Lang::Rust, with, sdk } = args;
+    let Args { name, lang, with, sdk } = args;
     if let Some(problem) = name_problem(name) {
         return Err(Failure::usage(format!("{name:?} is no right name of a plugin: {problem}")));
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         || name.starts_with(|c: char| c.is_ascii_digit())
     {
-        let why = "a Rust crate's name has letters, digits, - and _ only, and begins with a letter";
+        let why = "a project's name has letters, digits, - and _ only, and begins with a letter";
         return Err(Failure::usage(format!("{name:?}: {why}")));
+    }
+    if *lang != Lang::Rust && (!with.is_empty() || sdk.is_some()) {
+        return Err(Failure::usage(
+            "--with and --sdk are for Rust; other languages have the handler, and their SDK within",
+        ));
+    }
+    if *lang != Lang::Rust && project::is_taken(name) {
+        return Err(Failure::usage(format!("{name:?} is what the SDK's folder is called; choose another name")));
     }
     if with.contains(&Export::Middleware) && with.len() > 1 {
         return Err(Failure::usage("--with middleware stands alone: it wraps handlers, and has none of its own"));
     }
-    let files = match sdk {
-        Some(sdk) => with_sdk(name, sdk)?,
-        None => with_contract(name, with),
+    let files = match (lang, sdk) {
+        (Lang::Rust, Some(sdk)) => with_sdk(name, sdk)?,
+        (Lang::Rust, None) => with_contract(name, with),
+        (Lang::C | Lang::Go | Lang::Js | Lang::Ts | Lang::Python, _) => {
+            let mut files = project::files(*lang, name);
+            files.extend([manifest(name, &[]), ignored()]);
+            files
+        }
     };
     write(Path::new(name), &files)?;
-    print(&next_steps(name, with));
+    print(&next_steps(*lang, name, with));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -165,7 +188,7 @@ fn manifest(name: &str, with: &[Export]) -> File {
 }
 
 fn ignored() -> File {
-    File { path: ".gitignore".into(), text: "/target\n".to_owned() }
+    File { path: ".gitignore".into(), text: "/target\n/node_modules\n__pycache__/\n".to_owned() }
 }
 
 fn kind(name: &str) -> String {
@@ -176,7 +199,7 @@ fn cargo(name: &str, dependencies: &str) -> String {
     filled(include_str!("rust/Cargo.toml.txt"), name).replace("@DEPENDENCIES@\n", dependencies)
 }
 
-fn filled(text: &str, name: &str) -> String {
+pub(super) fn filled(text: &str, name: &str) -> String {
     text.replace("@NAME@", name).replace("@KIND@", &kind(name))
 }
 
@@ -200,18 +223,21 @@ fn write(folder: &Path, files: &[File]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn next_steps(name: &str, with: &[Export]) -> String {
-    let wasm = name.replace('-', "_");
+fn next_steps(lang: Lang, name: &str, with: &[Export]) -> String {
+    let (test, file) = (project::test_command(lang, name), project::plugin_file(lang, name));
     let try_it = if with.contains(&Export::Middleware) {
-        format!("runner plugin check {name}.wasm")
+        format!("runner plugin check target/{file}")
     } else {
-        format!("runner plugin invoke {name}.wasm '{{\"name\": \"Ada\"}}'")
+        format!("runner plugin invoke target/{file} '{{\"name\": \"Ada\"}}'")
+    };
+    let engine = match lang {
+        Lang::Js | Lang::Ts => {
+            "\nA script runs in js-engine.wasm, which `plugins/build` makes: put it into both folders.\n"
+        }
+        Lang::Rust | Lang::C | Lang::Go | Lang::Python => "",
     };
     format!(
-        "made {name}/; then:\n\
-         \n    cd {name}\n    cargo test\n    rustup target add wasm32-wasip2\n    \
-         cargo build --release --target wasm32-wasip2\n    \
-         cp target/wasm32-wasip2/release/{wasm}.wasm {name}.wasm\n    {try_it}\n\n\
-         {name}.wasm and {name}.toml belong into the folder that --plugins names.\n"
+        "made {name}/; then:\n\n    cd {name}\n    {test}\n    runner plugin build\n    {try_it}\n\n\
+         target/{file} and {name}.toml belong into the folder that --plugins names: `runner plugin build --to DIR`.\n{engine}"
     )
 }

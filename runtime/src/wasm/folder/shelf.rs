@@ -20,6 +20,7 @@ use crate::externals::Externals;
 use crate::wasm::compile::Stop;
 use crate::wasm::manifest::Manifest;
 use crate::wasm::plugin::{self, Checked, PLUGIN_BYTES_MAX, Plugin, PluginError};
+use crate::wasm::script::{ENGINE_FILE, SCRIPT_BYTES_MAX, SCRIPT_SUFFIX, Script};
 use crate::wasm::spawn::Host;
 
 /// Where a plugin's file is, and so whose it is. Their order is the order in which they serve.
@@ -31,6 +32,8 @@ pub(crate) struct Place {
     file: String,
 }
 
+/// How the file of compiled code ends.
+const WASM_SUFFIX: &str = ".wasm";
 /// Plugins of one folder: whoever may write there cannot make the runner look at more.
 const PLUGINS_OF_FOLDER_MAX: usize = 1_000;
 
@@ -76,12 +79,16 @@ struct Seen {
     loose: Vec<Arc<Report>>,
 }
 
-type Stamps = (Option<Stamp>, Option<Stamp>);
+/// Of a file, of its manifest, and of the engine of a script.
+type Stamps = [Option<Stamp>; 3];
 
 /// Digests of a file and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Version {
+    /// Of what is compiled.
     code: String,
+    /// Of a script.
+    script: Option<String>,
     manifest: String,
 }
 
@@ -89,7 +96,10 @@ struct Version {
 struct Read {
     stamps: Stamps,
     version: Version,
+    /// What is compiled.
     bytes: Vec<u8>,
+    /// And what that runs, if it is an engine.
+    script: Option<Script>,
     manifest: Result<Manifest, LoadError>,
 }
 
@@ -107,7 +117,12 @@ impl Place {
 
     /// The plugin's name.
     pub(crate) fn name(&self) -> &str {
-        self.file.strip_suffix(".wasm").unwrap_or(&self.file)
+        let stem = self.file.strip_suffix(WASM_SUFFIX).or_else(|| self.file.strip_suffix(SCRIPT_SUFFIX));
+        stem.unwrap_or(&self.file)
+    }
+
+    fn is_script(&self) -> bool {
+        self.file.ends_with(SCRIPT_SUFFIX)
     }
 
     fn manifest(&self) -> String {
@@ -140,7 +155,7 @@ impl Shelf {
         self.externals = Arc::clone(&host.operator().externals);
         let entries = root.entries()?;
         let mut seen = Seen::default();
-        self.look_into(host, &root, &entries, (TENANT_DEFAULT, None), how, &mut seen);
+        self.look_into(host, (&root, &root), &entries, (TENANT_DEFAULT, None), how, &mut seen);
         for Entry { name, .. } in entries.iter().filter(|entry| may_be_a_tenants(entry)) {
             let report = |problem| Arc::new(Report { path: folder.join(name), problem });
             if name != TENANT_DEFAULT && !is_tenant(name) {
@@ -150,7 +165,7 @@ impl Shelf {
             let opened = root.sub(name).map_err(|error| Problem::Broken(Arc::new(error)));
             match opened.and_then(|sub| Ok((sub.entries().map_err(Problem::Folder)?, sub))) {
                 Ok((entries, sub)) => {
-                    self.look_into(host, &sub, &entries, (name, Some(name)), how, &mut seen);
+                    self.look_into(host, (&root, &sub), &entries, (name, Some(name)), how, &mut seen);
                 }
                 Err(problem) => {
                     seen.loose.push(report(problem));
@@ -235,7 +250,7 @@ impl Shelf {
     fn look_into(
         &mut self,
         host: &Host,
-        folder: &Folder,
+        (root, folder): (&Folder, &Folder),
         entries: &[Entry],
         (tenant, sub): (&str, Option<&String>),
         how: Look,
@@ -249,13 +264,16 @@ impl Shelf {
                 continue;
             }
             if let Some(stem) = name.strip_suffix(".toml") {
-                let beside = format!("{stem}.wasm");
-                if entries.binary_search_by(|entry| entry.name.cmp(&beside)).is_err() {
+                let is_there = |suffix| {
+                    let beside = format!("{stem}{suffix}");
+                    entries.binary_search_by(|entry| entry.name.cmp(&beside)).is_ok()
+                };
+                if !is_there(WASM_SUFFIX) && !is_there(SCRIPT_SUFFIX) {
                     seen.loose.push(Arc::new(Report { path: path(name), problem: Problem::ManifestAlone }));
                 }
                 continue;
             }
-            if !name.ends_with(".wasm") {
+            if !name.ends_with(WASM_SUFFIX) && !name.ends_with(SCRIPT_SUFFIX) {
                 continue;
             }
             if !is_text {
@@ -274,21 +292,21 @@ impl Shelf {
             }
             plugins += 1;
             let place = Place { tenant: tenant.to_owned(), sub: sub.cloned(), file: name.clone() };
-            self.look_at(host, folder, &place, how);
+            self.look_at(host, (root, folder), &place, how);
             seen.places.insert(place);
         }
     }
 
-    fn look_at(&mut self, host: &Host, folder: &Folder, place: &Place, how: Look) {
+    fn look_at(&mut self, host: &Host, (root, folder): (&Folder, &Folder), place: &Place, how: Look) {
         let file = self.files.entry(place.clone()).or_default();
         file.path = folder.path().join(&place.file);
         let again = how == Look::AtAll || file.is_worth_a_retry();
-        let stamps = stamps(folder, place);
+        let stamps = stamps(root, folder, place);
         let unchanged = file.stamps.is_some() && file.stamps == stamps.as_ref().ok().copied();
         if unchanged && !again && file.stamps.as_ref().is_some_and(is_settled) {
             return;
         }
-        match stamps.and_then(|_| read(folder, place)) {
+        match stamps.and_then(|_| read(root, folder, place)) {
             Err(error) => {
                 (file.stamps, file.version) = (None, None);
                 file.readings += 1;
@@ -313,8 +331,8 @@ impl Shelf {
         let Some(path) = self.files.get(place).map(|file| file.path.clone()) else { return };
         let quick = match read.manifest {
             Ok(manifest) => match self.loaded(&read.version.code) {
-                Some(same) => Some(same.again(host, place.whose(), &manifest)),
-                None => quick(host, place, &read.bytes, &manifest),
+                Some(same) => Some(same.again(host, place.whose(), (&read.bytes, read.script), &manifest)),
+                None => quick(host, place, (&read.bytes, read.script), &manifest),
             }
             .map(|plugin| plugin.map_err(|error| LoadError::Plugin { path, error })),
             Err(error) => Some(Err(error)),
@@ -327,7 +345,11 @@ impl Shelf {
 
     /// A plugin with this code, whoever's it is: code has no state, and every run has its own.
     fn loaded(&self, digest: &str) -> Option<Arc<Plugin>> {
-        self.files.values().filter_map(|file| file.plugin.as_ref()).find(|plugin| plugin.digest() == digest).cloned()
+        self.files
+            .values()
+            .filter_map(|file| file.plugin.as_ref())
+            .find(|plugin| plugin.code_digest() == digest)
+            .cloned()
     }
 
     fn forget_all_but(&mut self, seen: &BTreeSet<Place>) {
@@ -377,7 +399,7 @@ pub(crate) fn make(host: &Host, folder: &Path, place: &Place, stop: &Stop) -> Ma
         found = Some((read.stamps, read.version));
         let broken = |error| LoadError::Plugin { path: place.path(folder), error };
         let manifest = read.manifest?;
-        let checked = Checked::new(place.whose(), &read.bytes, &manifest).map_err(broken)?;
+        let checked = Checked::new(place.whose(), &read.bytes, read.script, &manifest).map_err(broken)?;
         match checked.cached(host, &manifest) {
             Some(plugin) => plugin.map_err(broken),
             None => checked.compile(host, &manifest, stop).map_err(broken),
@@ -390,14 +412,19 @@ pub(crate) fn make(host: &Host, folder: &Path, place: &Place, stop: &Stop) -> Ma
 fn read_again(folder: &Path, place: &Place) -> Result<Read, LoadError> {
     let root = Folder::open(folder).map_err(|error| super::dir::unreadable(folder, &error.to_string(), None))?;
     match &place.sub {
-        Some(sub) => read(&root.sub(sub)?, place),
-        None => read(&root, place),
+        Some(sub) => read(&root, &root.sub(sub)?, place),
+        None => read(&root, &root, place),
     }
 }
 
 /// The plugin or what is wrong with it, if that can be told without compiling.
-fn quick(host: &Host, place: &Place, bytes: &[u8], manifest: &Manifest) -> Option<Result<Plugin, PluginError>> {
-    let checked = match Checked::new(place.whose(), bytes, manifest) {
+fn quick(
+    host: &Host,
+    place: &Place,
+    (bytes, script): (&[u8], Option<Script>),
+    manifest: &Manifest,
+) -> Option<Result<Plugin, PluginError>> {
+    let checked = match Checked::new(place.whose(), bytes, script, manifest) {
         Ok(checked) => checked,
         Err(error) => return Some(Err(error)),
     };
@@ -406,24 +433,36 @@ fn quick(host: &Host, place: &Place, bytes: &[u8], manifest: &Manifest) -> Optio
 
 /// Hidden folders are nobody's, and one that is named as a plugin is a mistake, which is reported as that.
 fn may_be_a_tenants(entry: &Entry) -> bool {
-    entry.is_folder && !entry.name.starts_with('.') && !entry.name.ends_with(".wasm") && !entry.name.ends_with(".toml")
+    let is_named_as_a_plugin = [WASM_SUFFIX, SCRIPT_SUFFIX, ".toml"].iter().any(|suffix| entry.name.ends_with(suffix));
+    entry.is_folder && !entry.name.starts_with('.') && !is_named_as_a_plugin
 }
 
-fn stamps(folder: &Folder, place: &Place) -> Result<Stamps, LoadError> {
-    Ok((folder.stamp(&place.file)?, folder.stamp(&place.manifest())?))
+fn stamps(root: &Folder, folder: &Folder, place: &Place) -> Result<Stamps, LoadError> {
+    let engine = if place.is_script() { root.stamp(ENGINE_FILE)? } else { None };
+    Ok([folder.stamp(&place.file)?, folder.stamp(&place.manifest())?, engine])
 }
 
-fn is_settled((code, manifest): &Stamps) -> bool {
-    code.as_ref().is_none_or(Stamp::is_settled) && manifest.as_ref().is_none_or(Stamp::is_settled)
+fn is_settled(stamps: &Stamps) -> bool {
+    stamps.iter().flatten().all(Stamp::is_settled)
 }
 
-fn read(folder: &Folder, place: &Place) -> Result<Read, LoadError> {
+fn read(root: &Folder, folder: &Folder, place: &Place) -> Result<Read, LoadError> {
     let beside = place.manifest();
     let text = folder.read(&beside, MANIFEST_BYTES_MAX)?;
     let gone = || super::dir::unreadable(&folder.path().join(&place.file), "it does not exist", None);
-    let (bytes, stamp) = folder.read(&place.file, PLUGIN_BYTES_MAX)?.ok_or_else(gone)?;
+    let bytes_max = if place.is_script() { SCRIPT_BYTES_MAX } else { PLUGIN_BYTES_MAX };
+    let (bytes, stamp) = folder.read(&place.file, bytes_max)?.ok_or_else(gone)?;
     let (text, text_stamp) = text.map_or_else(|| (Vec::new(), None), |(text, stamp)| (text, Some(stamp)));
-    let version = Version { code: plugin::digest(&bytes), manifest: plugin::digest(&text) };
+    let (bytes, script, engine_stamp) = if place.is_script() {
+        let broken = |error| LoadError::Plugin { path: folder.path().join(&place.file), error };
+        let script = Script::new(&place.file, bytes).map_err(broken)?;
+        let (engine, stamp) = root.read(ENGINE_FILE, PLUGIN_BYTES_MAX)?.ok_or_else(|| broken(PluginError::NoEngine))?;
+        (engine, Some(script), Some(stamp))
+    } else {
+        (bytes, None, None)
+    };
+    let digest = script.as_ref().map(Script::digest);
+    let version = Version { code: plugin::digest(&bytes), script: digest, manifest: plugin::digest(&text) };
     let manifest = manifest(&folder.path().join(beside), text);
-    Ok(Read { stamps: (Some(stamp), text_stamp), version, bytes, manifest })
+    Ok(Read { stamps: [Some(stamp), text_stamp, engine_stamp], version, bytes, script, manifest })
 }

@@ -12,7 +12,7 @@ use super::registry::TENANT_DEFAULT;
 
 /// The time over which shares are counted.
 const PERIOD: Millis = Millis::secs(3_600);
-/// What one tenant may spend in it: some ten of the slowest honest plugins.
+/// What one tenant may spend in it: some five of the slowest honest plugins.
 const SHARE: Millis = Millis::secs(120);
 
 /// What waits to be compiled.

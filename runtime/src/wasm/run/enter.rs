@@ -27,11 +27,15 @@ use crate::wasm::{engine, wasi};
 
 /// Enters the handler with the jobs of the request; `begun` is when the time-out began to count.
 pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest, begun: Instant) -> RunReport {
-    let RunRequest { job, others, limits, middleware: _, grants, ids, read_job, backing, streams, cancel } = request;
+    let RunRequest { mut job, others, limits, middleware: _, grants, ids, read_job, backing, streams, cancel } =
+        request;
     let (others, signals) = apart(others, cancel);
     let Some(entry) = Entry::of(plugin, &job.kind) else {
         return RunReport::unstarted(plugin, others.len(), begun, "the plugin has no handler for jobs");
     };
+    if let Some(script) = plugin.script() {
+        script.give_to(&mut job);
+    }
     let (role, stdin, copied_bytes_max) = match &entry {
         Entry::Handler(..) => (Role::Handler, None, engine::component_copied_bytes(&limits)),
         Entry::Batch(..) => (Role::Batch, None, engine::component_copied_bytes(&limits)),

@@ -1,0 +1,185 @@
+//! One script and one job: parse, call, and say how it ended.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use boa_engine::builtins::promise::PromiseState;
+use boa_engine::module::{ModuleLoader, ModuleRequest, Referrer};
+use boa_engine::object::JsObject;
+use boa_engine::object::builtins::{JsPromise, JsUint8Array};
+use boa_engine::{Context, JsError, JsNativeError, JsResult, JsString, JsValue, Module, Source, js_string};
+
+use super::{calls, millis};
+use crate::runner::plugin::types::Job;
+
+const PRELUDE: &str = include_str!("../../prelude.js");
+/// Calls within calls of a script; the engine's own stack holds so many.
+const RECURSION_MAX: usize = 400;
+
+/// A script and the name that errors call it by.
+pub(crate) struct Script<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) source: &'a str,
+}
+
+/// How a script ended other than with a value.
+pub(crate) enum Ended {
+    Retry { why: String, after_ms: Option<u32> },
+    Discard { why: String },
+    Snooze { why: String, after_ms: u32 },
+}
+
+/// What `import` finds: nothing.
+struct Alone;
+
+/// The prelude's functions.
+struct Prelude(JsObject);
+
+/// A context that no script has seen, with the prelude in it.
+pub(crate) struct Ready {
+    context: Context,
+    prelude: Prelude,
+}
+
+impl Ready {
+    pub(crate) fn new() -> Self {
+        let made = Context::builder().module_loader(Rc::new(Alone)).build();
+        let mut context = made.expect("it asks for nothing that could be missing");
+        context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
+        let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
+        Self { context, prelude }
+    }
+}
+
+impl ModuleLoader for Alone {
+    async fn load_imported_module(
+        self: Rc<Self>,
+        _: Referrer,
+        request: ModuleRequest,
+        _: &RefCell<&mut Context>,
+    ) -> JsResult<Module> {
+        let name = request.specifier().to_std_string_lossy();
+        let why = format!("there is no {name:?} to import: a script is one file, and its world is in `runner.d.ts`");
+        Err(JsNativeError::typ().with_message(why).into())
+    }
+}
+
+impl Prelude {
+    fn call(&self, name: &str, arg: JsValue, context: &mut Context) -> JsResult<JsValue> {
+        let function = self.0.get(JsString::from(name), context)?;
+        let function = function.as_callable().expect("the prelude has it");
+        function.call(&JsValue::undefined(), &[arg], context)
+    }
+}
+
+impl Script<'_> {
+    pub(crate) fn run(&self, job: &Job, ready: &mut Ready) -> Result<Vec<u8>, Ended> {
+        let Ready { context, prelude } = ready;
+        self.answer(job, prelude, context).map_err(|error| self.ended(error, prelude, context))
+    }
+
+    fn answer(&self, job: &Job, prelude: &Prelude, context: &mut Context) -> JsResult<Vec<u8>> {
+        let handler = self.handler(context)?;
+        let text = String::from_utf8_lossy(&job.args);
+        let args = prelude.call("parse", JsString::from(text.as_ref()).into(), context)?;
+        let seen = calls::job(job, context)?;
+        let cx = prelude.call("context", seen.into(), context)?;
+        let handler = handler.as_callable().ok_or_else(|| {
+            let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
+            JsNativeError::typ().with_message(why)
+        })?;
+        let value = handler.call(&JsValue::undefined(), &[args, cx], context)?;
+        let value = awaited(value, context)?;
+        if value.is_undefined() {
+            return Ok(Vec::new());
+        }
+        if let Some(bytes) = value.as_object().and_then(|object| JsUint8Array::from_object(object.clone()).ok()) {
+            return bytes.to_vec(context);
+        }
+        let text = prelude.call("written", value, context)?;
+        Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
+    }
+
+    /// The default export.
+    fn handler(&self, context: &mut Context) -> JsResult<JsValue> {
+        let source = Source::from_bytes(self.source.as_bytes()).with_path(Path::new(self.name));
+        let module = Module::parse(source, None, context)?;
+        let loaded = module.load_link_evaluate(context);
+        settled(&loaded, context)?;
+        module.namespace(context).get(js_string!("default"), context)
+    }
+
+    fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
+        let trace = error.to_string();
+        let place = self.place(&trace);
+        let said = |why: String| match &place {
+            Some(place) => format!("{why} ({place})"),
+            None => why,
+        };
+        let thrown = match error.into_opaque(context) {
+            Ok(thrown) => thrown,
+            // The engine's own end: a limit.
+            Err(_) => {
+                eprintln!("{trace}");
+                let why = trace.lines().next().unwrap_or_default().to_owned();
+                return Ended::Retry { why: said(why), after_ms: None };
+            }
+        };
+        let told = prelude.call("ended", thrown, context).ok().and_then(|told| told.as_object());
+        let Some(told) = told else { return Ended::Retry { why: trace, after_ms: None } };
+        let mut part = |index: u32| told.get(index, context).unwrap_or_default();
+        let text = |value: JsValue| value.as_string().map(|text| text.to_std_string_lossy()).unwrap_or_default();
+        let (how, why, after) = (text(part(0)), text(part(1)), part(2));
+        match how.as_str() {
+            "discard" => Ended::Discard { why },
+            "snooze" => Ended::Snooze { why, after_ms: millis(&after).unwrap_or(0) },
+            "retry" => Ended::Retry { why, after_ms: millis(&after) },
+            _ => {
+                // All frames go to the log, the first one of the script's own into the message.
+                eprintln!("{trace}");
+                Ended::Retry { why: said(why), after_ms: None }
+            }
+        }
+    }
+
+    /// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
+    /// The engine puts a place behind the message, too, but that is the outermost frame's.
+    fn place(&self, trace: &str) -> Option<String> {
+        let is_frame = |line: &&str| line.starts_with("    at ");
+        let mut frames = trace.lines().filter(is_frame).filter_map(|line| self.place_in(line));
+        frames.next().or_else(|| trace.lines().find_map(|line| self.place_in(line)))
+    }
+
+    fn place_in(&self, line: &str) -> Option<String> {
+        let from = line.find(&format!("{}:", self.name))?;
+        Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
+    }
+}
+
+fn prelude(context: &mut Context) -> JsResult<Prelude> {
+    let source = Source::from_bytes(PRELUDE.as_bytes()).with_path(Path::new("runner"));
+    let make = context.eval(source)?;
+    let host = calls::host(context);
+    let made = make.as_callable().expect("it is a function").call(&JsValue::undefined(), &[host.into()], context)?;
+    Ok(Prelude(made.as_object().expect("it answers with its functions")))
+}
+
+/// What a promise came to; any other value is itself.
+fn awaited(value: JsValue, context: &mut Context) -> JsResult<JsValue> {
+    match value.as_object().and_then(|object| JsPromise::from_object(object.clone()).ok()) {
+        Some(promise) => settled(&promise, context),
+        None => Ok(value),
+    }
+}
+
+fn settled(promise: &JsPromise, context: &mut Context) -> JsResult<JsValue> {
+    context.run_jobs()?;
+    match promise.state() {
+        PromiseState::Fulfilled(value) => Ok(value),
+        PromiseState::Rejected(why) => Err(JsError::from_opaque(why)),
+        PromiseState::Pending => Err(JsNativeError::error()
+            .with_message("the script waits for something that never comes: there are no timers")
+            .into()),
+    }
+}

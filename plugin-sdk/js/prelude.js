@@ -1,0 +1,140 @@
+// What scripts find beside the language: how to end, how to check args, and the context. Runs before every script; `host` has the
+// calls of the runner, which throw {code, message}.
+(host => {
+  class Failure extends Error {
+    constructor(why) {
+      super(why === undefined ? "" : String(why));
+      this.name = new.target.name;
+    }
+  }
+  class Retry extends Failure {
+    constructor(why, { after } = {}) {
+      super(why);
+      this.after = after;
+    }
+  }
+  class Discard extends Failure {}
+  class Snooze extends Failure {
+    constructor(after, why) {
+      super(why);
+      this.after = after;
+    }
+  }
+  class CallError extends Error {
+    constructor(code, message) {
+      super(`${message} (${code})`);
+      this.name = "CallError";
+      this.code = code;
+    }
+    get temporary() { return !["denied", "invalid", "not_found", "limit"].includes(this.code); }
+    failure() { return this.temporary ? new Retry(this.message) : new Discard(this.message); }
+  }
+  const ask = (call, ...args) => {
+    try {
+      return call(...args);
+    } catch (refused) {
+      throw typeof refused?.code === "string" && !(refused instanceof Error) ? new CallError(refused.code, refused.message) : refused;
+    }
+  };
+
+  const kinds = {
+    string: ["a string", v => typeof v === "string"],
+    integer: ["an integer", v => Number.isSafeInteger(v)],
+    number: ["a number", v => typeof v === "number"],
+    boolean: ["true or false", v => typeof v === "boolean"],
+    list: ["a list", v => Array.isArray(v)],
+    object: ["an object", v => typeof v === "object" && v !== null && !Array.isArray(v)],
+    any: ["anything", () => true],
+  };
+  const misfit = (path, why) => new Discard(`args do not fit: ${path ? `\`${path}\`: ` : ""}${why}`);
+  const expect = (kind, value, path) => {
+    if (kinds[kind] === undefined) throw new TypeError(`a shape has ${Object.keys(kinds).join(", ")}, not ${kind}`);
+    if (!kinds[kind][1](value)) throw misfit(path, `is ${String(JSON.stringify(value)).slice(0, 60)}, not ${kinds[kind][0]}`);
+  };
+  const check = (value, shape, path = "") => {
+    if (typeof shape === "string") {
+      const optional = shape.endsWith("?");
+      if (value === undefined || value === null) {
+        if (!optional) throw misfit(path, "it is missing");
+        return value;
+      }
+      expect(optional ? shape.slice(0, -1) : shape, value, path);
+    } else if (Array.isArray(shape)) {
+      if (value === undefined) throw misfit(path, "it is missing");
+      expect("list", value, path);
+      value.forEach((item, i) => check(item, shape[0], `${path}[${i}]`));
+    } else {
+      if (value === undefined) throw misfit(path, "it is missing");
+      expect("object", value, path);
+      for (const key in shape) check(value[key], shape[key], path ? `${path}.${key}` : key);
+    }
+    return value;
+  };
+
+  const shown = values => values.map(v => (typeof v === "string" ? v : v instanceof Error ? String(v) : JSON.stringify(v) ?? String(v))).join(" ");
+  const console = {};
+  for (const name of ["log", "info", "debug"]) console[name] = (...values) => host.print(shown(values));
+  for (const name of ["warn", "error"]) console[name] = (...values) => host.printError(shown(values));
+
+  const context = job => {
+    const cx = {
+      ...job,
+      get isLastAttempt() { return job.attempt >= job.maxAttempts; },
+      log: (level, message) => host.log(["trace", "debug", "info", "warn", "error"].indexOf(level), String(message)),
+      progress: (percent, message = "") => host.progress(percent, String(message)),
+      cancelled: () => host.cancelled(),
+      enqueue: (kind, args, options) =>
+        ask(host.enqueue, kind, JSON.stringify(args ?? null), options === undefined ? "" : JSON.stringify(options)),
+      leave: data => ask(host.checkpoint, data),
+      outputOf: id => ask(host.outputOf, String(id)),
+      pauseSchedule: () => ask(host.pauseSchedule),
+      kv: {
+        get: key => ask(host.kvGet, key),
+        set: (key, value) => ask(host.kvSet, key, value),
+        remove: key => ask(host.kvRemove, key),
+        compareAndSet: (key, expected, value) => ask(host.kvCompareAndSet, key, expected ?? null, value ?? null),
+        keys: (prefix = "", { after = null, limit = 1000 } = {}) => ask(host.kvKeys, prefix, after, limit),
+      },
+      blobs: container => ({
+        size: name => ask(host.blobSize, container, name),
+        read: (name, offset = 0, length = 1 << 20) => ask(host.blobRead, container, name, offset, length),
+        write: (name, ...parts) => {
+          const writer = ask(host.blobBegin, container, name);
+          for (const part of parts) ask(host.blobWrite, writer, part);
+          ask(host.blobFinish, writer);
+        },
+        remove: name => ask(host.blobRemove, container, name),
+        names: (prefix = "", { after = null, limit = 1000 } = {}) => ask(host.blobNames, container, prefix, after, limit),
+      }),
+      config: name => ask(host.config, name),
+      secret: name => ask(host.secret, name),
+      send: ({ method = "GET", url, headers = {}, body = "", timeout = null }) => {
+        const [status, pairs, bytes] = ask(host.send, method, url, Object.entries(headers).flat(), body, timeout);
+        const answer = { status, headers: pairs, body: bytes };
+        answer.header = name => pairs.find(pair => pair[0].toLowerCase() === name.toLowerCase())?.[1];
+        answer.text = () => host.text(bytes);
+        answer.json = () => JSON.parse(host.text(bytes));
+        return answer;
+      },
+    };
+    for (const level of ["trace", "debug", "info", "warn", "error"]) cx[level] = message => cx.log(level, message);
+    return cx;
+  };
+
+  const parse = text => {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new Discard(`args are not JSON: ${error.message}`);
+    }
+  };
+  // How what a script threw ends the run: [how, why, after].
+  const ended = thrown => {
+    if (thrown instanceof Retry) return ["retry", thrown.message, thrown.after ?? null];
+    if (thrown instanceof Discard) return ["discard", thrown.message, null];
+    if (thrown instanceof Snooze) return ["snooze", thrown.message, thrown.after];
+    return ["error", thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown), null];
+  };
+  Object.assign(globalThis, { Retry, Discard, Snooze, CallError, check, console, text: host.text, bytes: host.bytes });
+  return { context, parse, ended, written: value => JSON.stringify(value) };
+})

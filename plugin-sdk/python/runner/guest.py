@@ -1,0 +1,84 @@
+"""The plugin's side of the contract: the export that the runner calls, and its imports as a host. In a plugin only."""
+
+import traceback
+from typing import Any, Callable
+
+from componentize_py_types import Err
+from wit_world.imports import blobs, config, host, http, kv, types
+
+from .context import CallError, Context, Job, Response
+from .failure import Discard, Retry, Snooze
+from .handlers import dispatch
+
+LEVELS = {level.name.lower(): level for level in host.Level}
+
+
+def asked(call: Callable, *args: Any) -> Any:
+    try:
+        return call(*args)
+    except Err as error:
+        raise CallError(error.value.code, error.value.message) from None
+
+
+class Runner:
+    """The contract's imports."""
+
+    def log(self, level: str, message: str) -> None:
+        host.log(LEVELS[level], message)
+
+    def progress(self, percent: int, message: str) -> None:
+        host.progress(percent, message)
+
+    def cancelled(self) -> bool:
+        return host.cancelled()
+
+    def enqueue(self, kind: str, args: bytes, options: str) -> str:
+        return asked(host.enqueue, host.NewJob(kind, args, options))
+
+    def checkpoint(self, data: bytes) -> None:
+        asked(host.checkpoint, data)
+
+    def output_of(self, job_id: str) -> bytes | None:
+        return asked(host.output_of, job_id)
+
+    def pause_schedule(self) -> None:
+        asked(host.pause_schedule)
+
+    def send(self, method: str, url: str, headers: list, body: bytes, timeout_ms: int | None) -> Response:
+        answer = asked(http.send, http.Request(method, url, headers, body, timeout_ms))
+        return Response(answer.status, answer.headers, answer.body)
+
+
+# The rest is the contract's own functions under the names that `Context` has for them.
+for name, call in {
+    "kv_get": kv.get, "kv_set": kv.set, "kv_remove": kv.remove, "kv_compare_and_set": kv.compare_and_set, "kv_keys": kv.keys,
+    "blob_size": blobs.size, "blob_read": blobs.read, "blob_begin": blobs.begin, "blob_write": blobs.write_part,
+    "blob_finish": blobs.finish, "blob_remove": blobs.remove, "blob_names": blobs.names,
+    "config": config.get, "secret": config.secret,
+}.items():
+    setattr(Runner, name, lambda self, *args, call=call: asked(call, *args))
+
+
+class Handler:
+    """What componentize-py looks for: the interface `handler`."""
+
+    def handle(self, job: types.Job) -> bytes:
+        seen = Job(
+            id=job.id, kind=job.kind, tenant=job.tenant, queue=job.queue, run=job.run, attempt=job.attempt,
+            max_attempts=job.max_attempts, priority=job.priority, enqueued_at=job.enqueued_at, run_at=job.run_at,
+            timeout_ms=job.timeout_ms, tags=dict(job.tags), checkpoint=job.checkpoint,
+            dependencies=list(job.dependencies), meta=dict(job.meta),
+        )
+        try:
+            return dispatch(Context(seen, Runner()), job.args)
+        except Retry as end:
+            raise Err(types.Failure_Retry(types.Retry(str(end), end.after_ms))) from None
+        except Discard as end:
+            raise Err(types.Failure_Discard(str(end))) from None
+        except Snooze as end:
+            raise Err(types.Failure_Snooze(types.Snooze(end.after_ms, end.why))) from None
+        except Exception as error:
+            # To the run's log; the innermost line is the handler's own.
+            traceback.print_exc()
+            why = f"{type(error).__name__}: {error}"
+            raise Err(types.Failure_Retry(types.Retry(why, None))) from None

@@ -1,0 +1,44 @@
+"""Which function handles which kind."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from typing import Any, Callable
+
+from .args import read
+from .context import Context
+from .failure import Discard
+
+_handlers: dict[str, tuple[Callable, Any, int]] = {}
+
+
+def handler(*kinds: str) -> Callable:
+    """Makes a function the handler of kinds: `f(args, cx)`, `f(args)` or `f()`. The type of `args` says what they must be."""
+
+    def register(function: Callable) -> Callable:
+        parameters = list(inspect.signature(function).parameters)
+        hints = typing.get_type_hints(function)
+        wanted = hints.get(parameters[0], Any) if parameters else bytes
+        for kind in kinds:
+            if kind in _handlers:
+                raise ValueError(f"the kind {kind!r} has two handlers")
+            _handlers[kind] = (function, wanted, len(parameters))
+        return function
+
+    return register
+
+
+def dispatch(cx: Context, data: bytes) -> bytes:
+    """Runs the job of a context. The only handler serves whatever kinds the manifest names."""
+    found = _handlers.get(cx.kind)
+    if found is None and len(_handlers) == 1:
+        found = next(iter(_handlers.values()))
+    if found is None:
+        raise Discard(f"this plugin has no handler for {cx.kind!r}; it has {', '.join(sorted(_handlers))}")
+    function, wanted, count = found
+    output = function(*(read(wanted, data), cx)[:count]) if count else function()
+    if output is None or isinstance(output, bytes):
+        return output or b""
+    return json.dumps(output, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
