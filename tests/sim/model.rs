@@ -17,7 +17,7 @@ use crate::auditor::{Auditor, Meeting, What};
 use crate::workload::Workload;
 use crate::world::*;
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 12;
 const OPS: u64 = 60_000;
 /// Commands of one seed in a long run: what it checks and asks grows with what it has done.
 const OPS_OF_A_SEED: u64 = 25_000;

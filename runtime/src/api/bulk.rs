@@ -92,8 +92,11 @@ pub struct OperationShown {
 /// The answer to a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
-    /// Jobs that match; at least so many, if there are very many with a tag.
+    /// Jobs that match.
     pub matched: u64,
+    /// There may be more than that: of what is looked for in rows, no more than so many are counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// What a call asks for.
@@ -187,12 +190,13 @@ async fn begin(
     (filters, what): (Vec<JobsQuery>, &BulkVerb),
     dry_run: bool,
 ) -> Result<Response, Problem> {
-    let mut matched = 0;
+    let (mut matched, mut more) = (0, false);
     for filter in &filters {
-        matched += matching(app, filter).await?;
+        let (jobs, there_are_more) = matching(app, filter).await?;
+        (matched, more) = (matched + jobs, more || there_are_more);
     }
     if dry_run {
-        return Ok(Json(Matched { matched }).into_response());
+        return Ok(Json(Matched { matched, more }).into_response());
     }
     let started_at = rfc3339(app.clock.now());
     let bulks = filters.into_iter().map(|filter| Bulk { filter, verb: what.clone() }).collect();
@@ -295,15 +299,16 @@ fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Resu
     Ok(Wish { filter, verb, dry_run, nothing })
 }
 
-/// How many jobs a filter matches: exactly, from the counts; with what they do not know by looking, up to a bound.
-async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<u64, Problem> {
+/// How many jobs a filter matches: exactly, from the counts; with what they do not know by looking, up to a bound, and whether
+/// that was reached.
+async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<(u64, bool), Problem> {
     let (app, filter) = (Arc::clone(app), filter.clone());
     let counted = tokio::task::spawn_blocking(move || {
         let view = app.store.snapshot()?;
         if filter.tag.is_some() || filter.only != Only::NONE {
             look(view.as_ref(), filter)
         } else {
-            count(view.as_ref(), &filter)
+            Ok((count(view.as_ref(), &filter)?, false))
         }
     });
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "counting the jobs panicked");
@@ -321,16 +326,19 @@ fn count(view: &dyn Snapshot, filter: &JobsQuery) -> Result<u64, StoreError> {
     Ok(counts.iter().filter(matches).map(|(_, jobs)| jobs).sum())
 }
 
-fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<u64, StoreError> {
+fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<(u64, bool), StoreError> {
     filter.limit = PAGE_ROWS_MAX;
     let mut matched = 0;
     for _ in 0..COUNTED_PAGES_MAX {
         let Answer::Jobs(page) = view.read(&Query::Jobs(filter.clone()))? else { unreachable!("jobs are answered") };
         matched += page.jobs.len() as u64;
-        let Some(next) = page.next.filter(|_| matched < COUNTED_MAX) else { break };
+        let Some(next) = page.next else { return Ok((matched, false)) };
+        if matched >= COUNTED_MAX {
+            break;
+        }
         filter.beyond = Some(next);
     }
-    Ok(matched)
+    Ok((matched, true))
 }
 
 impl Operations {

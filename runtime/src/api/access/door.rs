@@ -35,6 +35,11 @@ struct Known {
     with: Option<(Arc<Held>, Option<Session>)>,
 }
 
+/// Whether a call that is no `GET` does nothing but wait until there is something for its caller.
+fn waits(request: &Request) -> bool {
+    request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == "/v1/lease")
+}
+
 impl Door {
     /// The door of a listener.
     #[must_use]
@@ -123,7 +128,7 @@ async fn let_in(door: &Door, mut request: Request, next: Next) -> Result<Respons
     let Some((held, session)) = with else { return Ok(next.run(request).await) };
     let now = door.access.clock().now();
     held.used(door.access.store(), now).await;
-    if request.method() != Method::GET {
+    if request.method() != Method::GET && !waits(&request) {
         // What it does is done when it is revoked meanwhile, and is answered.
         return Ok(next.run(request).await);
     }

@@ -246,8 +246,10 @@ pub(in crate::cli) async fn bulk(
     format: Format,
 ) -> Result<ExitCode, Failure> {
     body.insert("dry_run".to_owned(), json!(true));
-    let Matched { matched } = client.post(to, None, Some(Value::Object(body.clone()).to_string())).await?.json()?;
-    note(&format!("{matched} jobs match"));
+    let answer = client.post(to, None, Some(Value::Object(body.clone()).to_string())).await?;
+    let Matched { matched, more } = answer.json()?;
+    let at_least = if more { "at least " } else { "" };
+    note(&format!("{at_least}{matched} jobs match"));
     if !yes {
         return Err(Failure::usage(format!("nothing was changed; --yes does it ({verb}) to all of them")));
     }

@@ -1,8 +1,11 @@
 //! External workers with tokens: each takes its own tenant's runs, and speaks for no other's.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use runner_runtime::api::guard::Guard;
 use runner_store::job::TenantId;
-use runner_store::token::TokenScope;
+use runner_store::token::{TokenHash, TokenScope};
 use serde_json::{Value, json};
 
 use super::ask;
@@ -42,4 +45,53 @@ async fn a_workers_token_takes_its_tenants_runs_and_no_others() {
     let reader = api.token(Some(acme), &[TokenScope::Read]).await;
     ask("POST", "/v1/lease").bearer(&reader).body("{}").of(&router).await.check(403, "scope");
     site.stop().await;
+}
+
+/// The story: whoever had been told to go was still given the next job, could not say a word for it, and its lease ran out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_token_is_revoked_waits_no_longer() {
+    let site = Site::new().await;
+    let api = &site.api;
+    let router = api.behind(Guard::Network);
+    let token = api.token(Some(TenantId::DEFAULT), &[TokenScope::Work]).await;
+    let lease = json!({"kinds": ["render"], "worker": "w", "wait": "30s"}).to_string();
+    let mut waits = Box::pin(ask("POST", "/v1/lease").bearer(&token).body(lease).of(&router));
+    // Polled until it waits.
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut waits).await.is_err());
+    api.access().tokens().revoke(&api.store, &TokenHash::of(&token).id()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the wait ends").check(401, "bad_token");
+    let made = ask("POST", "/v1/jobs").body(json!({"kind": "render"}).to_string()).of(&api.router).await;
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let lease = json!({"kinds": ["render"], "worker": "another", "wait": "20s"}).to_string();
+    let given = ask("POST", "/v1/lease").body(lease).of(&api.router).await.json();
+    assert_eq!(given["runs"][0]["id"], json!(id), "nobody else has it");
+    site.stop().await;
+}
+
+/// The story: so many waited that nobody could renew or finish any more, and what they did counted as crashed.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_may_wait_that_others_still_get_through() {
+    let site = Arc::new(Site::new().await);
+    let lease = |wait: &str| {
+        ask("POST", "/v1/lease").body(json!({"kinds": ["render"], "worker": "w", "wait": wait}).to_string())
+    };
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..512 {
+        let (site, one) = (Arc::clone(&site), lease("30s"));
+        waiting.spawn(async move { one.of(&site.api.router).await });
+    }
+    let began = std::time::Instant::now();
+    // Until all of them have their places, this one may get one.
+    let refused = loop {
+        let one = lease("30s").of(&site.api.router);
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(20), one).await {
+            break answer;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "as many as want may wait");
+    };
+    refused.check(503, "overloaded");
+    let at_once = lease("0s").of(&site.api.router).await;
+    assert_eq!((at_once.status.as_u16(), at_once.json()), (200, json!({"runs": []})));
+    waiting.shutdown().await;
+    Arc::into_inner(site).expect("nobody waits any more").stop().await;
 }
