@@ -79,7 +79,7 @@ impl Workload {
 
     /// What a job and those that wait for it can meet with.
     fn command_about(&mut self, job: JobRef) -> Command {
-        match self.dice.below(21) {
+        match self.dice.below(24) {
             0..3 => self.enqueue(),
             3..6 => Command::Start { job, holder: self.a_boot() },
             6..9 => self.finish(),
