@@ -30,8 +30,6 @@ const KINDS_MAX: usize = 100;
 const RUNS_MAX: u32 = 100;
 /// How long a call waits: connections that say nothing for longer are cut on their way.
 const WAIT_MAX: Millis = Millis::secs(30);
-/// Calls that wait at once: each holds a connection, and there must be some left for those who renew and finish.
-pub(super) const WAITING_MAX: usize = 512;
 /// Args of one answer together, but for one run at least: what a body may have.
 const ARGS_BYTES_MAX: usize = 8 << 20;
 
@@ -77,7 +75,6 @@ pub async fn post(
     let Asked { kinds, max, wait, lasts, worker } = asked(Object::read(&text, body::parse(&text)?)?)?;
     let Some(starter) = &app.starter else { return Err(no_node()) };
     let kinds = ids(&app, tenant, kinds).await?;
-    let _waits = if wait > Millis(0) { Some(app.waiting_leases.try_acquire().map_err(|_| too_many())?) } else { None };
     let ask = |answer| AskLease { tenant, kinds, max, wait, lasts, worker, answer };
     let mut ending = app.ending.subscribe();
     let jobs = tokio::select! {
@@ -174,13 +171,6 @@ fn shown(app: &Arc<App>, starter: &Starter, jobs: Vec<Arc<Job>>, lasts: Millis) 
         });
     }
     Ok(LeasesShown { runs })
-}
-
-fn too_many() -> Problem {
-    let detail = format!(
-        "{WAITING_MAX} workers wait already; ask again later, or let one worker take more runs at once (`max`)"
-    );
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
 }
 
 pub(super) fn no_node() -> Problem {

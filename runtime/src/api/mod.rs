@@ -85,8 +85,6 @@ pub struct App {
     operations: Operations,
     /// Taken while events are read for one reader.
     event_views: Semaphore,
-    /// Taken while a worker waits for runs.
-    waiting_leases: Semaphore,
     /// Set once answers that have no end of their own are to end.
     ending: watch::Sender<bool>,
     access: Arc<Access>,
@@ -129,7 +127,6 @@ impl App {
             buffered: Buffered::default(),
             operations: Operations::default(),
             event_views: Semaphore::new(events::VIEWS_MAX),
-            waiting_leases: Semaphore::new(lease::WAITING_MAX),
             ending: watch::Sender::new(false),
             access,
             gone,

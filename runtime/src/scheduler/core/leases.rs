@@ -18,8 +18,8 @@ use super::keyed::Granted;
 use super::queues::{self, Left, Singles};
 use super::{Action, Core, Moment, Running, Take};
 
-/// Workers that wait at once: each is a connection that is kept open.
-pub const ASKS_MAX: usize = 1_024;
+/// Workers that wait at once: each is a connection that is kept open, and those who renew and finish need some, too.
+pub const ASKS_MAX: usize = 512;
 /// Runs that workers hold at once: each is a timer and what it has said so far.
 pub(super) const HELD_MAX: usize = 10_000;
 
