@@ -159,10 +159,10 @@ fn every_caller_learns_what_an_error_means_for_it() {
 }
 
 /// What of a batch the writer takes in one transaction, and does not follow up with steps of its own: nothing that weighs
-/// as much as a thousand jobs, and nobody who waits to be told.
+/// as much as a thousand jobs, nobody who waits to be told, and no limit that the next caller's job would not pass.
 fn light(mut commands: Vec<Command>) -> Vec<Command> {
-    use Command::{Bulk, EndBoots, Revive, Settle, Sweep};
-    commands.retain(|command| !matches!(command, Revive { .. } | EndBoots(_) | Bulk(_) | Sweep(_) | Settle));
+    use Command::{Bulk, EndBoots, Revive, Set, Settle, Sweep};
+    commands.retain(|command| !matches!(command, Revive { .. } | EndBoots(_) | Bulk(_) | Sweep(_) | Settle | Set(_)));
     for command in &mut commands {
         match command {
             Command::Enqueue(call) => call.jobs.iter_mut().for_each(|spec| spec.depends_on.clear()),
