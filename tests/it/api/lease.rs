@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api};
 use crate::sandbox::guests::says;
 
-const KINDS: &str = "[kinds.render]\nexternal = true\nmax_attempts = 2\nbackoff = \"constant\"\nbase = \"1h\"\n\
+const KINDS: &str = "[kinds.render]\nexternal = true\nmax_attempts = 2\nbackoff = \"constant\"\nbase = \"1h\"\nenqueues = 150\n\
     [kinds.\"video.cut\"]\nexternal = true\nqueue = \"video\"\nkey = \"args.customer\"\nkey_concurrency = 1\n\
     [kinds.ok]\nexternal = false\n";
 

@@ -89,3 +89,24 @@ async fn so_many_may_wait_that_others_still_get_through() {
     waiting.shutdown().await;
     Arc::into_inner(site).expect("nobody waits any more").stop().await;
 }
+
+/// The story: what allows its kind so many jobs was not known any more when the finish was repeated, and it was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finish_with_many_jobs_is_repeated_like_any_other() {
+    let site = Site::new().await;
+    let router = &site.api.router;
+    ask("POST", "/v1/jobs").body(json!({"kind": "render"}).to_string()).of(router).await;
+    let lease = json!({"kinds": ["render"], "worker": "w", "wait": "20s"}).to_string();
+    let token = ask("POST", "/v1/lease").body(lease).of(router).await.json()["runs"][0]["lease_token"].clone();
+    let finish = async |jobs: usize| {
+        let enqueue = vec![json!({"kind": "ok", "hold": true}); jobs];
+        let said = json!({"lease_token": token, "outcome": "completed", "enqueue": enqueue}).to_string();
+        ask("POST", "/v1/runs/1/1/finish").body(said).of(router).await
+    };
+    finish(151).await.check(422, "invalid");
+    let first = finish(150).await;
+    assert_eq!((first.status.as_u16(), first.json()["enqueued"].as_array().map(Vec::len)), (200, Some(150)));
+    assert_eq!(finish(150).await.json(), first.json());
+    finish(151).await.check(409, "stale_run");
+    site.stop().await;
+}
