@@ -1,6 +1,6 @@
 //! `runner serve`: the command line as its client, its sockets, and its end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Cursor, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,8 @@ use super::{Place, Said, until};
 /// A server that listens.
 pub(super) struct Server {
     pub(super) child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    /// All that it logs, from its start on.
+    log: Box<dyn BufRead + Send>,
     pub(super) address: String,
 }
 
@@ -33,16 +34,16 @@ impl Server {
     /// Starts it, and waits until it listens.
     pub(super) fn new(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut server = Self { child, log, address: String::new() };
-        while server.address.is_empty() {
-            let mut line = String::new();
-            assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let (mut heard, mut address) = (String::new(), String::new());
+        while address.is_empty() {
+            let before = heard.len();
+            assert_ne!(log.read_line(&mut heard).unwrap(), 0, "it ended before it listened");
+            let entry: Value = serde_json::from_str(&heard[before..]).unwrap_or_default();
             let url = entry["url"].as_str().unwrap_or_default();
-            server.address = url.split_once("://").unwrap_or_default().1.to_owned();
+            address = url.split_once("://").unwrap_or_default().1.to_owned();
         }
-        server
+        Self { child, log: Box::new(Cursor::new(heard).chain(log)), address }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -62,7 +63,7 @@ impl Server {
         }
     }
 
-    /// Waits for its end; what it logged since it listened.
+    /// Waits for its end; what it logged, but for what was read on.
     pub(super) fn ended(&mut self) -> Said {
         let mut err = String::new();
         self.log.read_to_string(&mut err).unwrap();
