@@ -3,6 +3,7 @@
 mod access;
 mod bombs;
 mod config;
+mod connections;
 mod copies;
 mod doctor;
 mod enqueue;
