@@ -14,6 +14,7 @@ mod languages;
 mod listening;
 mod lists;
 mod made;
+mod malformed;
 mod managed;
 mod metrics;
 mod new;
