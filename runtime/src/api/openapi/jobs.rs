@@ -2,7 +2,7 @@
 
 use super::bodies::{BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobs, RescheduleBody};
 use super::route::{Form, Param, Route, of, query};
-use super::words::{DurationWord, IdWord, StateWord};
+use super::words::{DurationWord, IdWord, OrderWord, OutcomeWord, StateWord, TimeWord};
 use crate::api::bulk::{Matched, OperationShown};
 use crate::api::count::Counts;
 use crate::api::types::{EnqueuedList, EnqueuedShown, FlushedShown, JobShown, JobsPage};
@@ -54,9 +54,17 @@ fn many() -> Vec<Route> {
             .takes(&[STATE, KIND, QUEUE])
             .takes(&[
                 query("tag", Form::Text, "Only jobs with this tag, `key=value`."),
-                query("since", Form::Text, "Only what ended, or else was enqueued, not before this time."),
-                query("until", Form::Text, "Only what ended, or else was enqueued, before this time."),
-                query("outcome", Form::Text, "Only jobs whose last run ended so, for example `timed_out`."),
+                query(
+                    "since",
+                    Form::Word(of::<TimeWord>),
+                    "Only what ended, or else was enqueued, not before this time.",
+                ),
+                query("until", Form::Word(of::<TimeWord>), "Only what ended, or else was enqueued, before this time."),
+                query(
+                    "outcome",
+                    Form::Word(of::<OutcomeWord>),
+                    "Only jobs whose last run ended so, for example `timed_out`.",
+                ),
                 query("schedule", Form::Text, "Only jobs of the schedule of this name."),
                 query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
                 query(
@@ -64,7 +72,7 @@ fn many() -> Vec<Route> {
                     Form::Text,
                     "Only jobs with this text in the kind, a tag or the beginning of the error; or of this id.",
                 ),
-                query("order", Form::Text, "`newest` first, or `oldest`; `newest` if absent."),
+                query("order", Form::Word(of::<OrderWord>), "`newest` first, or `oldest`; `newest` if absent."),
                 query("limit", Form::Number { min: 1, max: 1_000 }, "Jobs of a page; 50 if absent."),
                 query("cursor", Form::Text, "`next_cursor` of the page before."),
             ])
