@@ -26,7 +26,8 @@ pub(super) struct Lines {
 
 #[derive(Debug)]
 struct Line {
-    ready: BTreeMap<Order, Call>,
+    /// Boxed, so that the nodes of the many queues that have one call at a time stay small.
+    ready: BTreeMap<Order, Box<Call>>,
     running: u32,
     weight: u32,
     /// What its runs have cost, by its weight.
@@ -63,7 +64,7 @@ impl Lines {
     }
 
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.by_queue.values().flat_map(|line| line.ready.values())
+        self.by_queue.values().flat_map(|line| line.ready.values()).map(Box::as_ref)
     }
 
     pub(super) fn set_weight(&mut self, queue: QueueId, weight: u32) {
@@ -88,7 +89,7 @@ impl Lines {
             }
             self.waiting.insert((line.had, queue));
         }
-        self.ready += usize::from(line.ready.insert(call.order, call).is_none());
+        self.ready += usize::from(line.ready.insert(call.order, Box::new(call)).is_none());
     }
 
     /// What starts next.
@@ -99,7 +100,7 @@ impl Lines {
     /// What would start, one behind another, if nothing changed meanwhile.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = &Call> {
         let line = |(_, queue): &(u64, QueueId)| self.by_queue.get(queue);
-        self.waiting.iter().filter_map(line).flat_map(|line| line.ready.values())
+        self.waiting.iter().filter_map(line).flat_map(|line| line.ready.values()).map(Box::as_ref)
     }
 
     /// Takes a call; it is to be [`Lines::start`]ed.
@@ -110,7 +111,7 @@ impl Lines {
         if line.ready.is_empty() {
             self.waiting.remove(&(line.had, queue));
         }
-        Some(call)
+        Some(*call)
     }
 
     /// What comes before this place in a queue has been passed over.
@@ -182,7 +183,7 @@ impl Lines {
             let orders: Vec<Order> =
                 line.ready.iter().filter(|(_, call)| meant(call.lane)).map(|(at, _)| *at).collect();
             let was_waiting = !line.ready.is_empty();
-            taken.extend(orders.iter().filter_map(|order| line.ready.remove(order)));
+            taken.extend(orders.iter().filter_map(|order| line.ready.remove(order)).map(|call| *call));
             if was_waiting && line.ready.is_empty() {
                 self.waiting.remove(&(line.had, *queue));
             }
