@@ -133,7 +133,9 @@ pub(super) async fn act(app: &App, command: Command) -> Result<Response, Problem
 fn shown(app: &App, command: &Command, reply: Reply) -> Result<Response, Problem> {
     match reply {
         Reply::Job { job, changed } => {
-            let flagged = job.lease().is_some_and(|lease| lease.cancel.is_some());
+            // Any other verb did what it is to do, whatever else is under way.
+            let cancels = matches!(command, Command::Cancel { .. });
+            let flagged = cancels && job.lease().is_some_and(|lease| lease.cancel.is_some());
             let status = if flagged { StatusCode::ACCEPTED } else { StatusCode::OK };
             let shown = JobShown { changed: Some(changed), ..JobShown::new(app, &job) };
             Ok((status, Json(shown)).into_response())
