@@ -464,4 +464,6 @@ async fn a_backup_needs_a_path_of_the_servers_and_a_store_with_a_file() {
         assert!(answer.text().contains(word), "{}", answer.text());
     }
     assert_eq!(api.get("/v1/store/stats").await.status, 409);
+    api.get("/v1/store/check").await.check_refused(409, "in_memory", None, "has no file");
+    api.get("/v1/store/check?accept=true").await.check_refused(422, "invalid", Some("accept"), "no known parameter");
 }

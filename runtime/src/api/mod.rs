@@ -213,6 +213,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins/reload", post(plugins::reload))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/check", get(store::check))
         .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))

@@ -113,6 +113,8 @@ pub const ROWS: &[Row] = &[
     tenant("PATCH", "/v1/store/settings", ADMIN),
     // Figures of all tenants together, without a name.
     node("GET", "/v1/store/stats", OPERATE),
+    // A finding may have any tenant's names in it.
+    node("GET", "/v1/store/check", ADMIN),
     node("POST", "/v1/store/accept-clock", ADMIN),
     node("POST", "/v1/store/backup", ADMIN),
     tenant("GET", "/v1/stats", LOOK),

@@ -6,7 +6,7 @@ use crate::api::node::NodeShown;
 use crate::api::plugins::PluginsShown;
 use crate::api::settings::SettingsShown;
 use crate::api::stats::StatsShown as Status;
-use crate::api::store::{BackupShown, StatsShown};
+use crate::api::store::{BackupShown, CheckShown, StatsShown};
 
 pub(super) fn routes() -> Vec<Route> {
     [node(), store(), watched()].concat()
@@ -43,6 +43,9 @@ fn store() -> Vec<Route> {
         Route::new("get", "/v1/store/stats", "storeStats", "Measure the store; reads every page of keys")
             .json::<StatsShown>(200, "The figures")
             .no(&["in_memory", "overloaded", "store_failed", "internal"]),
+        Route::new("get", "/v1/store/check", "checkStore", "Compare everything in the store with everything else")
+            .json::<CheckShown>(200, "What was found; the store may be damaged")
+            .no(&["in_memory", "overloaded", "stopped", "store_failed", "internal"]),
         Route::new("post", "/v1/store/accept-clock", "acceptClock", "The wall clock is right: go on after it stepped")
             .answers(204, "It goes on", "", None)
             .no(&["outcome_unknown", "overloaded", "stopped"]),
