@@ -3,6 +3,7 @@
 mod access;
 mod bulk;
 mod changes;
+mod deploy;
 mod enqueue;
 mod events;
 mod exports;

@@ -60,7 +60,7 @@ use tokio::sync::{Semaphore, watch};
 use self::access::Access;
 use self::bulk::Operations;
 use self::error::Problem;
-use self::plugins::Plugins;
+use self::plugins::{Plugins, one as plugin};
 use crate::buffered::Buffered;
 use crate::merging;
 use crate::scheduler::starter::Starter;
@@ -210,7 +210,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/node/drain", post(node::drain))
         .route("/v1/node/resume", post(node::resume))
         .route("/v1/plugins", get(plugins::list))
-        .route("/v1/plugins/reload", post(plugins::reload))
+        // As of queues.
+        .route("/v1/plugins/{name}", get(plugin::show).put(plugin::put).delete(plugin::delete).post(plugin::verb))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
         .route("/v1/store/check", get(store::check))

@@ -107,7 +107,11 @@ pub const ROWS: &[Row] = &[
     tenant("GET", "/v1/events", LOOK),
     node("POST", "/v1/flush", ENQUEUE),
     tenant("GET", "/v1/plugins", PLUGINS),
-    tenant("POST", "/v1/plugins/reload", DEPLOY),
+    tenant("GET", "/v1/plugins/{name}", PLUGINS),
+    tenant("PUT", "/v1/plugins/{name}", DEPLOY),
+    tenant("DELETE", "/v1/plugins/{name}", DEPLOY),
+    // `/v1/plugins/reload`.
+    tenant("POST", "/v1/plugins/{name}", DEPLOY),
     tenant("GET", "/v1/store/settings", LOOK),
     // What a tenant may have is not its own to say, and how long the log is kept is everybody's.
     tenant("PATCH", "/v1/store/settings", ADMIN),

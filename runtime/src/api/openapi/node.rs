@@ -1,9 +1,11 @@
 //! The routes of the node, its plugins, its store, and of whoever watches it.
 
 use super::bodies::{BackupBody, SettingsBody};
-use super::route::Route;
+use super::route::{Route, of};
 use crate::api::node::NodeShown;
 use crate::api::plugins::PluginsShown;
+use crate::api::plugins::one::FileShown;
+use crate::api::plugins::upload::{FORM, PluginForm, SCRIPT, WASM};
 use crate::api::settings::SettingsShown;
 use crate::api::stats::StatsShown as Status;
 use crate::api::store::{BackupShown, CheckShown, StatsShown};
@@ -23,6 +25,40 @@ fn node() -> Vec<Route> {
         Route::new("get", "/v1/plugins", "listPlugins", "What is loaded, what is wrong, what is being compiled")
             .reads()
             .json::<PluginsShown>(200, "The plugins"),
+        Route::new("get", "/v1/plugins/{name}", "showPlugin", "One plugin: what serves, what is wrong with it")
+            .reads()
+            .json::<FileShown>(200, "The plugin")
+            .no(&["not_found"]),
+        Route::new(
+            "put",
+            "/v1/plugins/{name}",
+            "putPlugin",
+            "Put a plugin into the folder once it has passed every check",
+        )
+        .takes_other(&[(WASM, None), (SCRIPT, None), (FORM, Some(of::<PluginForm>))])
+        .writes()
+        .json::<FileShown>(200, "It serves, in the place of the one before")
+        .json::<FileShown>(201, "It serves")
+        .json::<FileShown>(202, "It is put, and still to be loaded")
+        .no(&[
+            "no_node",
+            "exists",
+            "plugins_folder",
+            "plugins_read_only",
+            "plugin_refused",
+            "not_granted",
+            "compile_share",
+        ])
+        .no(&["full", "disk_full", "internal", "not_found"]),
+        Route::new(
+            "delete",
+            "/v1/plugins/{name}",
+            "deletePlugin",
+            "Take a plugin out of the folder; jobs of its kinds wait",
+        )
+        .writes()
+        .answers(204, "Gone", "", None)
+        .no(&["no_node", "not_found", "plugins_folder", "plugins_read_only", "internal"]),
         Route::new("post", "/v1/plugins/reload", "reloadPlugins", "Look at the folder of plugins now")
             .writes()
             .json::<PluginsShown>(200, "All is loaded")
