@@ -155,7 +155,7 @@ async fn a_job_is_shown_as_it_was_asked_for() {
         "priority": -16384, "tags": {"customer": "42"}, "depends_on": [], "unique_key": null, "enqueued_at": null,
         "run_at": null, "finalized_at": null, "expires_at": null, "run": 0, "attempts": 0, "max_attempts": 3,
         "timeout": "90s", "progress": null, "waiting": null, "reason": null, "cancel_requested": false, "crashes": 0,
-        "snoozes": 0, "schedule": null, "key": null, "args": {"width": 320}, "runs": [],
+        "snoozes": 0, "schedule": null, "fingerprint": null, "key": null, "args": {"width": 320}, "runs": [],
     });
     assert_eq!(shown, expected);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
-use runner_store::job::{Job, OutcomeName, Reason, StateName, limits};
+use runner_store::job::{Fingerprint, Job, OutcomeName, Reason, StateName, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,6 +45,9 @@ pub struct JobShown {
     pub crashes: u32,
     pub snoozes: u32,
     pub schedule: Option<String>,
+    /// Of a job that is retryable or discarded after a run that failed: which error that was. See the filter `error`.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
     /// Its key among the jobs of its kind.
     #[schemars(with = "Option<serde_json::Value>")]
     pub key: Option<Box<RawValue>>,
@@ -203,6 +206,7 @@ impl JobShown {
             crashes: job.crashes,
             snoozes: job.snoozes,
             schedule: job.schedule.as_ref().map(|of| of.name.clone()),
+            fingerprint: Fingerprint::of_job(job).map(|error| error.to_string()),
             key: job.key.as_ref().and_then(|key| RawValue::from_string(key.as_json().to_owned()).ok()),
             slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
             worker: job.lease().and_then(|lease| lease.worker.clone()),

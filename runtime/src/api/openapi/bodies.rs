@@ -193,6 +193,8 @@ macro_rules! bulk {
             pub schedule: Option<String>,
             /// Only with this unique key.
             pub unique_key: Option<String>,
+            /// The fingerprint of an error.
+            pub error: Option<String>,
             /// Only with this text in id, kind, tags or error.
             pub q: Option<String>,
             /// Must be true where there is no filter.

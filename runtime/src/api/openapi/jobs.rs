@@ -12,6 +12,11 @@ const STATE: Param = query("state", Form::Word(of::<StateWord>), "Only jobs in t
 const KIND: Param = query("kind", Form::Text, "Only jobs of this kind.");
 const QUEUE: Param = query("queue", Form::Text, "Only jobs of this queue.");
 
+/// What a fingerprint is.
+const ERROR: &str = "Only jobs, `retryable` or `discarded`, whose last error has this fingerprint: 12 hexadecimal digits, as jobs \
+     counted by `error` show them. It is a hash of how the run ended and of the error's first 120 characters, in small letters, \
+     without quoted words, without words that have a digit in them and without hexadecimal words; it stays the same for ever.";
+
 /// An answer to an enqueue: to one job, to a list, or to what is buffered.
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
@@ -59,6 +64,7 @@ fn many() -> Vec<Route> {
                 query("outcome", Form::Text, "Only jobs whose last run ended so, for example `timed_out`."),
                 query("schedule", Form::Text, "Only jobs of the schedule of this name."),
                 query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
+                query("error", Form::Text, ERROR),
                 query(
                     "q",
                     Form::Text,
@@ -72,8 +78,14 @@ fn many() -> Vec<Route> {
             .no(&["bug"]),
         Route::new("get", "/v1/jobs/count", "countJobs", "How many jobs there are")
             .reads()
-            .takes(&[query("by", Form::Text, "`state`, `queue`, `kind`, or several with commas; `state` if absent.")])
-            .json::<Counts>(200, "The counts"),
+            .takes(&[query(
+                "by",
+                Form::Text,
+                "`state`, `queue`, `kind`, `error`, or several with commas; `state` if absent. With `error`, the jobs that are \
+                 `retryable` or `discarded` after a run that failed, by fingerprint, the newest 100,000.",
+            )])
+            .json::<Counts>(200, "The counts")
+            .no(&["bug"]),
         Route::new("post", "/v1/flush", "flush", "Accept now what is buffered")
             .json::<FlushedShown>(200, "What became of buffered jobs since the start"),
     ]
