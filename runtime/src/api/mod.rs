@@ -29,6 +29,7 @@ pub mod read;
 mod refused;
 pub mod runs;
 pub mod schedules;
+pub mod series;
 pub mod serve;
 pub mod session;
 pub mod settings;
@@ -83,6 +84,7 @@ pub struct App {
     starter: Option<Starter>,
     buffered: Buffered,
     operations: Operations,
+    series: series::Series,
     /// Taken while events are read for one reader.
     event_views: Semaphore,
     /// Set once answers that have no end of their own are to end.
@@ -126,6 +128,7 @@ impl App {
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
+            series: series::Series::default(),
             event_views: Semaphore::new(events::VIEWS_MAX),
             ending: watch::Sender::new(false),
             access,
@@ -151,6 +154,7 @@ impl App {
     pub async fn stop(&self) {
         self.buffered.stop().await;
         self.operations.stop().await;
+        self.stop_series().await;
     }
 
     /// Sends a command to the store.
@@ -223,6 +227,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/tenants/{t}", get(tenants::show).patch(tenants::set).delete(tenants::delete))
         .route("/v1/session", get(session::show).post(session::begin).delete(session::end))
         .route("/v1/stats", get(stats::get))
+        .route("/v1/stats/series", get(series::get))
         .route("/v1/openapi.json", get(openapi::get))
         .route("/metrics", get(metrics::get))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -161,6 +161,7 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
             horizon: args.once_horizon,
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
+        app.keep_series();
         let (server, tls) = doors.serve(&api::router(Arc::clone(&app)), app.access(), &args.data)?;
         let for_metrics = for_metrics.map(|listener| metrics::serve(listener, &app)).transpose()?;
         announce(&node);

@@ -2,6 +2,7 @@
 
 mod doors;
 mod matrix;
+mod series;
 mod sessions;
 mod tenants;
 mod tokens;

@@ -122,6 +122,7 @@ pub const ROWS: &[Row] = &[
     node("POST", "/v1/store/accept-clock", ADMIN),
     node("POST", "/v1/store/backup", ADMIN),
     tenant("GET", "/v1/stats", LOOK),
+    tenant("GET", "/v1/stats/series", LOOK),
     // What it says is in every copy of the program.
     open("GET", "/v1/openapi.json"),
     Row { all_tenants: true, ..node("GET", "/metrics", LOOK) },

@@ -1,11 +1,13 @@
 //! The routes of the node, its plugins, its store, and of whoever watches it.
 
 use super::bodies::{BackupBody, SettingsBody};
-use super::route::{Route, of};
+use super::route::{Form, Route, of, query};
+use super::words::DurationWord;
 use crate::api::node::NodeShown;
 use crate::api::plugins::PluginsShown;
 use crate::api::plugins::one::FileShown;
 use crate::api::plugins::upload::{FORM, PluginForm, SCRIPT, WASM};
+use crate::api::series::SeriesShown;
 use crate::api::settings::SettingsShown;
 use crate::api::stats::StatsShown as Status;
 use crate::api::store::{BackupShown, CheckShown, StatsShown};
@@ -97,6 +99,15 @@ fn watched() -> Vec<Route> {
         Route::new("get", "/v1/stats", "stats", "How things stand, in one answer")
             .reads()
             .json::<Status>(200, "The figures"),
+        Route::new(
+            "get",
+            "/v1/stats/series",
+            "statsSeries",
+            "What happened to jobs in the last minutes or hours, step by step",
+        )
+        .reads()
+        .takes(&[query("window", Form::Word(of::<DurationWord>), "How far back: 1m to 6h; 1h if absent.")])
+        .json::<SeriesShown>(200, "The points, of one tenant, or of all where whoever may see all names none"),
         Route::new("get", "/metrics", "metrics", "The node in the text format of Prometheus")
             .answers(200, "The page", "text/plain", None)
             .no(&["store_failed", "internal"]),
