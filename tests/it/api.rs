@@ -18,6 +18,7 @@ mod queues;
 mod runs;
 mod schedules;
 mod start;
+mod stream;
 mod swaps;
 mod tenants;
 

@@ -157,7 +157,8 @@ async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Probl
     Ok(Whole { bytes, _room: taken })
 }
 
-async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
+/// Takes room for so much.
+pub(super) async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
     let kib = u32::try_from(kib).expect("no body has more than ROOM_KIB");
     match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.0).acquire_many_owned(kib)).await {
         Ok(Ok(permit)) => Ok(permit),

@@ -1,10 +1,13 @@
 //! The routes of jobs.
 
-use super::bodies::{BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobs, RescheduleBody};
+use super::bodies::{
+    BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobBody, NewJobs, RescheduleBody,
+};
 use super::route::{Form, Param, Route, of, query};
 use super::words::{DurationWord, IdWord, StateWord};
 use crate::api::bulk::{Matched, OperationShown};
 use crate::api::count::Counts;
+use crate::api::enqueue::stream::{LineShown, NDJSON};
 use crate::api::types::{EnqueuedList, EnqueuedShown, FlushedShown, JobShown, JobsPage};
 use crate::api::why::{Graph, Why};
 
@@ -45,11 +48,14 @@ pub(super) fn routes() -> Vec<Route> {
 
 fn many() -> Vec<Route> {
     vec![
-        Route::new("post", "/v1/jobs", "enqueue", "Enqueue one job, or a list, all or none")
+        Route::new("post", "/v1/jobs", "enqueue", "Enqueue one job; a list, all or none; or a stream, a line each")
             .body::<NewJobs>()
+            .takes_other(&[(NDJSON, Some(of::<NewJobBody>))])
+            .takes(&[query("on_error", Form::Text, "Of a stream: `stop` ends it at the first bad line; `continue` if absent.")])
             .writes()
             .repeatable()
-            .json::<Accepted>(200, "All of them were there already")
+            .json::<Accepted>(200, "All of them were there already; of a stream, what became of each line")
+            .answers(200, "", NDJSON, Some(of::<LineShown>))
             .json::<Accepted>(201, "Accepted: durable")
             .json::<crate::api::types::BufferedShown>(202, "Received, not yet accepted")
             .no(&["full", "tenant_storage", "disk_reserve", "queue_drains", "unique_held", "unique_busy"])

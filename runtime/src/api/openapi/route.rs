@@ -207,13 +207,13 @@ impl Route {
     fn responses(&self, shown: &mut SchemaGenerator, refusals: &mut Map<String, Value>) -> Value {
         let mut responses = Map::new();
         for Answer { status, about, media, schema } in &self.answers {
-            let mut response = json!({ "description": about });
+            // One status may come in two forms, of which the first says what it is.
+            let response = responses.entry(status.to_string()).or_insert_with(|| json!({ "description": about }));
             if let Some(schema) = schema {
-                response["content"] = json!({ *media: { "schema": schema(shown) } });
+                response["content"][*media] = json!({ "schema": schema(shown) });
             } else if !media.is_empty() {
-                response["content"] = json!({ *media: {} });
+                response["content"][*media] = json!({});
             }
-            responses.insert(status.to_string(), response);
         }
         let mut known: Vec<&codes::Code> =
             self.codes.iter().map(|code| codes::find(code).expect("a route has only codes that are known")).collect();
