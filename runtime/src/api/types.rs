@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
+use runner_store::job::outcome::LEASE_RAN_OUT;
 use runner_store::job::{Fingerprint, Job, OutcomeName, Reason, StateName, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -304,6 +305,13 @@ pub(super) fn waits_for(job: &Job) -> String {
 pub(super) fn reason(job: &Job) -> Option<String> {
     let because_of = match job.reason() {
         Some(reason @ (Reason::AttemptsExhausted { .. } | Reason::NeverRetried)) => Some(reason.to_string()),
+        // Of a worker elsewhere, nothing is known but that.
+        Some(Reason::Crashed) if lease_ran_out(job) => {
+            Some("crashed: the lease of its last attempt ran out".to_owned())
+        }
+        Some(Reason::Poison { crashes }) if lease_ran_out(job) => {
+            Some(format!("poison: it was lost {crashes} times in a row, the last time as its lease ran out"))
+        }
         other => return other.map(ToString::to_string).or_else(|| snoozed(job)),
     };
     // Why the last one failed is what one wants to know of "all attempts failed".
@@ -311,6 +319,10 @@ pub(super) fn reason(job: &Job) -> Option<String> {
         (Some(reason), Some(error)) if !error.is_empty() => Some(format!("{reason}: {error}")),
         (reason, _) => reason,
     }
+}
+
+fn lease_ran_out(job: &Job) -> bool {
+    job.last.as_ref().is_some_and(|last| last.error.as_deref() == Some(LEASE_RAN_OUT))
 }
 
 fn snoozed(job: &Job) -> Option<String> {

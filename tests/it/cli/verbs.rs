@@ -118,6 +118,13 @@ fn queues_and_the_store_are_set() {
     place.check(&["queue", "show", "none"], 3, &["no queue of this name"]);
     place.check(&["queue", "list"], 0, &["QUEUE", "media"]);
     place.check(&["queue", "resume"], 2, &["<QUEUE>"]);
+    // A typing mistake made a queue, which then stood in the list.
+    place.check(&["queue", "resume", "none"], 3, &["no queue of this name"]);
+    place.check(&["queue", "drain", "none"], 3, &["no queue of this name"]);
+    place.check(&["kind", "resume", "none"], 3, &["no kind of this name"]);
+    place.check(&["queue", "show", "none"], 3, &["no queue of this name"]);
+    place.check(&["queue", "pause", "later"], 0, &["yes"]);
+    place.check(&["queue", "resume", "later"], 0, &["no"]);
     place.check(
         &["queue", "set", "media", "--rate", "5/1s burst 2", "--weight", "3"],
         0,
