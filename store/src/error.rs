@@ -36,7 +36,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another process has it open.
-    #[error("{}: another process has this store open; talk to it through its API, or stop it", .0.display())]
+    #[error("{}: another process has this store open; talk to it through its API (a server that compiles plugins answers once it is done), or stop it", .0.display())]
     InUse(PathBuf),
     /// There is no store.
     #[error("no store in {}: mount it, or make one with `runner store init {}`", .0.display(), .0.display())]

@@ -3,6 +3,7 @@
 mod access;
 mod bombs;
 mod config;
+mod connections;
 mod copies;
 mod doctor;
 mod enqueue;
@@ -13,6 +14,7 @@ mod languages;
 mod listening;
 mod lists;
 mod made;
+mod malformed;
 mod managed;
 mod metrics;
 mod new;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,15 +19,19 @@ pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From the first byte of a body to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// A body of up to so many bytes is always taken: on every connection at once they hold 64 MiB.
-const SMALL_BYTES_MAX: usize = 64 * 1024;
+pub(super) const SMALL_BYTES_MAX: usize = 4 * 1024;
 /// What all larger bodies hold together: sixteen of the largest. Without it, as many clients as there are connections
-/// could make the process hold 8 GiB.
+/// could make the process hold 128 GiB.
 const ROOM_KIB: usize = 128 * 1024;
 
 /// The room for large bodies, of all connections together. When it is full, a body waits for a moment and is then
 /// refused as overload.
 #[derive(Debug, Clone)]
-pub struct Room(Arc<Semaphore>);
+pub struct Room {
+    kib: Arc<Semaphore>,
+    /// From the first byte of a body to its last.
+    within: Duration,
+}
 
 /// A body as text, and the room that it takes.
 pub struct Text {
@@ -52,7 +56,7 @@ pub(super) struct Bound {
 
 impl Default for Room {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM_KIB)))
+        Self { kib: Arc::new(Semaphore::new(ROOM_KIB)), within: BODY_WITHIN }
     }
 }
 
@@ -78,7 +82,7 @@ pub async fn json(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, 
 /// # Errors
 /// As [`json`].
 pub async fn json_or_nothing(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, Problem> {
-    let bound = Bound { bytes_max: BODY_BYTES_MAX, within: BODY_WITHIN, mend: "send the jobs in several lists" };
+    let bound = Bound { bytes_max: BODY_BYTES_MAX, within: room.within, mend: "send the jobs in several lists" };
     let Whole { bytes, _room: room } = whole(room, headers, body, bound).await?;
     if !bytes.is_empty() {
         check_type(headers)?;
@@ -111,6 +115,13 @@ pub(super) async fn whole(room: &Room, headers: &HeaderMap, body: Body, bound: B
 /// # Errors
 /// 400 with line and column.
 pub fn parse(text: &str) -> Result<&RawValue, Problem> {
+    let malformed = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "malformed", why);
+    if text.trim_ascii().is_empty() {
+        return Err(malformed("the body is empty; send JSON"));
+    }
+    if text.starts_with('\u{feff}') {
+        return Err(malformed("the body begins with a byte order mark; send JSON without one"));
+    }
     serde_json::from_str(text).map_err(|error| {
         let detail = format!("line {}, column {}: {}", error.line(), error.column(), what(&error));
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
@@ -126,7 +137,9 @@ pub fn what(error: &serde_json::Error) -> String {
 
 impl From<Bad> for Problem {
     fn from(bad: Bad) -> Self {
-        Self::invalid(bad.field, bad.why)
+        // What is wrong with a body as a whole has no name of its own.
+        let field = if bad.field.is_empty() { "body".to_owned() } else { bad.field };
+        Self::invalid(field, bad.why)
     }
 }
 
@@ -160,13 +173,26 @@ async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Probl
 /// Takes room for so much.
 pub(super) async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
     let kib = u32::try_from(kib).expect("no body has more than ROOM_KIB");
-    match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.0).acquire_many_owned(kib)).await {
+    match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.kib).acquire_many_owned(kib)).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Problem::overloaded()),
     }
 }
 
+/// Whether a body is as it stands.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], HeaderValue::as_bytes);
+    if encoding.eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    let detail = "a body is taken as it stands; send it without Content-Encoding";
+    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail);
+    Err(problem.at("Content-Encoding"))
+}
+
+/// Whether a body is JSON, as it stands.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    check_encoding(headers)?;
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
@@ -179,4 +205,37 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 fn too_large(Bound { bytes_max, mend, .. }: &Bound) -> Problem {
     let detail = format!("the body has more than {bytes_max} bytes ({} MiB); {mend}", bytes_max >> 20);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body that begins, and never goes on.
+    struct Stalls(Option<Bytes>);
+
+    impl hyper::body::Body for Stalls {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_time_and_gives_its_room_back() {
+        let room = Room { within: Duration::from_millis(20), ..Room::default() };
+        let body = Body::new(Stalls(Some(Bytes::from(vec![b' '; 1 << 20]))));
+        let problem = json(&room, &HeaderMap::new(), body).await.err().expect("it never ends");
+        assert_eq!((problem.status, problem.code.as_str()), (408, "body_timeout"));
+        assert_eq!(room.kib.available_permits(), ROOM_KIB);
+    }
 }

@@ -50,6 +50,7 @@ pub async fn post(
     params.finish()?;
     let key = key(&headers)?;
     if stream::is_stream(&headers) {
+        body::check_encoding(&headers)?;
         return stream::answer(&app, tenant, (key, on_error.unwrap_or_default()), body);
     }
     if on_error.is_some() {

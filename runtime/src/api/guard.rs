@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::http::uri::{Authority, Uri};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::error::Problem;
 
@@ -74,6 +74,27 @@ pub(super) fn one_host(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(refused("wrong_host", "Host", why));
     }
     Ok(())
+}
+
+/// A request as proxies get it names a host in its first line, which counts then, so it must be the one that is looked at.
+pub(super) fn one_target(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(named) = uri.authority() else { return Ok(()) };
+    if host(headers).is_some_and(|host| host.eq_ignore_ascii_case(named.as_str())) {
+        return Ok(());
+    }
+    let why = "the first line of the request names another host than its Host";
+    Err(refused("wrong_host", "Host", why))
+}
+
+/// What is not told how it is framed cannot be read: chunks there are, and nothing else.
+pub(super) fn plain_transfer(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_none_or(is_plain) && codings.next().is_none() {
+        return Ok(());
+    }
+    let detail = "a body comes as it is, or in chunks: send `Transfer-Encoding: chunked`, or none";
+    Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", detail).at("Transfer-Encoding"))
 }
 
 /// A name that somebody else made to point here is not ours: a page under it would be of our origin.

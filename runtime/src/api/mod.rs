@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod new_job;
 pub mod node;
 pub mod openapi;
+pub mod paced;
 pub mod params;
 pub mod plugins;
 pub mod queues;

@@ -22,10 +22,45 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if let Some(wrong) = parts.uri.query().and_then(unreadable) {
+            return Err(wrong);
+        }
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let Query(entries) = query.map_err(|error| Problem::invalid("query", error.body_text()))?;
         Ok(Self { entries, known: Vec::new() })
     }
+}
+
+/// The first parameter that is no text: it would be read as another one, which nobody has asked for.
+fn unreadable(query: &str) -> Option<Problem> {
+    query.split('&').find_map(|entry| {
+        let why = match decoded(entry) {
+            None => "has a % without two hexadecimal digits behind it; write %25 for a percent sign",
+            Some(bytes) if std::str::from_utf8(&bytes).is_err() => "is no UTF-8 text",
+            Some(_) => return None,
+        };
+        let name = entry.split('=').next().unwrap_or_default();
+        let name = decoded(name).and_then(|bytes| String::from_utf8(bytes).ok());
+        Some(Problem::invalid(name.filter(|name| !name.is_empty()).unwrap_or_else(|| "query".to_owned()), why))
+    })
+}
+
+/// The bytes that percent signs stand for, and the others; none where one stands for nothing.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let [first, behind @ ..] = rest {
+        let (byte, behind) = match (first, behind) {
+            (b'%', [high, low, behind @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                (u8::try_from(digit(high)? * 16 + digit(low)?).ok()?, behind)
+            }
+            (b'%', _) => return None,
+            (byte, behind) => (*byte, behind),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    Some(bytes)
 }
 
 impl Params {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner_store::command::{Answer, Command, NameClass, Pause, Query, QueueSettings, Reply, Scope, Settings, Stored};
 use runner_store::engine::Snapshot;
@@ -235,7 +235,8 @@ pub async fn verb(State(app): State<Arc<App>>, Named(verb): Named, params: Param
     if verb != "resume" {
         let detail = "POST is only possible at /v1/queues/resume and /v1/queues/{q}/pause, resume, drain, clear and retry; a \
                       queue's settings are changed with PATCH";
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail));
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        return Ok(([(header::ALLOW, "GET,HEAD,PATCH")], problem).into_response());
     }
     match app.call(Command::Resume).await? {
         Reply::Done => Ok(Json(json!({ "paused": false })).into_response()),

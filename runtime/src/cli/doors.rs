@@ -14,13 +14,20 @@ use crate::api::access::Access;
 use crate::api::access::door::Door;
 use crate::api::access::tokens::CHOSEN_BYTES_MIN;
 use crate::api::guard::{Guard, Origin};
-use crate::api::serve::{Server, bind_socket, is_loopback};
+use crate::api::serve::{Bounds, CONNECTIONS, CONNECTIONS_MAX, Server, bind_socket, is_loopback};
 use crate::api::tls::{Tls, TlsError};
 
 /// Where the first token of a server is found, and its name in lists.
 const ADMIN_TOKEN: &str = "RUNNER_ADMIN_TOKEN";
 /// A token's file: far more than any has.
 pub(super) const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
+
+/// Files that a server has open beside its connections: the store's, the unix socket's, pipes of compilers, connections of
+/// plugins.
+pub(super) const FILES_BESIDE: usize = 1_024;
+/// How a limit of open files is raised.
+pub(super) const RAISE_FILES: &str =
+    "raise it with LimitNOFILE= of the unit, --ulimit nofile= of the container, ulimit -n";
 
 /// What an operator says of it.
 #[derive(Debug, clap::Args)]
@@ -37,6 +44,12 @@ pub(super) struct Doors {
     /// A file with a token for an admin, beside those of the store; or the token itself in RUNNER_ADMIN_TOKEN
     #[arg(long, value_name = "FILE", env = "RUNNER_ADMIN_TOKEN_FILE")]
     admin_token_file: Option<PathBuf>,
+    /// Connections at once on the address; fewer where the limit of open files is too low for them
+    #[arg(
+        long, value_name = "N", default_value_t = CONNECTIONS, env = "RUNNER_CONNECTIONS",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX))
+    )]
+    connections: u32,
 }
 
 /// What a server needs to let callers in, before its store is open.
@@ -47,10 +60,24 @@ pub(super) struct Ready {
     tls: Option<Tls>,
     public: Option<Origin>,
     admin_token: Option<String>,
+    connections: usize,
 }
 
-/// Binds the address, and reads what is to be read.
-pub(super) fn ready(doors: &Doors, listen: &str, insecure: bool, data: &Path) -> Result<Ready, Failure> {
+/// The connections that so many open files have room for, of those that were asked for: there is the store as well, and what
+/// compilers and plugins open.
+fn fitting(asked: usize, files: Option<u64>) -> usize {
+    let files = usize::try_from(files.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    asked.min(files.saturating_sub(FILES_BESIDE).max(files / 2)).max(1)
+}
+
+/// Binds the address, and reads what is to be read. The process may have so many `files` open.
+pub(super) fn ready(
+    doors: &Doors,
+    listen: &str,
+    insecure: bool,
+    data: &Path,
+    files: Option<u64>,
+) -> Result<Ready, Failure> {
     let wrong = |why: String| Failure::usage(format!("--listen {listen}: {why}; write for example 127.0.0.1:7070"));
     let mut addresses = listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
     let address = addresses.next().ok_or_else(|| wrong("names no address".to_owned()))?;
@@ -80,7 +107,17 @@ pub(super) fn ready(doors: &Doors, listen: &str, insecure: bool, data: &Path) ->
     let listener = TcpListener::bind(address).map_err(|error| not_bound(&address, &error))?;
     listener.set_nonblocking(true).map_err(|error| not_bound(&address, &error))?;
     let address = listener.local_addr().map_err(|error| not_bound(&address, &error))?;
-    Ok(Ready { listener, address, guard, tls, public: doors.public_url.clone(), admin_token })
+    let connections = fitting(doors.connections as usize, files);
+    if connections < doors.connections as usize {
+        let (asked, files) = (doors.connections, files.unwrap_or_default());
+        tracing::warn!(
+            asked,
+            connections,
+            files,
+            "the limit of open files is too low for all connections: {RAISE_FILES}"
+        );
+    }
+    Ok(Ready { listener, address, guard, tls, public: doors.public_url.clone(), admin_token, connections })
 }
 
 impl Ready {
@@ -100,7 +137,7 @@ impl Ready {
         access: &Arc<Access>,
         data: &Path,
     ) -> Result<(Server, Option<Tls>), Failure> {
-        let Self { listener, address, guard, tls, public, admin_token } = self;
+        let Self { listener, address, guard, tls, public, admin_token, connections } = self;
         if let Some(token) = &admin_token {
             access.tokens().add_of_process(token, ADMIN_TOKEN, Clock::System.now());
         }
@@ -114,7 +151,8 @@ impl Ready {
                 None
             }
         };
-        let server = Server::start(router, (listener, door, tls.clone()), socket);
+        let server =
+            Server::start(router, (listener, door, tls.clone()), socket, &Bounds { connections, ..Bounds::default() });
         announce(address, guard, tls.is_some(), access);
         Ok((server, tls))
     }
@@ -181,5 +219,19 @@ fn not_bound(address: &SocketAddr, error: &io::Error) -> Failure {
             Failure::new(Code::NotAllowed, format!("{address}: permission denied; choose a port above 1023"))
         }
         _ => Failure::usage(format!("{address} cannot be listened on: {error}; choose another with --listen")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        assert_eq!(fitting(16_384, None), 16_384);
+        assert_eq!(fitting(16_384, Some(65_536)), 16_384);
+        assert_eq!(fitting(16_384, Some(4_096)), 3_072);
+        assert_eq!(fitting(16_384, Some(1_024)), 512, "of few files half");
+        assert_eq!(fitting(8, Some(1)), 1);
     }
 }

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use super::exit::{Code, Failure};
 use crate::api::access::door::Door;
 use crate::api::guard::Guard;
-use crate::api::serve::Server;
+use crate::api::serve::{Bounds, Server};
 use crate::api::{App, metrics};
+
+/// Connections at once: those who scrape are few.
+const CONNECTIONS_MAX: usize = 128;
 
 /// Takes the address, before there is anything to be served.
 pub(super) fn bind(text: &str) -> Result<TcpListener, Failure> {
@@ -38,5 +41,6 @@ pub(super) fn serve(listener: TcpListener, app: &Arc<App>) -> Result<Server, Fai
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     tracing::info!(metrics = %format!("http://{address}/metrics"), "anyone who reaches it may read the metrics");
     let door = Door::new(Guard::Open, Arc::clone(app.access()));
-    Ok(Server::start(&metrics::router(Arc::clone(app)), (listener, door, None), None))
+    let bounds = Bounds { connections: CONNECTIONS_MAX, ..Bounds::default() };
+    Ok(Server::start(&metrics::router(Arc::clone(app)), (listener, door, None), None, &bounds))
 }

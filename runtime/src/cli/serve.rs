@@ -93,10 +93,10 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Failure> {
-    raise_open_files();
+    let files = raise_open_files();
     let folder_of_plugins = args.plugins.as_deref().expect("clap requires it");
     let operator = args.config.load(&[&args.data])?;
-    let doors = doors::ready(&args.doors, &args.listen, args.insecure_no_auth, &args.data)?;
+    let doors = doors::ready(&args.doors, &args.listen, args.insecure_no_auth, &args.data, files)?;
     let endpoint = Endpoint::of_environment().map_err(|error| Failure::usage(error.to_string()))?;
     let for_metrics = args.metrics_listen.as_deref().map(metrics::bind).transpose()?;
     // Before the store: whoever mistypes a folder should not find one more.
@@ -257,12 +257,14 @@ fn unusable(error: FolderError) -> Failure {
     Failure::usage(error.to_string())
 }
 
-/// Every connection is an open file, and the usual soft limit, 1,024, is less than the connections that are taken.
-fn raise_open_files() {
+/// Every connection is an open file, and the usual soft limit, 1,024, is less than the connections that are taken. Answers
+/// how many there may be; none: any number.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where the system refuses, connections beyond its limit wait; nothing else depends on it.
+    // Where the system refuses, there are fewer connections; nothing else depends on it.
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current
 }
 
 /// When the service manager is to hear that this process lives.

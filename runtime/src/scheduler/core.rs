@@ -24,7 +24,7 @@ mod start;
 mod tenant;
 mod why;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use runner_store::command::{Lane, RunRef, limits};
@@ -42,8 +42,8 @@ use self::leases::Leases;
 pub use self::leases::{ASKS_MAX, Ask};
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
-use self::tenant::Tenant;
 pub use self::tenant::{Budget, Serves};
+use self::tenant::{Tenant, Tenants};
 pub use self::why::{Held, Whose};
 
 /// Runs claimed ahead of free slots, at most: what the fastest handlers end in a few commits.
@@ -64,13 +64,13 @@ pub struct Core {
     short_of_memory: bool,
     /// Runs that were started: the youngest has the highest number.
     started: u64,
-    tenants: BTreeMap<TenantId, Tenant>,
+    tenants: Tenants,
     /// Tenants that have jobs which could be claimed, and room for them; and those that have runs which wait for a slot. Who
     /// has had least is first.
     open: BTreeSet<(u64, TenantId)>,
     waiting: BTreeSet<(u64, TenantId)>,
     /// Of the former, those that have nothing ready.
-    bare: BTreeSet<TenantId>,
+    bare: usize,
     /// Lanes of suspects that could be claimed from.
     open_suspects: BTreeSet<Lane>,
     /// Tenants of which runs have ended since the last claim was answered, and in the round before.
@@ -203,10 +203,10 @@ impl Core {
             promised_bytes: memory_bytes,
             short_of_memory: false,
             started: 0,
-            tenants: BTreeMap::new(),
+            tenants: Tenants::default(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            bare: BTreeSet::new(),
+            bare: 0,
             open_suspects: BTreeSet::new(),
             lately: Default::default(),
             clock: 0,
@@ -447,7 +447,7 @@ impl Core {
     }
 
     fn tenant(&mut self, id: TenantId) -> &mut Tenant {
-        self.tenants.entry(id).or_default()
+        self.tenants.of(id)
     }
 }
 

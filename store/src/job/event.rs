@@ -452,7 +452,7 @@ pub enum Rejection {
         unfinished: u64,
     },
     /// No such token.
-    #[error("there is no token of this id")]
+    #[error("there is no token of this id: `runner token list` has the ids")]
     NoToken,
     /// Tokens are random, so nobody makes one twice.
     #[error("this token exists already; make another one")]

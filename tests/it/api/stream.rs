@@ -109,7 +109,7 @@ async fn each_line_is_answered_in_its_place() {
     check_refused(&told[2], 2, "malformed", None, "column 9");
     check_refused(&told[3], 3, "malformed", None, "not UTF-8 at byte 10");
     check_refused(&told[4], 4, "too_large", None, "1.5 MiB");
-    check_refused(&told[5], 5, "invalid", Some(""), "must be an object");
+    check_refused(&told[5], 5, "invalid", Some("body"), "must be an object");
     assert_eq!((&told[6]["line"], &told[6]["state"]), (&json!(6), &json!("blocked")));
     check_refused(&told[7], 7, "invalid", Some("depends_on"), "line 1 was not accepted");
     check_refused(&told[8], 8, "invalid", Some("depends_on"), "line 8 is not an earlier line");

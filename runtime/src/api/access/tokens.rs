@@ -137,7 +137,13 @@ impl Tokens {
     /// There is none of this id, it is not the store's, or the store did not answer.
     pub async fn revoke(&self, store: &Handle, id: &str) -> Result<(), Problem> {
         let found = self.read().values().find(|held| held.hash.id() == id).cloned();
-        let no_token = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no token of this id");
+        let no_token = || {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no token of this id: `runner token list` has the ids",
+            )
+        };
         let held = found.ok_or_else(no_token)?;
         if held.of_process {
             let detail = format!("the server was started with it: take {} away and start it again", held.token.name);

@@ -1,12 +1,14 @@
 //! Bodies of requests, as schemas. They are read field by field elsewhere, so that every complaint names its place; a test
 //! asks each route which fields it knows, and compares them with these.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::words::{DurationWord, IdWord, PriorityWord, RateWord, SizeWord, StateWord, TimeWord};
+use super::words::{
+    AttemptsWord, Base64Word, DurationWord, FingerprintWord, FinishWord, IdWord, LevelWord, NameWord, OnConflictWord,
+    OnFailureWord, OutcomeWord, OverlapWord, PriorityWord, RateWord, SizeWord, StateWord, TagsWord, TimeWord,
+    TraceparentWord,
+};
 
 /// One job, or a list that is accepted whole or not at all.
 #[derive(Debug, JsonSchema)]
@@ -23,13 +25,13 @@ pub enum NewJobs {
 #[schemars(rename = "NewJob", deny_unknown_fields)]
 pub struct NewJobBody {
     /// What is to be done.
-    pub kind: String,
+    pub kind: NameWord,
     /// For the handler: any JSON, at most 1 MiB. Excludes `args_base64`.
     pub args: Option<Value>,
     /// Args that are not JSON, in base64.
-    pub args_base64: Option<String>,
+    pub args_base64: Option<Base64Word>,
     /// The line in which it stands.
-    pub queue: Option<String>,
+    pub queue: Option<NameWord>,
     /// Its place there.
     pub priority: Option<PriorityWord>,
     /// When it is to run first. Excludes `delay`.
@@ -39,13 +41,13 @@ pub struct NewJobBody {
     /// When it is to be discarded, if it has not begun by then.
     pub expires_at: Option<TimeWord>,
     /// Attempts.
-    pub max_attempts: Option<u32>,
+    pub max_attempts: Option<AttemptsWord>,
     /// Wall clock of a run.
     pub timeout: Option<DurationWord>,
     /// When a failed attempt is tried again.
     pub retry: Option<RetryBody>,
     /// Texts by which it is found.
-    pub tags: Option<BTreeMap<String, String>>,
+    pub tags: Option<TagsWord>,
     /// Whether it is to wait until it is released.
     pub hold: Option<bool>,
     /// What it waits for, at most 100.
@@ -53,7 +55,7 @@ pub struct NewJobBody {
     /// What there may be only one of.
     pub unique: Option<UniqueBody>,
     /// The span of the caller, a W3C `traceparent`: its runs belong to that trace. It is kept as a tag of this name.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<TraceparentWord>,
     /// When the call is answered.
     pub ack: Option<AckBody>,
 }
@@ -111,7 +113,7 @@ pub enum EdgeBody {
         /// A place in the same list, from 0.
         position: Option<u32>,
         /// What follows if it does not end well: `cancel` or `run`.
-        on_failure: Option<String>,
+        on_failure: Option<OnFailureWord>,
     },
 }
 
@@ -128,7 +130,7 @@ pub struct UniqueBody {
     /// How long from its enqueue a job holds its key in any case.
     pub period: Option<DurationWord>,
     /// `keep`, `replace`, `debounce`, `merge` or `reject`.
-    pub on_conflict: Option<String>,
+    pub on_conflict: Option<OnConflictWord>,
     /// With `debounce`: how long from now.
     pub delay: Option<DurationWord>,
     /// With `debounce`: how long from the first call at most.
@@ -141,13 +143,13 @@ pub struct UniqueBody {
 #[expect(missing_docs, reason = "as `NewJobBody` has them")]
 pub struct EditBody {
     pub args: Option<Value>,
-    pub args_base64: Option<String>,
+    pub args_base64: Option<Base64Word>,
     pub priority: Option<PriorityWord>,
     pub run_at: Option<TimeWord>,
-    pub max_attempts: Option<u32>,
+    pub max_attempts: Option<AttemptsWord>,
     pub timeout: Option<DurationWord>,
     pub retry: Option<RetryBody>,
-    pub tags: Option<BTreeMap<String, String>>,
+    pub tags: Option<TagsWord>,
     /// Null: it does not expire.
     pub expires_at: Option<TimeWord>,
 }
@@ -184,17 +186,17 @@ macro_rules! bulk {
             /// Only with this tag, `key=value`.
             pub tag: Option<String>,
             /// Only what ended, or else was enqueued, not before this.
-            pub since: Option<String>,
+            pub since: Option<TimeWord>,
             /// Only what ended, or else was enqueued, before this.
-            pub until: Option<String>,
+            pub until: Option<TimeWord>,
             /// Only what a run left that ended so.
-            pub outcome: Option<String>,
+            pub outcome: Option<OutcomeWord>,
             /// Only of the schedule of this name.
             pub schedule: Option<String>,
             /// Only with this unique key.
             pub unique_key: Option<String>,
             /// The fingerprint of an error.
-            pub error: Option<String>,
+            pub error: Option<FingerprintWord>,
             /// Only with this text in id, kind, tags or error.
             pub q: Option<String>,
             /// Must be true where there is no filter.
@@ -305,29 +307,29 @@ pub struct ScheduleEditBody {
     /// When the first one begins.
     pub start: Option<TimeWord>,
     /// While the job of the slot before has not ended: `skip`, `queue` or `cancel-running`.
-    pub overlap: Option<String>,
+    pub overlap: Option<OverlapWord>,
     /// Slots that passed while nothing ran: `none`, `one`, or how many.
     pub catch_up: Option<Value>,
     /// How long after its slot a job may begin.
     pub deadline: Option<DurationWord>,
     /// Of its jobs, as are the fields below.
-    pub kind: Option<String>,
+    pub kind: Option<NameWord>,
     /// See `NewJob`.
     pub args: Option<Value>,
     /// See `NewJob`.
-    pub args_base64: Option<String>,
+    pub args_base64: Option<Base64Word>,
     /// See `NewJob`.
-    pub queue: Option<String>,
+    pub queue: Option<NameWord>,
     /// See `NewJob`.
     pub priority: Option<PriorityWord>,
     /// See `NewJob`.
-    pub max_attempts: Option<u32>,
+    pub max_attempts: Option<AttemptsWord>,
     /// See `NewJob`.
     pub timeout: Option<DurationWord>,
     /// See `NewJob`.
     pub retry: Option<RetryBody>,
     /// See `NewJob`.
-    pub tags: Option<BTreeMap<String, String>>,
+    pub tags: Option<TagsWord>,
 }
 
 /// What is to hold for the store; what is not said stays.
@@ -410,7 +412,7 @@ pub struct SessionBody {
 #[schemars(rename = "AskLease", deny_unknown_fields)]
 pub struct LeaseBody {
     /// The kinds whose jobs it does, at most 100; each is external by the configuration.
-    pub kinds: Vec<String>,
+    pub kinds: Vec<NameWord>,
     /// Runs, at most 100; 1 if absent.
     pub max: Option<u32>,
     /// How long to wait for the first, at most 30s; not at all if absent.
@@ -436,11 +438,11 @@ pub struct FinishBody {
     /// The token that came with the run.
     pub lease_token: String,
     /// `completed`, `failed`, `discarded` or `snoozed`.
-    pub outcome: String,
+    pub outcome: FinishWord,
     /// With `completed`: any JSON, at most 1 MiB. Excludes `output_base64`.
     pub output: Option<Value>,
     /// With `completed`: an output that is not JSON, in base64.
-    pub output_base64: Option<String>,
+    pub output_base64: Option<Base64Word>,
     /// With `failed`: why.
     pub error: Option<String>,
     /// With `failed`: when to try again; by its backoff if absent.
@@ -472,7 +474,7 @@ pub enum LogLineBody {
     /// Of another level.
     Line {
         /// `trace`, `debug`, `info`, `warn` or `error`; `info` if absent.
-        level: Option<String>,
+        level: Option<LevelWord>,
         /// The line.
         text: String,
     },

@@ -4,7 +4,7 @@ use super::bodies::{
     BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobBody, NewJobs, RescheduleBody,
 };
 use super::route::{Form, Param, Route, of, query};
-use super::words::{DurationWord, IdWord, StateWord};
+use super::words::{DurationWord, FingerprintWord, IdWord, OnErrorWord, OrderWord, OutcomeWord, StateWord, TimeWord};
 use crate::api::bulk::{Matched, OperationShown};
 use crate::api::count::Counts;
 use crate::api::enqueue::stream::{LineShown, NDJSON};
@@ -15,6 +15,8 @@ const STATE: Param = query("state", Form::Word(of::<StateWord>), "Only jobs in t
 const KIND: Param = query("kind", Form::Text, "Only jobs of this kind.");
 const QUEUE: Param = query("queue", Form::Text, "Only jobs of this queue.");
 
+/// What follows a bad line.
+const ON_ERROR: &str = "Of a stream: `stop` ends it at the first bad line; `continue` if absent.";
 /// What a fingerprint is.
 const ERROR: &str = "Only jobs, `retryable` or `discarded`, whose last error has this fingerprint: 12 hexadecimal digits, as jobs \
      counted by `error` show them. It is a hash of how the run ended and of the error's first 120 characters, in small letters, \
@@ -51,7 +53,7 @@ fn many() -> Vec<Route> {
         Route::new("post", "/v1/jobs", "enqueue", "Enqueue one job; a list, all or none; or a stream, a line each")
             .body::<NewJobs>()
             .takes_other(&[(NDJSON, Some(of::<NewJobBody>))])
-            .takes(&[query("on_error", Form::Text, "Of a stream: `stop` ends it at the first bad line; `continue` if absent.")])
+            .takes(&[query("on_error", Form::Word(of::<OnErrorWord>), ON_ERROR)])
             .writes()
             .repeatable()
             .json::<Accepted>(200, "All of them were there already; of a stream, what became of each line")
@@ -65,18 +67,26 @@ fn many() -> Vec<Route> {
             .takes(&[STATE, KIND, QUEUE])
             .takes(&[
                 query("tag", Form::Text, "Only jobs with this tag, `key=value`."),
-                query("since", Form::Text, "Only what ended, or else was enqueued, not before this time."),
-                query("until", Form::Text, "Only what ended, or else was enqueued, before this time."),
-                query("outcome", Form::Text, "Only jobs whose last run ended so, for example `timed_out`."),
+                query(
+                    "since",
+                    Form::Word(of::<TimeWord>),
+                    "Only what ended, or else was enqueued, not before this time.",
+                ),
+                query("until", Form::Word(of::<TimeWord>), "Only what ended, or else was enqueued, before this time."),
+                query(
+                    "outcome",
+                    Form::Word(of::<OutcomeWord>),
+                    "Only jobs whose last run ended so, for example `timed_out`.",
+                ),
                 query("schedule", Form::Text, "Only jobs of the schedule of this name."),
                 query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
-                query("error", Form::Text, ERROR),
+                query("error", Form::Word(of::<FingerprintWord>), ERROR),
                 query(
                     "q",
                     Form::Text,
                     "Only jobs with this text in the kind, a tag or the beginning of the error; or of this id.",
                 ),
-                query("order", Form::Text, "`newest` first, or `oldest`; `newest` if absent."),
+                query("order", Form::Word(of::<OrderWord>), "`newest` first, or `oldest`; `newest` if absent."),
                 query("limit", Form::Number { min: 1, max: 1_000 }, "Jobs of a page; 50 if absent."),
                 query("cursor", Form::Text, "`next_cursor` of the page before."),
             ])

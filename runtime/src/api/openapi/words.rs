@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use runner_store::job::{EventName, OutcomeName, StateName};
+use runner_store::job::{EventName, OutcomeName, StateName, limits};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 macro_rules! words {
@@ -54,6 +54,7 @@ words! {
     /// A duration.
     DurationWord, "Duration", json_schema!({
         "type": "string",
+        "pattern": "^ *[0-9][0-9._]* *(ms|s|m|h|d)( *[0-9][0-9._]* *(ms|s|m|h|d))* *$",
         "description": "A duration with its unit: ms, s, m, h or d.",
         "examples": ["5m", "1h 30m"],
     });
@@ -85,4 +86,66 @@ words! {
         "description": "The id of a job.",
         "examples": ["42"],
     });
+    /// A name of a kind or a queue.
+    NameWord, "Name", json_schema!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9](\\.?[A-Za-z0-9_-])*\\.?$",
+        "maxLength": limits::NAME_BYTES_MAX,
+        "description": "A name: letters, digits, dots, underlines and dashes; no two dots in a row.",
+        "examples": ["image.resize"],
+    });
+    /// Attempts.
+    AttemptsWord, "Attempts", json_schema!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": limits::ATTEMPTS_MAX,
+        "description": "How often a job is tried before it is given up.",
+    });
+    /// Tags.
+    TagsWord, "Tags", json_schema!({
+        "type": "object",
+        "maxProperties": limits::TAGS_MAX,
+        "additionalProperties": { "type": "string", "maxLength": limits::TAG_VALUE_BYTES_MAX },
+        "description": "Texts by which a job is found.",
+    });
+    /// Bytes.
+    Base64Word, "Base64Bytes", json_schema!({
+        "type": "string",
+        "contentEncoding": "base64",
+        "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        "description": "Bytes in base64, padded.",
+    });
+    /// A span of somebody else's.
+    TraceparentWord, "Traceparent", json_schema!({
+        "type": "string",
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$",
+        "description": "A span, as W3C Trace Context writes it.",
+    });
+    /// What follows if a dependency does not end well.
+    OnFailureWord, "OnFailure", json_schema!({ "type": "string", "enum": ["cancel", "run"] });
+    /// What a call does that finds its unique job there.
+    OnConflictWord, "OnConflict", json_schema!({
+        "type": "string",
+        "enum": ["keep", "replace", "debounce", "merge", "reject"],
+    });
+    /// What a slot does whose predecessor's job has not ended.
+    OverlapWord, "Overlap", json_schema!({ "type": "string", "enum": ["skip", "queue", "cancel-running"] });
+    /// How an external worker's run ended.
+    FinishWord, "FinishOutcome", json_schema!({
+        "type": "string",
+        "enum": ["completed", "failed", "discarded", "snoozed"],
+    });
+    /// How loud a line is.
+    LevelWord, "Level", json_schema!({ "type": "string", "enum": ["trace", "debug", "info", "warn", "error"] });
+    /// What follows a bad line of a stream.
+    OnErrorWord, "OnError", json_schema!({ "type": "string", "enum": ["continue", "stop"] });
+    /// A fingerprint.
+    FingerprintWord, "Fingerprint", json_schema!({
+        "type": "string",
+        "pattern": "^[0-9a-f]{12}$",
+        "description": "Which error it was, whatever numbers and names stand in it.",
+        "examples": ["c64811ec9208"],
+    });
+    /// The order of a list.
+    OrderWord, "Order", json_schema!({ "type": "string", "enum": ["newest", "oldest"] });
 }

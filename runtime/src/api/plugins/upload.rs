@@ -54,6 +54,7 @@ pub(super) async fn read(room: &Room, headers: &HeaderMap, body: Body) -> Result
         );
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
     }
+    body::check_encoding(headers)?;
     let mend = "no plugin may have so many; build it with optimisation for size, or strip it";
     let bound = Bound { bytes_max: BYTES_MAX, within: WITHIN, mend };
     let Whole { bytes, .. } = body::whole(room, headers, body, bound).await?;

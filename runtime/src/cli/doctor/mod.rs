@@ -19,6 +19,7 @@ use super::config::Config;
 use super::exit::{Code, Failure};
 use super::output::{Format, Table, print, print_json};
 use super::settings;
+use crate::api::serve::CONNECTIONS;
 use crate::operator::Operator;
 use crate::wasm::log::escaped;
 
@@ -111,7 +112,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         served |= store::check(&args.target, args.accept_clock, &mut found);
     }
     if local {
-        found.push(process::limits());
+        let connections = of("connections").and_then(|text| text.parse().ok()).unwrap_or(CONNECTIONS);
+        found.push(process::limits(connections as usize));
         found.push(process::memory(&operator));
         found.push(process::address(&listen, served));
         if let Some(folder) = &plugins {

@@ -6,30 +6,35 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::api::serve::is_loopback;
+use crate::cli::doors::{FILES_BESIDE, RAISE_FILES};
 use crate::cli::output::bytes;
 use crate::machine;
 use crate::operator::Operator;
 
-/// Connections, the store's files, pipes of compilers, connections of plugins.
+/// With fewer, a server of the usual size does not work well.
 const OPEN_FILES_MIN: u64 = 4_096;
 /// Of the memory that the process may use, in hundredths: beside the runs there are the store, the compiler, the page cache.
 const RUNS_PERCENT_MAX: u64 = 80;
 /// A budget below this holds not even four runs of the default limit.
 const MEMORY_MIN: u64 = 256 << 20;
 
-pub(super) fn limits() -> Finding {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    match hard {
-        Some(hard) if hard < OPEN_FILES_MIN => Finding::wrong(
-            "open_files",
-            format!("this process may open {hard} files at once"),
-            format!(
-                "raise it to {OPEN_FILES_MIN}: LimitNOFILE= of the unit, --ulimit nofile= of the container, ulimit -n"
-            ),
-        ),
-        Some(hard) => Finding::good("open_files", format!("up to {hard}")),
-        None => Finding::good("open_files", "any number"),
+/// Whether as many files may be open as there are to be connections, and the rest beside them.
+pub(super) fn limits(connections: usize) -> Finding {
+    judge_files(getrlimit(Resource::Nofile).maximum, connections)
+}
+
+fn judge_files(most: Option<u64>, connections: usize) -> Finding {
+    let needed = (connections + FILES_BESIDE) as u64;
+    let Some(most) = most else { return Finding::good("open_files", "any number") };
+    if most < OPEN_FILES_MIN.min(needed) {
+        let what = format!("this process may open {most} files at once");
+        return Finding::wrong("open_files", what, format!("{RAISE_FILES}: {needed} or more"));
     }
+    if most < needed {
+        let what = format!("{most} at once are too few for {connections} connections: fewer are taken");
+        return Finding::look("open_files", what, format!("{RAISE_FILES}: {needed} or more; or lower --connections"));
+    }
+    Finding::good("open_files", format!("up to {most}"))
 }
 
 /// The budget of runs against what the machine, or the control group around the process, has.
@@ -82,6 +87,16 @@ mod tests {
         assert_eq!(level(4 << 30, 8 << 30), Level::Good);
         assert_eq!(level(8 << 30, 8 << 30), Level::Wrong);
         assert_eq!(level(128 << 20, 256 << 20), Level::Look);
+    }
+
+    #[test]
+    fn there_must_be_a_file_for_each_connection() {
+        let level = |most, connections| judge_files(most, connections).level;
+        assert_eq!(level(None, 16_384), Level::Good);
+        assert_eq!(level(Some(17_408), 16_384), Level::Good);
+        assert_eq!(level(Some(17_407), 16_384), Level::Look);
+        assert_eq!(level(Some(4_095), 16_384), Level::Wrong);
+        assert_eq!(level(Some(2_048), 1_000), Level::Good, "whoever asks for few needs few");
     }
 
     #[test]

@@ -17,59 +17,55 @@ pub const CALL_ARGS_BYTES_MAX: usize = 1 << 20;
 /// last group, and are called a little earlier than they need be.
 const ARRIVALS_MAX: usize = 64;
 
-/// When the jobs of a lane came, the first first; kept only where it matters.
+/// When the jobs of a lane came, the first first; kept only where it matters, as there are many lanes.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
-    kept: bool,
-    groups: VecDeque<(Millis, u64)>,
-}
+pub(super) struct Arrivals(Option<Box<VecDeque<(Millis, u64)>>>);
 
 impl Arrivals {
     /// Whether they are kept from now on; so many are there.
     pub(super) fn keep(&mut self, kept: bool, available: u64, now: Millis) {
         if !kept {
-            *self = Self::default();
-        } else if !self.kept {
-            self.kept = true;
+            self.0 = None;
+        } else if self.0.is_none() {
+            self.0 = Some(Box::default());
             self.changed(i64::try_from(available).unwrap_or(i64::MAX), now);
         }
     }
 
     /// So many came, or, if negative, so many of the first went.
     pub(super) fn changed(&mut self, difference: i64, now: Millis) {
-        if !self.kept {
-            return;
-        }
+        let Some(groups) = &mut self.0 else { return };
         if difference > 0 {
             let came = difference.unsigned_abs();
-            let full = self.groups.len() >= ARRIVALS_MAX;
-            match self.groups.back_mut() {
+            let full = groups.len() >= ARRIVALS_MAX;
+            match groups.back_mut() {
                 Some((at, n)) if *at == now || full => *n += came,
-                _ => self.groups.push_back((now, came)),
+                _ => groups.push_back((now, came)),
             }
             return;
         }
         let mut went = difference.unsigned_abs();
-        while let Some((_, n)) = self.groups.front_mut() {
+        while let Some((_, n)) = groups.front_mut() {
             if *n > went {
                 *n -= went;
                 return;
             }
             went -= *n;
-            self.groups.pop_front();
+            groups.pop_front();
         }
     }
 
     /// When the first has lingered so long.
     pub(super) fn lingered_at(&self, linger: Millis) -> Option<Millis> {
-        self.groups.front().map(|(at, _)| Millis(at.0.saturating_add(linger.0)))
+        let (at, _) = self.0.as_ref()?.front()?;
+        Some(Millis(at.0.saturating_add(linger.0)))
     }
 }
 
 impl Core {
     /// Whether a lane has a whole call's jobs, or the first of them has lingered.
     pub(super) fn gathered(&self, lane: Lane, now: Moment) -> bool {
-        let Some(tenant) = self.tenants.get(&lane.tenant) else { return false };
+        let Some(tenant) = self.tenants.get(lane.tenant) else { return false };
         if let (false, Some(batch)) = (lane.key.is_none(), tenant.batch(lane)) {
             return self.key_gathered(lane, batch, now);
         }
@@ -80,7 +76,7 @@ impl Core {
 
     /// The calls that the claimed runs of a lane make.
     pub(super) fn calls(&self, lane: Lane, mut runs: Vec<Claimed>) -> Vec<Call> {
-        let max = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.batch(lane)).map_or(1, |batch| batch.max);
+        let max = self.tenants.get(lane.tenant).and_then(|tenant| tenant.batch(lane)).map_or(1, |batch| batch.max);
         runs.sort_unstable_by_key(|claimed| claimed.order);
         let (mut calls, mut bytes): (Vec<Call>, usize) = (Vec::new(), 0);
         // The call that is being filled.

@@ -33,6 +33,8 @@ struct Demand {
     calls: Vec<Lane>,
     /// As many of both as its budget has room for.
     room: u32,
+    /// The least memory that one of its runs wants.
+    smallest: u64,
     /// How many it may claim beyond what can start now.
     ahead: u32,
     /// Claimed whatever its share is.
@@ -162,7 +164,7 @@ impl Core {
 
     /// Runs of a tenant that the claim takes so far, where it matters how many run at once.
     pub(super) fn taken_of(&self, id: TenantId, takes: &[Take]) -> u32 {
-        let limited = self.tenants.get(&id).is_some_and(|tenant| tenant.budget.concurrency.is_some());
+        let limited = self.tenants.get(id).is_some_and(|tenant| tenant.budget.concurrency.is_some());
         let of = |take: &&Take| take.grants.first().is_some_and(|grant| grant.lane.tenant == id);
         if limited { takes.iter().filter(of).map(|take| if take.shared { 1 } else { take.max }).sum() } else { 0 }
     }
@@ -174,12 +176,12 @@ impl Core {
             return false;
         }
         let (round, free, by_hand) = (self.round, self.free.len(), self.by_hand.len());
-        if free > by_hand || (self.open.len() > 1 && !self.bare.is_empty()) {
+        if free > by_hand || (self.open.len() > 1 && self.bare > 0) {
             return true;
         }
         let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
         for id in self.lately.iter().flatten() {
-            let Some(tenant) = self.tenants.get_mut(id).filter(|tenant| self.open.contains(&(tenant.had, *id))) else {
+            let Some(tenant) = self.tenants.get_mut(*id).filter(|tenant| tenant.is_open) else {
                 continue;
             };
             let of_pace = room_ahead && tenant.pace.lately(round) >= 2;
@@ -205,7 +207,7 @@ impl Core {
 
     /// The same of one tenant: what waits for its own budget, or for a token, takes no slot from others.
     fn ready_of(&self, id: TenantId, now: Moment) -> u32 {
-        let Some(tenant) = self.tenants.get(&id) else { return 0 };
+        let Some(tenant) = self.tenants.get(id) else { return 0 };
         let ready = tenant.ready_for_slots();
         if ready == 0 || (self.gates.is_empty() && !self.has_key_limits()) {
             return ready;
@@ -223,11 +225,7 @@ impl Core {
     fn slots_for_all_and(&self, demands: &[Demand], now: Moment) -> u32 {
         let asking: u32 = demands.iter().map(|demand| demand.ready).sum();
         let slots = self.slots_for_all(now).saturating_add(asking).min(self.free.len() as u32);
-        let lanes = demands.iter().filter_map(|demand| self.tenants.get(&demand.tenant)).flat_map(|tenant| {
-            let ready = tenant.ready.first().map(|call| call.lane);
-            tenant.open.iter().copied().chain(ready).map(|lane| tenant.memory_of(lane))
-        });
-        let smallest = lanes.min().unwrap_or(0).max(1);
+        let smallest = demands.iter().map(|demand| demand.smallest).min().unwrap_or(0).max(1);
         let fit = self.reservable_bytes().saturating_sub(self.reserved_bytes) / smallest;
         slots.min(u32::try_from(fit).unwrap_or(u32::MAX))
     }
@@ -242,7 +240,7 @@ impl Core {
     }
 
     fn has_key_open(&self, lane: Lane) -> bool {
-        let state = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
+        let state = self.tenants.get(lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
         state.and_then(|state| state.keyed.as_ref()).is_some_and(|keyed| keyed.is_open())
     }
 
@@ -252,7 +250,7 @@ impl Core {
 
     /// Whether a lane has jobs that its tenant's budget has room for, and its gates.
     fn could_start(&self, lane: Lane, now: Moment) -> bool {
-        let Some(tenant) = self.tenants.get(&lane.tenant) else { return false };
+        let Some(tenant) = self.tenants.get(lane.tenant) else { return false };
         let (calls, jobs) = self.gate_room(lane, now);
         calls.min(jobs) > 0
             && tenant.open.contains(&lane)
@@ -279,12 +277,15 @@ impl Core {
     fn demand(&mut self, id: TenantId, crowd: bool, now: Moment) -> Option<Demand> {
         let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
         let (round, in_hand) = (self.round, self.suspect_in_hand());
-        let tenant = self.tenants.get(&id)?;
+        let tenant = self.tenants.get(id)?;
         let (mut calls, mut suspects, mut room, mut left_out) = (Vec::new(), 0_u64, 0, false);
+        let mut smallest = tenant.ready.first().map_or(u64::MAX, |call| tenant.memory_of(call.lane));
         let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());
         for lane in &tenant.open {
-            let of_lane = tenant.room(tenant.memory_of(*lane));
             let Some(state) = tenant.lanes.get(lane) else { continue };
+            let memory_bytes = state.serves.map_or(0, |serves| serves.memory_bytes);
+            let of_lane = tenant.room(memory_bytes);
+            smallest = smallest.min(memory_bytes);
             // Of keys, what they let through.
             let available = state.available + state.keyed.as_ref().map_or(0, |keyed| keyed.could());
             room = room.max(of_lane);
@@ -333,7 +334,7 @@ impl Core {
         // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
         // that end, so that what was claimed becomes less.
         let at_least = u32::from((lately >= 2 && room_ahead) || (crowd && nothing_ready));
-        Some(Demand { tenant: id, ready, singles, queues, calls, room, ahead, at_least, share: 0 })
+        Some(Demand { tenant: id, ready, singles, queues, calls, room, smallest, ahead, at_least, share: 0 })
     }
 
     /// What a tenant takes, by its share.
@@ -345,7 +346,7 @@ impl Core {
         takes: &mut Vec<Take>,
     ) {
         let free = demand.share.saturating_sub(demand.ready);
-        let tenant = self.tenants.entry(demand.tenant).or_default();
+        let tenant = self.tenants.of(demand.tenant);
         let both = demand.singles > 0 && !demand.calls.is_empty();
         // Where both want the last slot, it is the one's and then the other's.
         let for_calls = if both && tenant.singles_next { free.saturating_sub(1) } else { free };
@@ -355,7 +356,7 @@ impl Core {
         demand.calls.truncate(for_calls as usize);
         let calls = u32::try_from(demand.calls.len()).unwrap_or(u32::MAX);
         for lane in demand.calls {
-            let batch = self.tenants.get(&demand.tenant).and_then(|tenant| tenant.batch(lane));
+            let batch = self.tenants.get(demand.tenant).and_then(|tenant| tenant.batch(lane));
             let max = batch.map_or(1, |batch| batch.max).min(*left).min(self.key_room(lane).1);
             let max = gates.take_call(lane, max, |of| self.room_of(of, now));
             if max > 0 {

@@ -5,6 +5,7 @@
 //! When it starts it counts as what runs of its lane cost lately, and when it has ended the difference is made good. Who
 //! has had least goes first; who comes after a pause begins where the others are, so that nobody saves up turns.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use runner_store::command::Lane;
@@ -35,18 +36,18 @@ impl Cost {
     }
 }
 
-/// The mean of what runs cost lately.
+/// The mean of what runs cost lately; none: of which nothing is known yet.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lately(Option<Cost>);
+pub(super) struct Lately(Option<NonZeroU64>);
 
 impl Lately {
     pub(super) fn cost(self) -> Cost {
-        self.0.unwrap_or(UNKNOWN)
+        self.0.map_or(UNKNOWN, |mean| Cost(mean.get()))
     }
 
     pub(super) fn add(&mut self, cost: Cost) {
-        let mean = self.0.map_or(cost.0, |mean| mean.0 - mean.0 / LATELY + cost.0 / LATELY);
-        self.0 = Some(Cost(mean.max(LEAST.0)));
+        let mean = self.0.map_or(cost.0, |mean| mean.get() - mean.get() / LATELY + cost.0 / LATELY);
+        self.0 = NonZeroU64::new(mean.max(LEAST.0));
     }
 }
 
@@ -84,31 +85,30 @@ impl Core {
 
     /// A tenant has had so much more, or less, and its rank with it.
     pub(super) fn charge(&mut self, id: TenantId, cost: i64) {
-        let Some(tenant) = self.tenants.get_mut(&id) else { return };
-        let was = tenant.had;
-        tenant.had = was.saturating_add_signed(scaled(cost));
-        let now = tenant.had;
-        for ranked in [&mut self.open, &mut self.waiting] {
-            if ranked.remove(&(was, id)) {
-                ranked.insert((now, id));
-            }
+        if let Some(tenant) = self.tenants.get(id) {
+            self.has_had(id, tenant.had.saturating_add_signed(scaled(cost)));
         }
     }
 
     /// A tenant that has had nothing to do for a while, or nothing that it may, begins where the others are. Whether it was
     /// before them.
     pub(super) fn comes_anew(&mut self, id: TenantId) -> bool {
-        let clock = self.clock;
-        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
-        let is_before = tenant.running == 0 && tenant.ready.is_empty() && tenant.had < clock;
+        let Some(tenant) = self.tenants.get(id) else { return false };
+        let is_before = tenant.running == 0 && tenant.ready.is_empty() && tenant.had < self.clock;
         if is_before {
-            let was = std::mem::replace(&mut tenant.had, clock);
-            for ranked in [&mut self.open, &mut self.waiting] {
-                if ranked.remove(&(was, id)) {
-                    ranked.insert((clock, id));
-                }
-            }
+            self.has_had(id, self.clock);
         }
         is_before
+    }
+
+    fn has_had(&mut self, id: TenantId, had: u64) {
+        let tenant = self.tenants.of(id);
+        let was = std::mem::replace(&mut tenant.had, had);
+        for (ranked, stands) in [(&mut self.open, tenant.is_open), (&mut self.waiting, tenant.waits)] {
+            if stands && was != had {
+                ranked.remove(&(was, id));
+                ranked.insert((had, id));
+            }
+        }
     }
 }

@@ -187,7 +187,7 @@ impl Core {
         let bucket = Bucket::instead(before, limits.rate, now.uptime);
         let mut gate = Gate { limits, ready: 0, ready_jobs: 0, running: 0, bucket };
         gate.running = self.running.values().filter(|call| of.has(call.lane)).count() as u32;
-        for call in self.tenants.get(&of.tenant()).iter().flat_map(|tenant| tenant.ready.calls()) {
+        for call in self.tenants.get(of.tenant()).iter().flat_map(|tenant| tenant.ready.calls()) {
             if of.has(call.lane) {
                 gate.ready += 1;
                 gate.ready_jobs += call.jobs();

@@ -157,7 +157,7 @@ impl Core {
         let limits = self.key_limits(of);
         let Some(key) = self.keys.keys.get_mut(&of) else { return };
         let (calls, jobs, mut wake) = key.room(&limits, lane.again, now);
-        let Some(tenant) = self.tenants.get_mut(&lane.tenant) else { return };
+        let Some(tenant) = self.tenants.get_mut(lane.tenant) else { return };
         let batch = tenant.batch(lane);
         let Some(state) = tenant.lanes.get_mut(&lane.of_all_keys()) else { return };
         let Some(keyed) = &mut state.keyed else { return };
@@ -188,7 +188,7 @@ impl Core {
     fn keyed_open_or_not(&mut self, lane: Lane) {
         let lane = lane.of_all_keys();
         let in_order = self.keys.limits.get(&(lane.tenant, lane.kind)).is_some_and(|limits| limits.in_order);
-        let state = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
+        let state = self.tenants.get(lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
         let open = state.and_then(|state| state.keyed.as_ref()).is_some_and(|keyed| keyed.is_open());
         if in_order && open {
             self.keys.in_order.insert(lane);
@@ -224,7 +224,7 @@ impl Core {
     }
 
     fn keyed_lane(&self, lane: Lane) -> Option<&KeyedLane> {
-        let state = self.tenants.get(&lane.tenant)?.lanes.get(&lane.of_all_keys())?;
+        let state = self.tenants.get(lane.tenant)?.lanes.get(&lane.of_all_keys())?;
         state.keyed.as_ref()?.lanes.get(&(lane.key, lane.again))
     }
 
@@ -239,7 +239,7 @@ impl Core {
     /// last.
     pub(super) fn comes_before_ready(&self, lanes: &[Grant]) -> bool {
         let first = |grant: &Grant| {
-            let tenant = self.tenants.get(&grant.lane.tenant).filter(|_| self.runs_in_order(grant.lane))?;
+            let tenant = self.tenants.get(grant.lane.tenant).filter(|_| self.runs_in_order(grant.lane))?;
             let (first, ..) = tenant.lanes.get(&grant.lane)?.keyed.as_ref()?.open.first()?;
             Some(*first < tenant.ready.last_of(grant.lane.queue)?)
         };
@@ -249,7 +249,7 @@ impl Core {
     /// Where runs of a lane are to be claimed, up to `max`: the lane itself, and lanes of its keys. Of these as many as there
     /// are runs, what comes first first: whichever the first `max` jobs are, they are in these.
     pub(super) fn expand(&self, lane: Lane, max: u32, in_order: bool, granted: &mut Granted, grants: &mut Vec<Grant>) {
-        let state = self.tenants.get(&lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
+        let state = self.tenants.get(lane.tenant).and_then(|tenant| tenant.lanes.get(&lane));
         let Some(state) = state.filter(|_| max > 0) else { return };
         let available = u32::try_from(state.available).unwrap_or(u32::MAX).min(max);
         if available > 0 {

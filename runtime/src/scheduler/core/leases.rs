@@ -102,7 +102,7 @@ impl Core {
     /// Whether external workers take the jobs of a lane.
     #[must_use]
     pub fn is_external(&self, lane: Lane) -> bool {
-        self.tenants.get(&lane.tenant).and_then(|tenant| tenant.serves(lane)).is_some_and(|serves| serves.external)
+        self.tenants.get(lane.tenant).and_then(|tenant| tenant.serves(lane)).is_some_and(|serves| serves.external)
     }
 
     /// Whether as many workers wait as may.
@@ -243,7 +243,7 @@ impl Core {
         (gates, exact, granted): (&mut Left, &mut Left, &mut Granted),
         takes: &mut Vec<Take>,
     ) {
-        let Some(tenant) = self.tenants.get(&ask.tenant).filter(|_| !self.spent.contains(&ask.tenant)) else { return };
+        let Some(tenant) = self.tenants.get(ask.tenant).filter(|_| !self.spent.contains(&ask.tenant)) else { return };
         let room = tenant.room(0).saturating_sub(self.taken_of(ask.tenant, takes)).min(most);
         let (mut singles, mut suspect, mut shut) = (Singles::default(), None, Vec::new());
         for lane in tenant.external.iter().filter(|lane| ask.kinds.contains(&lane.kind)) {

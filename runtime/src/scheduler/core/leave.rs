@@ -98,7 +98,7 @@ impl Core {
             return true;
         }
         let id = run.at.tenant;
-        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
+        let Some(tenant) = self.tenants.get_mut(id) else { return false };
         let Some((lane, calls)) = tenant.ready.take_out(run) else { return false };
         self.gate_unready(lane, calls, 1);
         if calls == 0 {

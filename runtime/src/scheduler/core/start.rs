@@ -130,11 +130,11 @@ impl Core {
             Who::Tenant(id) => match self.first_of(id, now) {
                 Some((lane, _)) => lane,
                 // Its tokens come later.
-                None if self.tenants.get(&id).is_some_and(|tenant| !tenant.ready.is_empty()) => return Some(May::Not),
+                None if self.tenants.get(id).is_some_and(|tenant| !tenant.ready.is_empty()) => return Some(May::Not),
                 None => return None,
             },
         };
-        let tenant = self.tenants.get(&lane.tenant);
+        let tenant = self.tenants.get(lane.tenant);
         let memory_bytes = tenant.map_or(0, |tenant| tenant.memory_of(lane));
         if tenant.is_some_and(|tenant| !tenant.has_room(memory_bytes)) {
             return Some(May::Not);
@@ -145,7 +145,7 @@ impl Core {
 
     /// What starts next of a tenant: what comes first, but what waits for its token goes behind those that do not.
     fn first_of(&mut self, id: TenantId, now: Moment) -> Option<(Lane, Order)> {
-        let tenant = self.tenants.get(&id)?;
+        let tenant = self.tenants.get(id)?;
         let mut comes = Vec::new();
         let first = tenant.ready.in_turn().find(|call| match self.tokens_come(call, now) {
             None => true,
@@ -181,11 +181,11 @@ impl Core {
 
     /// Keeps the list of those that have something ready.
     pub(super) fn waits_or_not(&mut self, id: TenantId) {
-        let Some(tenant) = self.tenants.get(&id) else { return };
-        if tenant.ready.is_empty() {
-            self.waiting.remove(&(tenant.had, id));
-        } else {
-            self.waiting.insert((tenant.had, id));
+        let Some(tenant) = self.tenants.get_mut(id) else { return };
+        let waits = !tenant.ready.is_empty();
+        if waits != std::mem::replace(&mut tenant.waits, waits) {
+            let ranked = (tenant.had, id);
+            _ = if waits { self.waiting.insert(ranked) } else { self.waiting.remove(&ranked) };
         }
     }
 }

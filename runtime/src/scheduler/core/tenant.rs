@@ -39,6 +39,34 @@ impl Serves {
     pub const EXTERNAL: Self = Self { memory_bytes: 0, batch: None, external: true };
 }
 
+/// Tenants by their numbers, which the store gives one behind another.
+#[derive(Debug, Default)]
+pub(super) struct Tenants(Vec<Option<Box<Tenant>>>);
+
+impl Tenants {
+    pub(super) fn get(&self, id: TenantId) -> Option<&Tenant> {
+        self.0.get(id.0 as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: TenantId) -> Option<&mut Tenant> {
+        self.0.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// The tenant, which is a new one if nothing was known of it.
+    pub(super) fn of(&mut self, id: TenantId) -> &mut Tenant {
+        let at = id.0 as usize;
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at].get_or_insert_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (TenantId, &Tenant)> {
+        (0..).map(TenantId).zip(&self.0).filter_map(|(id, tenant)| Some((id, tenant.as_deref()?)))
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tenant {
@@ -54,6 +82,10 @@ pub(super) struct Tenant {
     pub(super) ready: Lines,
     /// What its runs have cost; see [`super::cost`].
     pub(super) had: u64,
+    /// Whether it stands among those that could claim, among those that have something ready, and counts as bare.
+    pub(super) is_open: bool,
+    pub(super) waits: bool,
+    is_bare: bool,
     pub(super) running: u32,
     /// Whether it had nothing in hand when it was last seen that nothing of it may start: a pause, a rate, a key.
     pub(super) held_up: bool,
@@ -270,23 +302,23 @@ impl Core {
     /// Keeps the list of tenants that could claim.
     pub(super) fn open_or_not(&mut self, id: TenantId) {
         let spent = !self.spent.is_empty() && self.spent.contains(&id);
-        let Some(tenant) = self.tenants.get(&id) else { return };
+        let Some(tenant) = self.tenants.get_mut(id) else { return };
         let open = !spent && !tenant.open.is_empty() && !tenant.is_full();
-        let ranked = (tenant.had, id);
-        if open && tenant.ready.is_empty() {
-            self.bare.insert(id);
-        } else {
-            self.bare.remove(&id);
+        let bare = open && tenant.ready.is_empty();
+        self.bare += usize::from(bare);
+        self.bare -= usize::from(std::mem::replace(&mut tenant.is_bare, bare));
+        if open == tenant.is_open {
+            return;
         }
-        if !open {
-            self.open.remove(&ranked);
-        } else if !self.open.contains(&ranked) {
+        if open {
             // Before, it had no plugin, no room or no fuel.
             self.comes_anew(id);
-            let had = self.tenants.get(&id).map_or(ranked.0, |tenant| tenant.had);
-            self.open.insert((had, id));
             self.look_again();
         }
+        let tenant = self.tenants.of(id);
+        tenant.is_open = open;
+        let ranked = (tenant.had, id);
+        _ = if open { self.open.insert(ranked) } else { self.open.remove(&ranked) };
     }
 
     /// Tenants that had used up their fuel go on.
@@ -295,7 +327,7 @@ impl Core {
             return;
         }
         for id in self.spent.clone() {
-            if !self.tenants.get(&id).is_some_and(|tenant| tenant.is_spent(now)) {
+            if !self.tenants.get(id).is_some_and(|tenant| tenant.is_spent(now)) {
                 self.spent.remove(&id);
                 self.open_or_not(id);
             }
@@ -309,7 +341,7 @@ impl Core {
         if self.spent.is_empty() && self.batched.is_empty() {
             return opening;
         }
-        let tenant = |id: &TenantId| self.tenants.get(id);
+        let tenant = |id: &TenantId| self.tenants.get(*id);
         let periods = self.spent.iter().filter_map(|id| tenant(id)?.next_period(now));
         let batches = self.batched.iter().filter_map(|lane| {
             let tenant = tenant(&lane.tenant).filter(|tenant| tenant.open.contains(lane))?;

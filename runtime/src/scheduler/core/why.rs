@@ -72,7 +72,7 @@ impl Core {
     pub fn why(&self, lane: Lane, now: Moment) -> Vec<Held> {
         let mut held: Vec<Held> = self.held_for_long(lane, now).into_iter().collect();
         held.extend(self.shut(lane, now).into_iter().map(|(of, shut)| Held::Gate(of, shut)));
-        let Some(tenant) = self.tenants.get(&lane.tenant) else { return held };
+        let Some(tenant) = self.tenants.get(lane.tenant) else { return held };
         if let Some(most) = tenant.budget.concurrency.filter(|most| tenant.running >= *most) {
             held.push(Held::Concurrency { most });
         }
@@ -110,7 +110,7 @@ impl Core {
         if let Some(held) = self.too_large(lane) {
             return Some(held);
         }
-        let tenant = self.tenants.get(&lane.tenant)?;
+        let tenant = self.tenants.get(lane.tenant)?;
         let next = tenant.next_period(now).filter(|_| tenant.is_spent(now))?;
         let budget = tenant.budget.fuel.map_or(0, |budget| budget.fuel);
         Some(Held::Fuel { budget, next: Millis(next.0.saturating_sub(now.uptime.0)) })
@@ -118,7 +118,7 @@ impl Core {
 
     /// Where a run of a lane does not fit into a budget even if nothing else runs.
     pub(super) fn too_large(&self, lane: Lane) -> Option<Held> {
-        let tenant = self.tenants.get(&lane.tenant)?;
+        let tenant = self.tenants.get(lane.tenant)?;
         let needs_bytes = tenant.memory_of(lane);
         let budgets = [(tenant.budget.memory_bytes, Whose::Tenant), (Some(self.memory_bytes), Whose::Node)];
         let (most_bytes, whose) = budgets

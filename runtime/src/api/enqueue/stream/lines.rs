@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::group::Group;
-use crate::api::body::{self, Room};
+use crate::api::body::{self, Room, SMALL_BYTES_MAX};
 use crate::api::error::Problem;
 
 /// A line: args of a mebibyte, in base64, and what is around them.
@@ -22,8 +22,6 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 const SILENT_MAX: Duration = Duration::from_secs(60);
 /// A group is not kept waiting for lines that do not come: whoever sends one line and waits for its answer has it.
 const LINGER: Duration = Duration::from_millis(10);
-/// What a stream may hold without asking for room, as a small body.
-const FREE_BYTES: usize = 64 * 1024;
 
 /// See the module.
 pub(super) struct Lines {
@@ -186,7 +184,7 @@ impl Lines {
         let bytes = group_bytes + self.buffer.len();
         let have = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let kib = bytes.div_ceil(1024);
-        if bytes <= FREE_BYTES || kib <= have {
+        if bytes <= SMALL_BYTES_MAX || kib <= have {
             return Ok(());
         }
         let more = body::take(&self.room, kib - have).await?;

@@ -1,5 +1,7 @@
 //! Memory, tenants' concurrency and fuel, and turns between tenants.
 
+use std::collections::BTreeMap;
+
 use super::world::{World, kind, lane_of};
 use runner_store::command::Fuel;
 

@@ -214,7 +214,7 @@ fn what_runs_in_order_is_not_claimed_ahead_and_what_runs_beside_it_is() {
     for end in 1..3_000 {
         world.run_until(end);
         let in_order = |call: &&Call| !call.lane.key.is_none();
-        let ready = world.core.tenants[&TenantId(1)].ready.calls().filter(in_order).count();
+        let ready = world.core.tenants.get(TenantId(1)).unwrap().ready.calls().filter(in_order).count();
         assert_eq!(ready, 0, "at {end}");
         ahead = ahead.max(world.core.ready());
     }
@@ -323,7 +323,7 @@ fn nothing_is_kept_of_a_key_without_jobs_and_little_of_one_with() {
     assert_eq!(world.core.keys_kept(), 5_000);
     world.run_until(60_000);
     assert_eq!((world.calls.len(), world.core.keys_kept()), (5_000, 0));
-    let lanes = world.core.tenants[&TenantId(1)].lanes.len();
+    let lanes = world.core.tenants.get(TenantId(1)).unwrap().lanes.len();
     assert_eq!(lanes, 2, "one for each queue");
     const { assert!(keyed::BYTES_OF_A_LANE <= 200) };
 }

@@ -338,8 +338,8 @@ impl World {
             runs.map(|call| self.kinds[&call.lane.of_all_keys()].serves.memory_bytes).sum::<u64>()
         };
         assert!(memory(&|_| true) <= self.core.memory_bytes, "the node's memory");
-        for (id, tenant) in &self.core.tenants {
-            let of = |lane: Lane| lane.tenant == *id;
+        for (id, tenant) in self.core.tenants.all() {
+            let of = |lane: Lane| lane.tenant == id;
             let runs = self.running.values().filter(|call| of(call.lane)).count();
             assert!(tenant.budget.concurrency.is_none_or(|most| runs + tenant.ready.len() <= most as usize));
             assert!(tenant.budget.memory_bytes.is_none_or(|most| memory(&of) <= most), "a tenant's memory");
@@ -384,7 +384,7 @@ impl World {
             .could_start()
             .iter()
             .map(|lane| {
-                let tenant = &self.core.tenants[&lane.tenant];
+                let tenant = self.core.tenants.get(lane.tenant).unwrap();
                 let (room, why) = (self.core.gate_room(*lane, self.moment()), self.core.why(*lane, self.moment()));
                 let ready: Vec<(Lane, Option<Millis>)> =
                     tenant.ready.calls().map(|call| (call.lane, self.core.tokens_come(call, self.moment()))).collect();
