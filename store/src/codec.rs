@@ -134,24 +134,27 @@ impl Row {
     }
 }
 
-/// A row that is put together again from the log.
+/// A row that is put together again from the log. A check keeps many of them at once, so that it is one piece of memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fold {
-    fields: Vec<Vec<u8>>,
+    fields: Vec<u8>,
+    /// Where each field ends in them.
+    ends: [u32; FIELDS],
 }
 
 impl Fold {
     /// Applies what an event changed. False: `delta` is not what [`Row::delta`] makes.
     #[must_use]
     pub fn apply(&mut self, mut delta: &[u8]) -> bool {
-        self.fields.resize(FIELDS, Vec::new());
         while let Some((&[field, a, b, c, d], rest)) = delta.split_first_chunk::<5>() {
-            let len = u32::from_le_bytes([a, b, c, d]) as usize;
-            let (Some(value), Some(slot)) = (rest.get(..len), self.fields.get_mut(usize::from(field))) else {
+            let (field, len) = (usize::from(field), u32::from_le_bytes([a, b, c, d]));
+            let (Some(value), Some(end)) = (rest.get(..len as usize), self.ends.get(field).copied()) else {
                 return false;
             };
-            value.clone_into(slot);
-            delta = &rest[len..];
+            let start = field.checked_sub(1).map_or(0, |before| self.ends[before]);
+            self.fields.splice(start as usize..end as usize, value.iter().copied());
+            self.ends[field..].iter_mut().for_each(|at| *at = *at - (end - start) + len);
+            delta = &rest[len as usize..];
         }
         delta.is_empty()
     }
@@ -159,9 +162,11 @@ impl Fold {
     /// The row's bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let there = self.fields.iter().filter(|field| !field.is_empty()).count();
-        let mut bytes = vec![VERSION, ARRAY_16, 0, there as u8];
-        bytes.extend(self.fields.iter().flatten());
+        let begins = std::iter::once(&0).chain(&self.ends);
+        let there = begins.zip(&self.ends).filter(|(start, end)| start < end).count();
+        let mut bytes = Vec::with_capacity(4 + self.fields.len());
+        bytes.extend([VERSION, ARRAY_16, 0, there as u8]);
+        bytes.extend_from_slice(&self.fields);
         bytes
     }
 }

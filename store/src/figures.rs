@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use crate::command::Lane;
 use crate::engine::Change;
+use crate::job::{EventName, TenantId};
 
 /// Lanes that are told apart; what is enqueued in others counts as nobody's. More than a node has that anyone looks at.
 pub const LANES_MAX: usize = 10_000;
+/// Tenants whose events are counted: 136 bytes each.
+pub const TENANTS_MAX: usize = 10_000;
 /// Commands in a batch.
 const BATCH_COMMANDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048];
 /// Microseconds of a commit: from an idle disk of the best kind to one that stalls.
@@ -38,7 +41,13 @@ pub struct Figures {
     pub enqueued: HashMap<Lane, u64>,
     /// Those of lanes beyond [`LANES_MAX`].
     pub enqueued_elsewhere: u64,
+    /// What happened to jobs, by tenant: as often as each of [`EventName::ALL`], in that order. Tenants beyond
+    /// [`TENANTS_MAX`] are not here.
+    pub happened: HashMap<TenantId, Happened>,
 }
+
+/// How often each of [`EventName::ALL`] happened, in that order.
+pub type Happened = [u64; EventName::ALL.len()];
 
 impl Histogram {
     /// An empty one with these bounds.
@@ -90,6 +99,7 @@ impl Default for Figures {
             commit_micros: Histogram::new(COMMIT_MICROS),
             enqueued: HashMap::new(),
             enqueued_elsewhere: 0,
+            happened: HashMap::new(),
         }
     }
 }
@@ -107,6 +117,9 @@ impl Figures {
         // Jobs that are enqueued together are of one lane, as a rule: that is looked up once.
         let mut last: Option<(Lane, u64)> = None;
         for change in changes {
+            if let Change::Event(entry) = change {
+                self.add_event(entry.job.tenant, entry.event);
+            }
             let Change::Job { before: None, after: Some(job), .. } = change else { continue };
             let lane = crate::index::lane(job);
             match &mut last {
@@ -120,6 +133,15 @@ impl Figures {
         }
         if let Some((lane, jobs)) = last {
             self.add_enqueued(lane, jobs);
+        }
+    }
+
+    fn add_event(&mut self, tenant: TenantId, event: EventName) {
+        let full = self.happened.len() >= TENANTS_MAX;
+        match self.happened.get_mut(&tenant) {
+            Some(happened) => happened[event as usize] += 1,
+            None if full => {}
+            None => self.happened.entry(tenant).or_default()[event as usize] += 1,
         }
     }
 

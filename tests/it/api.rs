@@ -3,6 +3,7 @@
 mod access;
 mod bulk;
 mod changes;
+mod deploy;
 mod enqueue;
 mod events;
 mod exports;
@@ -17,6 +18,7 @@ mod queues;
 mod runs;
 mod schedules;
 mod start;
+mod stream;
 mod swaps;
 mod tenants;
 
@@ -154,7 +156,7 @@ async fn a_job_is_shown_as_it_was_asked_for() {
         "priority": -16384, "tags": {"customer": "42"}, "depends_on": [], "unique_key": null, "enqueued_at": null,
         "run_at": null, "finalized_at": null, "expires_at": null, "run": 0, "attempts": 0, "max_attempts": 3,
         "timeout": "90s", "progress": null, "waiting": null, "reason": null, "cancel_requested": false, "crashes": 0,
-        "snoozes": 0, "schedule": null, "key": null, "args": {"width": 320}, "runs": [],
+        "snoozes": 0, "schedule": null, "fingerprint": null, "key": null, "args": {"width": 320}, "runs": [],
     });
     assert_eq!(shown, expected);
 }
@@ -476,4 +478,6 @@ async fn a_backup_needs_a_path_of_the_servers_and_a_store_with_a_file() {
         assert!(answer.text().contains(word), "{}", answer.text());
     }
     assert_eq!(api.get("/v1/store/stats").await.status, 409);
+    api.get("/v1/store/check").await.check_refused(409, "in_memory", None, "has no file");
+    api.get("/v1/store/check?accept=true").await.check_refused(422, "invalid", Some("accept"), "no known parameter");
 }

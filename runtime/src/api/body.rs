@@ -19,7 +19,7 @@ pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From the first byte of a body to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// A body of up to so many bytes is always taken: on every connection at once they hold 64 MiB.
-const SMALL_BYTES_MAX: usize = 4 * 1024;
+pub(super) const SMALL_BYTES_MAX: usize = 4 * 1024;
 /// What all larger bodies hold together: sixteen of the largest. Without it, as many clients as there are connections
 /// could make the process hold 128 GiB.
 const ROOM_KIB: usize = 128 * 1024;
@@ -37,6 +37,21 @@ pub struct Room {
 pub struct Text {
     text: String,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The bytes of a body, and the room that they take.
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What a body may be.
+pub(super) struct Bound {
+    pub(super) bytes_max: usize,
+    /// From its first byte to its last.
+    pub(super) within: Duration,
+    /// What to do about one that is larger.
+    pub(super) mend: &'static str,
 }
 
 impl Default for Room {
@@ -67,15 +82,8 @@ pub async fn json(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, 
 /// # Errors
 /// As [`json`].
 pub async fn json_or_nothing(room: &Room, headers: &HeaderMap, body: Body) -> Result<Text, Problem> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(room.within, read(room, body)).await;
-    let (bytes, room) = read.map_err(|_| {
-        let detail = format!("the body took longer than {} s", room.within.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
-    })??;
+    let bound = Bound { bytes_max: BODY_BYTES_MAX, within: room.within, mend: "send the jobs in several lists" };
+    let Whole { bytes, _room: room } = whole(room, headers, body, bound).await?;
     if !bytes.is_empty() {
         check_type(headers)?;
     }
@@ -84,6 +92,22 @@ pub async fn json_or_nothing(room: &Room, headers: &HeaderMap, body: Body) -> Re
         Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("the body is not UTF-8 at byte {at}"))
     })?;
     Ok(Text { text, _room: room })
+}
+
+/// Reads a body of any type.
+///
+/// # Errors
+/// 400, 408, 413 or 503, each saying what would be right.
+pub(super) async fn whole(room: &Room, headers: &HeaderMap, body: Body, bound: Bound) -> Result<Whole, Problem> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > bound.bytes_max as u64) {
+        return Err(too_large(&bound));
+    }
+    let read = tokio::time::timeout(bound.within, read(room, body, &bound)).await;
+    read.map_err(|_| {
+        let detail = format!("the body took longer than {} s", bound.within.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    })?
 }
 
 /// The value that a text of JSON holds.
@@ -120,7 +144,7 @@ impl From<Bad> for Problem {
 }
 
 /// The bytes of a body. Room is taken as they arrive, so that one that is only announced takes none.
-async fn read(room: &Room, mut body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Problem> {
     let (mut bytes, mut taken) = (Vec::new(), None::<OwnedSemaphorePermit>);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -130,8 +154,8 @@ async fn read(room: &Room, mut body: Body) -> Result<(Vec<u8>, Option<OwnedSemap
         // What is no data is a trailer, which says nothing here.
         let Ok(data) = frame.into_data() else { continue };
         let len = bytes.len() + data.len();
-        if len > BODY_BYTES_MAX {
-            return Err(too_large());
+        if len > bound.bytes_max {
+            return Err(too_large(bound));
         }
         if len > SMALL_BYTES_MAX {
             let more = len.div_ceil(1024) - taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -143,25 +167,32 @@ async fn read(room: &Room, mut body: Body) -> Result<(Vec<u8>, Option<OwnedSemap
         }
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes, taken))
+    Ok(Whole { bytes, _room: taken })
 }
 
-async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
-    let kib = u32::try_from(kib).expect("a body has at most 8 Ki KiB");
+/// Takes room for so much.
+pub(super) async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let kib = u32::try_from(kib).expect("no body has more than ROOM_KIB");
     match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.kib).acquire_many_owned(kib)).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Problem::overloaded()),
     }
 }
 
+/// Whether a body is as it stands.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], HeaderValue::as_bytes);
+    if encoding.eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    let detail = "a body is taken as it stands; send it without Content-Encoding";
+    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail);
+    Err(problem.at("Content-Encoding"))
+}
+
 /// Whether a body is JSON, as it stands.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], HeaderValue::as_bytes);
-    if !encoding.eq_ignore_ascii_case(b"identity") {
-        let detail = "a body is taken as it stands; send it without Content-Encoding";
-        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail);
-        return Err(problem.at("Content-Encoding"));
-    }
+    check_encoding(headers)?;
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
@@ -171,8 +202,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail))
 }
 
-fn too_large() -> Problem {
-    let detail = format!("the body has more than {BODY_BYTES_MAX} bytes (8 MiB); send the jobs in several lists");
+fn too_large(Bound { bytes_max, mend, .. }: &Bound) -> Problem {
+    let detail = format!("the body has more than {bytes_max} bytes ({} MiB); {mend}", bytes_max >> 20);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 

@@ -38,9 +38,9 @@ const REMEMBERED_MAX: usize = 100;
 /// Operations at once.
 const RUNNING_MAX: usize = 8;
 /// Jobs that are counted before an operation with a tag begins; more are said to be at least so many.
-const COUNTED_MAX: u64 = 100_000;
+pub(super) const COUNTED_MAX: u64 = 100_000;
 /// Pages that are read for that: where few jobs match, each looks at thousands of rows.
-const COUNTED_PAGES_MAX: usize = 250;
+pub(super) const COUNTED_PAGES_MAX: usize = 250;
 
 /// The operations of a process.
 #[derive(Debug, Default)]
@@ -287,7 +287,7 @@ fn read(app: &App, tenant: TenantId, verb: &str, mut object: Object<'_>) -> Resu
         let why = if all {
             "and a filter exclude each other: keep one"
         } else {
-            "must be true where there is no filter (state, queue, kind, tag, since, until, outcome, schedule, unique_key, q)"
+            "must be true where there is no filter (state, queue, kind, tag, since, until, outcome, schedule, unique_key, error, q)"
         };
         return Err(Problem::invalid("all", why));
     }

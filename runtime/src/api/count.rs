@@ -1,16 +1,22 @@
-//! `GET /v1/jobs/count?by=state,queue,kind`: how many jobs there are. Maintained as differences, never scanned.
+//! `GET /v1/jobs/count?by=state,queue,kind,error`: how many jobs there are. Maintained as differences and never scanned, but by
+//! error: for that, the rows of jobs that failed are looked at, the newest first, up to a bound.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use runner_store::command::{Answer, CountKey, Query};
-use runner_store::job::{StateName, TenantId};
+use axum::http::StatusCode;
+use runner_store::command::limits::PAGE_ROWS_MAX;
+use runner_store::command::{Answer, CountKey, JobsQuery, Query};
+use runner_store::error::StoreError;
+use runner_store::job::{Fingerprint, Job, JobId, StateName, TenantId, fingerprint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::bulk::{COUNTED_MAX, COUNTED_PAGES_MAX};
 use super::error::Problem;
 use super::openapi::words::StateWord;
 use super::params::Params;
@@ -18,15 +24,20 @@ use super::read::nearest;
 use super::tenant::Whose;
 
 /// What one may count by.
-const BY: [&str; 3] = ["state", "queue", "kind"];
+const BY: [&str; 4] = ["state", "queue", "kind", "error"];
+/// Errors that are counted apart: more than anybody reads. Jobs with others are left out, which is said.
+const ERRORS_MAX: usize = 1_000;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// All jobs.
     pub total: u64,
-    /// By what was asked for; without zeros.
+    /// By what was asked for; without zeros. By error, the most frequent first.
     pub counts: Vec<Count>,
+    /// There are more than were counted: by error, no more than 100,000 jobs and 1,000 errors are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// One sum.
@@ -42,16 +53,23 @@ pub struct Count {
     /// Of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// After this error: its fingerprint, for the filter `error` of lists and verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// That error of the newest of them, up to 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
     /// So many.
     pub jobs: u64,
 }
 
 /// What is counted together.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     state: Option<StateName>,
     queue: Option<Arc<str>>,
     kind: Option<Arc<str>>,
+    error: Option<Fingerprint>,
 }
 
 /// See the module.
@@ -62,6 +80,11 @@ pub async fn get(
 ) -> Result<Json<Counts>, Problem> {
     let by = params.take_as("by", parse_by)?.unwrap_or_else(|| vec!["state"]);
     params.finish()?;
+    if by.contains(&"error") {
+        let counted = tokio::task::spawn_blocking(move || by_error(&app, tenant, &by)).await;
+        let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "counting the jobs panicked");
+        return Ok(Json(counted.map_err(bug)??));
+    }
     let Answer::Counts(counts) = app.store.snapshot()?.read(&Query::Counts)? else {
         unreachable!("counts are answered with counts");
     };
@@ -89,12 +112,81 @@ fn sum(app: &App, tenant: TenantId, by: &[&str], counts: Vec<(CountKey, u64)>) -
             state: has("state").then_some(key.state),
             queue: has("queue").then(|| app.store.queue_name(key.lane.queue)),
             kind: has("kind").then(|| app.store.kind_name(key.lane.kind)),
+            error: None,
         };
         *sums.entry(group).or_default() += jobs;
         total += jobs;
     }
-    let text = |name: Option<Arc<str>>| name.map(|name| name.to_string());
-    let count = |(Group { state, queue, kind }, jobs)| Count { state, queue: text(queue), kind: text(kind), jobs };
-    let counts = sums.into_iter().map(count).collect();
-    Counts { total, counts }
+    let counts = sums.into_iter().map(|(group, jobs)| group.shown(jobs, None)).collect();
+    Counts { total, counts, more: false }
+}
+
+/// Looks at the jobs that may have failed, page by page, the newest first.
+fn by_error(app: &App, tenant: TenantId, by: &[&str]) -> Result<Counts, StoreError> {
+    let view = app.store.snapshot()?;
+    let (mut sums, mut looked_at, mut more) = (Errors::default(), 0, false);
+    for state in StateName::ALL.into_iter().filter(|state| fingerprint::may_have(*state)) {
+        let mut query = JobsQuery { state: Some(state), ..JobsQuery::all(tenant, PAGE_ROWS_MAX) };
+        for page in 0.. {
+            if looked_at >= COUNTED_MAX || page == COUNTED_PAGES_MAX {
+                more = true;
+                break;
+            }
+            let Answer::Jobs(page) = view.read(&Query::Jobs(query.clone()))? else { unreachable!("jobs are answered") };
+            looked_at += page.jobs.len() as u64;
+            page.jobs.iter().for_each(|job| more |= !sums.add(app, by, job));
+            let Some(next) = page.next else { break };
+            query.beyond = Some(next);
+        }
+    }
+    Ok(sums.shown(more))
+}
+
+/// Sums by error and what else is asked for, each with the newest job's error.
+#[derive(Default)]
+struct Errors(BTreeMap<Group, (u64, JobId, String)>);
+
+impl Errors {
+    /// Counts a job, if it has an error. False: it has one that is one too many.
+    fn add(&mut self, app: &App, by: &[&str], job: &Job) -> bool {
+        let Some(error) = Fingerprint::of_job(job) else { return true };
+        let has = |word| by.contains(&word);
+        let group = Group {
+            state: has("state").then(|| job.state.name()),
+            queue: has("queue").then(|| app.store.queue_name(job.queue)),
+            kind: has("kind").then(|| app.store.kind_name(job.kind)),
+            error: Some(error),
+        };
+        let text = || job.last.as_ref().and_then(|last| last.error.clone()).unwrap_or_default();
+        let is_full = self.0.len() >= ERRORS_MAX;
+        match self.0.entry(group) {
+            Entry::Occupied(mut sum) => {
+                let (jobs, newest, example) = sum.get_mut();
+                *jobs += 1;
+                if job.id > *newest {
+                    (*newest, *example) = (job.id, text());
+                }
+            }
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(sum) => _ = sum.insert((1, job.id, text())),
+        }
+        true
+    }
+
+    fn shown(self, more: bool) -> Counts {
+        let total = self.0.values().map(|(jobs, ..)| jobs).sum();
+        let mut counts: Vec<Count> =
+            self.0.into_iter().map(|(group, (jobs, _, example))| group.shown(jobs, Some(example))).collect();
+        counts.sort_by_key(|count| std::cmp::Reverse(count.jobs));
+        Counts { total, counts, more }
+    }
+}
+
+impl Group {
+    fn shown(self, jobs: u64, example: Option<String>) -> Count {
+        let text = |name: Option<Arc<str>>| name.map(|name| name.to_string());
+        let Self { state, queue, kind, error } = self;
+        let error = error.map(|error| error.to_string());
+        Count { state, queue: text(queue), kind: text(kind), error, example, jobs }
+    }
 }

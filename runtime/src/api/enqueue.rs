@@ -1,4 +1,6 @@
-//! `POST /v1/jobs`: one job, or a list that is accepted whole or not at all.
+//! `POST /v1/jobs`: one job, or a list that is accepted whole or not at all; or a stream of them ([`stream`]).
+
+pub mod stream;
 
 use std::sync::Arc;
 
@@ -40,12 +42,24 @@ enum Shape {
 pub async fn post(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
-    params: Params,
+    mut params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let on_error = params.take_as("on_error", stream::parse_on_error)?;
     params.finish()?;
     let key = key(&headers)?;
+    if stream::is_stream(&headers) {
+        body::check_encoding(&headers)?;
+        return stream::answer(&app, tenant, (key, on_error.unwrap_or_default()), body);
+    }
+    if on_error.is_some() {
+        let why = format!(
+            "is for a stream, `Content-Type: {}`: one job or a list is accepted whole or not at all",
+            stream::NDJSON
+        );
+        return Err(Problem::invalid("on_error", why));
+    }
     let text = body::json(&app.bodies, &headers, body).await?;
     let name = app.store.tenant_name(tenant);
     let Parsed { shape, jobs, request, buffered } = if text.len() > PARSED_HERE_BYTES_MAX {
@@ -107,6 +121,14 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
     let key = value.to_str().map_err(|_| Problem::invalid(IDEMPOTENCY_KEY, "must be visible ASCII characters"))?;
     Ok(Some(key.to_owned()))
+}
+
+/// Where a key would say nothing it is refused, as whoever sends one relies on it.
+pub(super) fn no_key(headers: &HeaderMap, instead: &str) -> Result<(), Problem> {
+    match key(headers)? {
+        Some(_) => Err(Problem::invalid(IDEMPOTENCY_KEY, format!("is not taken here: {instead}; leave it out"))),
+        None => Ok(()),
+    }
 }
 
 /// What a body says: one job or many, and a digest of it.

@@ -9,7 +9,7 @@ use super::App;
 use super::time::parse_time;
 
 /// The names, in the order in which they are looked at.
-pub(super) const NAMES: [&str; 6] = ["since", "until", "outcome", "schedule", "unique_key", "q"];
+pub(super) const NAMES: [&str; 7] = ["since", "until", "outcome", "schedule", "unique_key", "error", "q"];
 /// A text to look for: longer ones are in nothing that is looked at.
 const TEXT_CHARS_MAX: usize = 256;
 
@@ -24,6 +24,7 @@ pub(super) fn add(only: &mut Only, name: &str, text: String, app: &App, tenant: 
         "outcome" => only.outcome = Some(outcome(&text)?),
         "schedule" => only.schedule = Some(text),
         "unique_key" => only.unique_key = Some(text),
+        "error" => only.error = Some(text.parse()?),
         _ => only.about = Some(about(text, app, tenant)?),
     }
     Ok(())

@@ -107,16 +107,20 @@ pub async fn show(
     params: Params,
 ) -> Result<Json<KindShown>, Problem> {
     params.finish()?;
+    one(&app, tenant, &name).map(Json)
+}
+
+fn one(app: &App, tenant: TenantId, name: &str) -> Result<KindShown, Problem> {
     let view = app.store.snapshot()?;
-    let settings = settings(view.as_ref(), tenant, &name)?;
-    let mut states = counts(&app, view.as_ref(), tenant)?;
-    let shown = shown(&app, tenant, &name, settings, &states.remove(&name).unwrap_or_default());
-    let unknown = app.store.kind_id(tenant, &name).is_none() && shown.plugin.is_none() && !shown.external;
+    let settings = settings(view.as_ref(), tenant, name)?;
+    let mut states = counts(app, view.as_ref(), tenant)?;
+    let shown = shown(app, tenant, name, settings, &states.remove(name).unwrap_or_default());
+    let unknown = app.store.kind_id(tenant, name).is_none() && shown.plugin.is_none() && !shown.external;
     if unknown && settings == KindSettings::default() {
         let detail = "there is no kind of this name: no plugin provides it, and none has had a job or a setting";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     }
-    Ok(Json(shown))
+    Ok(shown)
 }
 
 /// `PATCH /v1/kinds/{k}` with `{"concurrency": 4, "rate": "100/1m burst 10"}`, also for a kind that has had no job yet; null
@@ -172,7 +176,11 @@ pub async fn verb(
     let until = pause_until(&app, &headers, body, &verb).await?;
     let pause = match verb.as_str() {
         "pause" => Some(until),
-        "resume" => None,
+        "resume" => {
+            // A pause may come before the first job; there is nothing else that an unknown kind can do.
+            one(&app, tenant, &name)?;
+            None
+        }
         _ => return Err(no_verb(&verb, "pause and resume")),
     };
     changed(&app, tenant, &name, |now| KindSettings { pause, ..now }).await.map(Json)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::body;
+use super::enqueue::no_key;
 use super::error::Problem;
 use super::jobs;
 use super::params::Params;
@@ -71,6 +72,7 @@ pub async fn post(
     body: Body,
 ) -> Result<Json<LeasesShown>, Problem> {
     params.finish()?;
+    no_key(&headers, "each call takes other runs, and one whose answer was lost ends with its lease")?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let Asked { kinds, max, wait, lasts, worker } = asked(Object::read(&text, body::parse(&text)?)?)?;
     let Some(starter) = &app.starter else { return Err(no_node()) };

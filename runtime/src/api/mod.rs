@@ -30,6 +30,7 @@ pub mod read;
 mod refused;
 pub mod runs;
 pub mod schedules;
+pub mod series;
 pub mod serve;
 pub mod session;
 pub mod settings;
@@ -61,7 +62,7 @@ use tokio::sync::{Semaphore, watch};
 use self::access::Access;
 use self::bulk::Operations;
 use self::error::Problem;
-use self::plugins::Plugins;
+use self::plugins::{Plugins, one as plugin};
 use crate::buffered::Buffered;
 use crate::merging;
 use crate::scheduler::starter::Starter;
@@ -84,6 +85,7 @@ pub struct App {
     starter: Option<Starter>,
     buffered: Buffered,
     operations: Operations,
+    series: series::Series,
     /// Taken while events are read for one reader.
     event_views: Semaphore,
     /// Set once answers that have no end of their own are to end.
@@ -127,6 +129,7 @@ impl App {
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
+            series: series::Series::default(),
             event_views: Semaphore::new(events::VIEWS_MAX),
             ending: watch::Sender::new(false),
             access,
@@ -152,6 +155,7 @@ impl App {
     pub async fn stop(&self) {
         self.buffered.stop().await;
         self.operations.stop().await;
+        self.stop_series().await;
     }
 
     /// Sends a command to the store.
@@ -211,9 +215,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/node/drain", post(node::drain))
         .route("/v1/node/resume", post(node::resume))
         .route("/v1/plugins", get(plugins::list))
-        .route("/v1/plugins/reload", post(plugins::reload))
+        // As of queues.
+        .route("/v1/plugins/{name}", get(plugin::show).put(plugin::put).delete(plugin::delete).post(plugin::verb))
         .route("/v1/store/settings", get(settings::show).patch(settings::set))
         .route("/v1/store/stats", get(store::stats))
+        .route("/v1/store/check", get(store::check))
         .route("/v1/store/accept-clock", post(store::accept_clock))
         .route("/v1/store/backup", post(store::backup))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
@@ -222,6 +228,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/tenants/{t}", get(tenants::show).patch(tenants::set).delete(tenants::delete))
         .route("/v1/session", get(session::show).post(session::begin).delete(session::end))
         .route("/v1/stats", get(stats::get))
+        .route("/v1/stats/series", get(series::get))
         .route("/v1/openapi.json", get(openapi::get))
         .route("/metrics", get(metrics::get))
         .route("/healthz", get(|| async { "ok\n" }))

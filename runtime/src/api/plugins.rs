@@ -1,5 +1,8 @@
 //! The plugins of the node: what is loaded, what is wrong, and what follows for jobs of their kinds.
 
+pub mod one;
+pub(crate) mod upload;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +26,7 @@ use crate::middleware;
 use crate::operator::Operator;
 use crate::subscriptions;
 use crate::wasm::catalog::{Loading, LoadingState};
+use crate::wasm::folder::deploy::Deploy;
 use crate::wasm::folder::{Registry, Report, TENANT_DEFAULT};
 use crate::wasm::loader::{NotReloaded, Reload};
 use crate::wasm::manifest::On;
@@ -33,6 +37,7 @@ use crate::wasm::{Catalog, Description, Host, Manifest, Plugin};
 pub struct Plugins {
     catalog: Option<Arc<Catalog>>,
     reload: Option<Reload>,
+    deploy: Option<Deploy>,
     operator: Arc<Operator>,
     /// None: nothing here runs them.
     merger: Option<Merger>,
@@ -148,6 +153,12 @@ impl Plugins {
         Self { reload: Some(reload), ..self }
     }
 
+    /// The same, with a way to put others into it.
+    #[must_use]
+    pub fn with_deploy(self, deploy: Deploy) -> Self {
+        Self { deploy: Some(deploy), ..self }
+    }
+
     /// Says what runs them, and by whose configuration.
     #[must_use]
     pub fn run_by(self, host: Arc<Host>, operator: Arc<Operator>) -> Self {
@@ -222,6 +233,11 @@ impl Plugins {
             reports: now.reports.iter().map(|report| ReportShown::from(report.as_ref())).collect(),
             loading: now.loading.iter().map(LoadingShown::from).collect(),
         }
+    }
+
+    /// Whether this is the folder that is followed.
+    fn is_the_folder(&self, path: Option<&Path>) -> bool {
+        self.deploy.as_ref().is_some_and(|deploy| Some(deploy.path()) == path)
     }
 
     fn of_kind(&self, tenant: &str, kind: &str) -> Option<Arc<Plugin>> {

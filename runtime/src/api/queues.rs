@@ -174,6 +174,10 @@ pub async fn verb_of(
         "resume" => |now, _| QueueSettings { pause: None, drain: false, ..now },
         _ => return Err(no_verb(&verb, "pause, resume, drain, clear and retry")),
     };
+    // A pause may come before the first job; there is nothing else that an unknown queue can do.
+    if verb != "pause" {
+        one(&app, tenant, &name)?;
+    }
     Ok(Json(changed(&app, tenant, &name, |now| change(now, until)).await?).into_response())
 }
 

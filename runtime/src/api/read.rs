@@ -14,6 +14,8 @@ use serde_json::value::RawValue;
 use super::time::{parse_duration, parse_time};
 use crate::wasm::units;
 
+/// Objects and lists within each other in one field. Many parsers take 128, and there is something around it in an answer.
+pub const DEPTH_MAX: usize = 100;
 /// Fields of one object: three times the most that any has (tags), few enough to be compared with each other.
 const FIELDS_MAX: usize = 100;
 
@@ -68,6 +70,10 @@ impl<'a> Object<'a> {
         for (i, (name, raw)) in object.entries.iter().enumerate() {
             if object.entries[..i].iter().any(|(earlier, _)| earlier == name) {
                 return Err(object.value(name, raw).bad("occurs twice; keep one"));
+            }
+            if is_too_deep(raw.get()) {
+                let why = format!("has objects and lists that are nested more than {DEPTH_MAX} deep");
+                return Err(object.value(name, raw).bad(&why));
             }
         }
         Ok(object)
@@ -143,6 +149,23 @@ impl<'a> Object<'a> {
         let field = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         Value { field, text: self.text, raw }
     }
+}
+
+/// Whether JSON nests deeper than may be.
+fn is_too_deep(json: &str) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0, false, false);
+    json.bytes().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        depth > DEPTH_MAX
+    })
 }
 
 impl<'a> Value<'a> {

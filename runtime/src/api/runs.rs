@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::finish::{FinishedShown, finish};
 use super::App;
 use super::body;
+use super::enqueue::no_key;
 use super::error::Problem;
 use super::jobs;
 use super::lease::no_node;
@@ -70,6 +71,7 @@ pub async fn renew(
     body: Body,
 ) -> Result<Json<RenewedShown>, Problem> {
     params.finish()?;
+    no_key(&headers, "a renewal that is repeated renews again")?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let mut object = Object::read(&text, body::parse(&text)?)?;
     let token = Token::take(&mut object);
@@ -93,6 +95,7 @@ pub async fn log(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
+    no_key(&headers, "a line that is sent twice stands there twice")?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let mut object = Object::read(&text, body::parse(&text)?)?;
     let (token, lines) = (Token::take(&mut object), object.take("lines"));
@@ -119,6 +122,7 @@ pub async fn progress(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
+    no_key(&headers, "what is said last counts")?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let mut object = Object::read(&text, body::parse(&text)?)?;
     let (token, percent, message) = (Token::take(&mut object), object.take("percent"), object.take("message"));

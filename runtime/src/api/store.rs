@@ -1,6 +1,7 @@
-//! The store as a file: `GET /v1/store/stats` measures it, `POST /v1/store/backup` copies it while it is in use.
+//! The store as a file, while it is in use: `GET /v1/store/stats` measures it, `GET /v1/store/check` compares everything in it
+//! with everything else, `POST /v1/store/backup` copies it.
 //!
-//! Both read the whole file, so there is one of each at a time. A backup goes to a path on the server's own disk, and so is
+//! Each reads the whole file, so there is one of each at a time. A backup goes to a path on the server's own disk, and so is
 //! only for an admin, and never for whom `--insecure-no-auth` lets in.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use runner_store::Handle;
+use runner_store::check::Report;
 use runner_store::command::Command;
 use runner_store::dir::{BackedUp, LiveStore, Stats};
 use runner_store::disk::Room;
@@ -32,11 +34,12 @@ pub(super) struct Files {
     live: Option<LiveStore>,
     backups: Semaphore,
     stats: Semaphore,
+    checks: Semaphore,
 }
 
 impl Files {
     pub(super) fn new(live: Option<LiveStore>) -> Self {
-        Self { live, backups: Semaphore::new(1), stats: Semaphore::new(1) }
+        Self { live, backups: Semaphore::new(1), stats: Semaphore::new(1), checks: Semaphore::new(1) }
     }
 
     /// How large the store's file is, if it has one.
@@ -128,6 +131,27 @@ pub struct TableShown {
     pub bytes: u64,
 }
 
+/// What a check of the store found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreCheck")]
+pub struct CheckShown {
+    /// Whether nothing is wrong.
+    pub clean: bool,
+    /// Jobs that were looked at, of all tenants.
+    pub jobs: u64,
+    /// Events that were looked at.
+    pub events: u64,
+    /// Jobs whose whole history was in the log and was folded.
+    pub folded: u64,
+    /// How many things are wrong.
+    pub wrong: u64,
+    /// The first hundred of them.
+    pub findings: Vec<String>,
+    /// Whether the checksum of every page was verified as well, which alone shows damage within args and outputs. It needs
+    /// the file alone: a server never does it, `runner store check` does where none runs.
+    pub pages_verified: bool,
+}
+
 /// A backup that is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "BackupMade")]
@@ -187,6 +211,16 @@ impl StatsShown {
     }
 }
 
+impl CheckShown {
+    /// What there is to say of a report.
+    #[must_use]
+    pub fn new(report: Report, pages_verified: bool) -> Self {
+        let clean = report.is_clean();
+        let Report { jobs, events, folded, findings, wrong } = report;
+        Self { clean, jobs, events, folded, wrong, findings, pages_verified }
+    }
+}
+
 impl From<BackedUp> for BackupShown {
     fn from(made: BackedUp) -> Self {
         let BackedUp { path, jobs, rows, bytes, grown_bytes, others } = made;
@@ -201,6 +235,25 @@ pub async fn stats(State(app): State<Arc<App>>, params: Params) -> Result<Json<S
     let _turn = turn(&app.files.stats)?;
     let stats = in_background(move || live.stats()).await??;
     Ok(Json(StatsShown::new(&stats, &app.store)))
+}
+
+/// `GET /v1/store/check`: on a view of the store, so that the writer goes on; its file grows by what is written meanwhile.
+/// Ends early when whoever asked goes away or the store fails.
+pub async fn check(State(app): State<Arc<App>>, params: Params) -> Result<Json<CheckShown>, Problem> {
+    params.finish()?;
+    let live = app.files.live()?;
+    let _turn = turn(&app.files.checks)?;
+    let (_asker, go_on) = asker(&app);
+    let report = in_background(move || live.check(&go_on)).await?.map_err(|error| match error {
+        StoreError::Stopped(_) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the store has stopped meanwhile")
+        }
+        error => error.into(),
+    })?;
+    if !report.is_clean() {
+        tracing::error!(wrong = report.wrong, first = report.findings.first(), "a check found the store damaged");
+    }
+    Ok(Json(CheckShown::new(report, false)))
 }
 
 /// `POST /v1/store/accept-clock`: the wall clock is right; what waited since it stepped goes on.
@@ -229,9 +282,7 @@ pub async fn backup(
     let path = path(&app, &headers, body).await?;
     let live = app.files.live()?;
     let _turn = turn(&app.files.backups)?;
-    let asker = Asker::default();
-    let (gone, store) = (Arc::clone(&asker.0), app.store.clone());
-    let go_on = move || !gone.load(Ordering::SeqCst) && store.failure().is_none();
+    let (asker, go_on) = asker(&app);
     let made = in_background(move || live.backup(&path, &go_on)).await?;
     drop(asker);
     Ok((StatusCode::CREATED, Json(made.map_err(problem)?.into())))
@@ -245,6 +296,13 @@ impl Drop for Asker {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// Who asks, and whether to go on: for as long as somebody does, and the store works.
+fn asker(app: &App) -> (Asker, impl Fn() -> bool + Send + 'static) {
+    let asker = Asker::default();
+    let (gone, store) = (Arc::clone(&asker.0), app.store.clone());
+    (asker, move || !gone.load(Ordering::SeqCst) && store.failure().is_none())
 }
 
 async fn path(app: &App, headers: &HeaderMap, body: Body) -> Result<PathBuf, Problem> {

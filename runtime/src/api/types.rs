@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_store::command::{Enqueued, RunRecord};
-use runner_store::job::{Job, OutcomeName, Reason, StateName, limits};
+use runner_store::job::outcome::LEASE_RAN_OUT;
+use runner_store::job::{Fingerprint, Job, OutcomeName, Reason, StateName, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,6 +46,9 @@ pub struct JobShown {
     pub crashes: u32,
     pub snoozes: u32,
     pub schedule: Option<String>,
+    /// Of a job that is retryable or discarded after a run that failed: which error that was. See the filter `error`.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
     /// Its key among the jobs of its kind.
     #[schemars(with = "Option<serde_json::Value>")]
     pub key: Option<Box<RawValue>>,
@@ -203,6 +207,7 @@ impl JobShown {
             crashes: job.crashes,
             snoozes: job.snoozes,
             schedule: job.schedule.as_ref().map(|of| of.name.clone()),
+            fingerprint: Fingerprint::of_job(job).map(|error| error.to_string()),
             key: job.key.as_ref().and_then(|key| RawValue::from_string(key.as_json().to_owned()).ok()),
             slot: job.schedule.as_ref().and_then(|of| of.slot).map(rfc3339),
             worker: job.lease().and_then(|lease| lease.worker.clone()),
@@ -300,6 +305,13 @@ pub(super) fn waits_for(job: &Job) -> String {
 pub(super) fn reason(job: &Job) -> Option<String> {
     let because_of = match job.reason() {
         Some(reason @ (Reason::AttemptsExhausted { .. } | Reason::NeverRetried)) => Some(reason.to_string()),
+        // Of a worker elsewhere, nothing is known but that.
+        Some(Reason::Crashed) if lease_ran_out(job) => {
+            Some("crashed: the lease of its last attempt ran out".to_owned())
+        }
+        Some(Reason::Poison { crashes }) if lease_ran_out(job) => {
+            Some(format!("poison: it was lost {crashes} times in a row, the last time as its lease ran out"))
+        }
         other => return other.map(ToString::to_string).or_else(|| snoozed(job)),
     };
     // Why the last one failed is what one wants to know of "all attempts failed".
@@ -307,6 +319,10 @@ pub(super) fn reason(job: &Job) -> Option<String> {
         (Some(reason), Some(error)) if !error.is_empty() => Some(format!("{reason}: {error}")),
         (reason, _) => reason,
     }
+}
+
+fn lease_ran_out(job: &Job) -> bool {
+    job.last.as_ref().is_some_and(|last| last.error.as_deref() == Some(LEASE_RAN_OUT))
 }
 
 fn snoozed(job: &Job) -> Option<String> {

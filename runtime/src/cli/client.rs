@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{self, HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
@@ -45,7 +45,9 @@ const IN_USE_EVERY: Duration = Duration::from_millis(10);
 /// How long an answer may take: longer than the longest wait that the API allows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
-/// The same for what copies a whole store: a terabyte at 50 MB a second.
+/// The same for a plugin, which may be compiled twice, for two minutes each, behind others.
+const PUT_WITHIN: Duration = Duration::from_secs(600);
+/// The same for what copies or reads a whole store: a terabyte at 50 MB a second.
 const LARGE_ANSWER_WITHIN: Duration = Duration::from_secs(6 * 3_600);
 
 /// Where to ask.
@@ -276,6 +278,23 @@ impl Client {
         self.call_within(LARGE_ANSWER_WITHIN, Method::POST, path, None, Some(body)).await
     }
 
+    /// Asks for something that reads the whole store, and waits as long as that may take.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_large(&self, path: &str) -> Result<Answer, Failure> {
+        self.call_within(LARGE_ANSWER_WITHIN, Method::GET, path, None, None).await
+    }
+
+    /// Puts something that is not JSON and takes a while to be taken, like a plugin.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put(&self, path: &str, media: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+        let request = self.named(Request::put(path)).header(header::CONTENT_TYPE, media);
+        self.ask(PUT_WITHIN, request, Bytes::from(body)).await
+    }
+
     /// Deletes something.
     ///
     /// # Errors
@@ -309,9 +328,11 @@ impl Client {
         if let Some(key) = key {
             request = request.header(api::enqueue::IDEMPOTENCY_KEY, key);
         }
-        let authority = self.host();
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
-        let request = request.header(header::HOST, authority).body(body);
+        self.ask(within, request, Bytes::from(body.unwrap_or_default())).await
+    }
+
+    async fn ask(&self, within: Duration, request: http::request::Builder, body: Bytes) -> Result<Answer, Failure> {
+        let request = request.header(header::HOST, self.host()).body(Full::new(body));
         let request = request.map_err(|error| Failure::usage(format!("not a request: {error}")))?;
         match tokio::time::timeout(within, self.send(request)).await {
             Ok(answer) => answer?.checked(),

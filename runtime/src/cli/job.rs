@@ -1,6 +1,7 @@
 //! `runner job`: look at jobs and change them.
 
 pub(super) mod change;
+mod count;
 pub(super) mod filter;
 mod logs;
 
@@ -33,6 +34,10 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  runner job list --state discarded --kind image.resize\n  \
         runner job list --outcome timed_out --since 2027-01-31T08:00:00Z --order oldest")]
     List(List),
+    /// Count jobs, by state or by what else they have in common
+    #[command(after_help = "Examples:\n  runner job count\n  runner job count --by error\n  \
+        runner job count --by queue,state -o json")]
+    Count(count::Args),
     /// Show a job with its args, output and runs
     #[command(after_help = "Example: runner job show 42")]
     Show(One),
@@ -134,6 +139,7 @@ pub(super) struct Wait {
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::List(args) => ask(&args.common.target, async |client| list(client, args).await),
+        Verb::Count(args) => args.run(),
         Verb::Show(args) => ask(&args.common.target, async |client| show(client, args).await),
         Verb::Output(args) => ask(&args.common.target, async |client| output(client, args).await),
         Verb::Wait(args) => {

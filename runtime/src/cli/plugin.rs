@@ -3,6 +3,7 @@
 mod build;
 mod new;
 mod project;
+mod push;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use runner_store::job::limits::{ATTEMPTS_DEFAULT, PAYLOAD_BYTES_MAX};
 use runner_store::job::{Millis, Outcome};
 use serde_json::json;
 
-use super::client::Target;
+use super::client::{Common, Target};
 use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::read_file;
@@ -84,6 +85,17 @@ pub(super) enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Put a plugin into the folder of a server, once it has passed every check there; what is refused changes nothing
+    #[command(after_help = "Example: runner plugin push plugins/dist/image.wasm --url https://runner.example.com")]
+    Push(push::Args),
+    /// Take a plugin out of the folder of a server, with its manifest; jobs of its kinds wait from then on
+    #[command(after_help = "Example: runner plugin remove image")]
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Print the contract that handlers are built for
     #[command(after_help = "Example: runner plugin wit > plugin.wit")]
     Wit,
@@ -120,6 +132,8 @@ pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::New(args) => new::main(args),
         Verb::Build(args) => build::main(args),
         Verb::Reload { target, output } => reload(target, *output),
+        Verb::Push(args) => push::main(args),
+        Verb::Remove { name, common } => push::remove(name, common),
         Verb::Wit => {
             print(CONTRACT);
             Ok(ExitCode::SUCCESS)

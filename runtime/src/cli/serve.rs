@@ -138,8 +138,10 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
             loader.stop().await;
             return Ok(None);
         }
-        let plugins =
-            Plugins::of_node(loader.catalog()).with_reload(loader.reload()).run_by(Arc::clone(&host), operator);
+        let plugins = Plugins::of_node(loader.catalog())
+            .with_reload(loader.reload())
+            .with_deploy(loader.deploy())
+            .run_by(Arc::clone(&host), operator);
         let mut node = Node::start(handle.clone(), dir.as_ref(), host, loader.catalog(), settings).await?;
         let schedules = Schedules::start(&handle, &loader.catalog(), &Clock::System);
         let mut life = node.watch();
@@ -159,6 +161,7 @@ pub(super) fn main(args: &Args, mut reloading: Reloading) -> Result<ExitCode, Fa
             horizon: args.once_horizon,
         });
         let app = App::on(handle.clone(), plugins, ready, live, Some(node.starter()));
+        app.keep_series();
         let (server, tls) = doors.serve(&api::router(Arc::clone(&app)), app.access(), &args.data)?;
         let for_metrics = for_metrics.map(|listener| metrics::serve(listener, &app)).transpose()?;
         announce(&node);

@@ -6,6 +6,7 @@ use super::ask;
 use super::client::Target;
 use super::exit::Failure;
 use super::output::{Format, Table, bytes, millis, print, print_json};
+use crate::api::series::{PointShown, SeriesShown};
 use crate::api::stats::{QueueStats, StatsShown};
 use crate::wasm::log::escaped;
 
@@ -29,15 +30,17 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     ask(&args.target, async |client| {
         let stats: StatsShown = client.get("/v1/stats").await?.json()?;
-        match args.output {
-            Format::Json => print_json(&stats),
-            Format::Table => show(&stats),
+        if args.output == Format::Json {
+            print_json(&stats);
+            return Ok(ExitCode::SUCCESS);
         }
+        let series: SeriesShown = client.get("/v1/stats/series?window=10m").await?.json()?;
+        show(&stats, &series);
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn show(stats: &StatsShown) {
+fn show(stats: &StatsShown, series: &SeriesShown) {
     let node = stats.node.as_ref().map_or_else(
         || "none".to_owned(),
         |node| {
@@ -56,6 +59,7 @@ fn show(stats: &StatsShown) {
     let states: Vec<String> = stats.states.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();
     let states = if states.is_empty() { "none".to_owned() } else { states.join(", ") };
     print(&format!("jobs    {states}\n"));
+    print(&lately(series));
     let mut queues: Vec<&QueueStats> = stats.queues.iter().collect();
     queues.sort_by_key(|queue| std::cmp::Reverse(queue.oldest_available_ms));
     let more = queues.len().saturating_sub(QUEUES_MAX);
@@ -86,4 +90,19 @@ fn show(stats: &StatsShown) {
     for wrong in &stats.wrong {
         print(&format!("wrong   {}\n", escaped(&wrong.detail)));
     }
+}
+
+/// What has completed in the last ten minutes, as bars; nothing where nothing counts.
+fn lately(series: &SeriesShown) -> String {
+    let completed = |point: &PointShown| point.finished.get("completed").copied().unwrap_or_default();
+    let all: Vec<u64> = series.points.iter().map(completed).collect();
+    let most = all.iter().copied().max().unwrap_or_default();
+    if most == 0 {
+        return String::new();
+    }
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let last = BARS.len() as u64 - 1;
+    let bars: String = all.iter().map(|jobs| BARS[(jobs * last).div_ceil(most) as usize]).collect();
+    let whose = if series.tenant.is_some() { "" } else { ", of all tenants" };
+    format!("lately  {bars} {} completed in 10m{whose}\n", all.iter().sum::<u64>())
 }

@@ -179,12 +179,19 @@ impl Shell {
             }
             Shut::Full(most) => {
                 let mut jobs: Vec<String> = self.core.running_in(*of).iter().map(ToString::to_string).collect();
-                let more = jobs.len().saturating_sub(NAMED_MAX);
+                let run = jobs.len();
+                let more = run.saturating_sub(NAMED_MAX);
                 jobs.truncate(NAMED_MAX);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let by = if jobs.is_empty() { String::new() } else { format!(": jobs {}{more}", jobs.join(", ")) };
                 let change = format!("`runner {noun} set {name} --{by_key}concurrency N` changes that");
-                (full, format!("{most} of {what} run, which is as many as may{by}; {change}"))
+                // Those that ran when a limit was lowered go on.
+                let many = if run > most as usize {
+                    format!("{run} of {what} run, more than the {most} that may by now{by}")
+                } else {
+                    format!("{most} of {what} run, which is as many as may{by}")
+                };
+                (full, format!("{many}; {change}"))
             }
             Shut::Rate(rate, left) => {
                 let at = rfc3339(self.parts.clock.now().after(left));
@@ -241,7 +248,7 @@ fn plain(held: &Held) -> Reason {
             ("fuel_spent", detail)
         }
         Held::Concurrency { most } => {
-            ("concurrency", format!("{most} jobs of its tenant run, which is as many as may"))
+            ("concurrency", format!("of its tenant, {most} jobs may run at once, and so many do, or more"))
         }
         Held::Memory { needs_bytes, left_bytes, whose } => {
             let (needs, left) = (size(needs_bytes), size(left_bytes));

@@ -107,7 +107,10 @@ pub enum NotStarted {
     #[error("as many jobs as may have been started by hand and wait for a slot; try again when one has ended")]
     Busy,
     /// External workers take the jobs of its kind.
-    #[error("external workers take the jobs of its kind: it starts when one asks for it")]
+    #[error(
+        "external workers take the jobs of its kind, and it starts when one asks for it: let a worker that does this kind run; \
+         `reschedule` makes one available now that waits for a time, and `edit` with the priority `highest` puts it first"
+    )]
     External,
     /// The node starts nothing more.
     #[error("the node drains and starts nothing more; ask again when it goes on (`runner node resume`) or is back")]

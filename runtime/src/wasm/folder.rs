@@ -7,6 +7,7 @@
 //! [`load`] reads a folder once. The `loader` follows its changes. Both work on the same [`shelf`], which knows what was
 //! read; [`dir`] reads files and trusts no link, [`turns`] says whose plugin is compiled next.
 
+pub mod deploy;
 mod dir;
 mod registry;
 mod shelf;
@@ -27,7 +28,7 @@ use super::script::{ENGINE_FILE, SCRIPT_BYTES_MAX, SCRIPT_SUFFIX};
 use super::spawn::Host;
 
 /// A manifest: far more than any has.
-const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// Something about one file of the folder that its owner should know.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::catalog::{Catalog, Loading, LoadingState, Serving};
 use super::compile::Stop;
+use super::folder::deploy::Deploy;
 use super::folder::{FolderError, Look, Made, Place, Registry, Report, Shelf, make};
 use super::plugin::Plugin;
 use super::spawn::Host;
@@ -46,6 +47,7 @@ pub struct Loader {
     reload: Reload,
     idle: watch::Receiver<bool>,
     stop: Stop,
+    deploy: Deploy,
     task: JoinHandle<()>,
 }
 
@@ -95,13 +97,15 @@ impl Loader {
     pub async fn start(host: Arc<Host>, folder: &Path, is_tenant: IsTenant) -> Result<Self, FolderError> {
         let (catalog, stop) = (Catalog::new(Serving::default()), Stop::default());
         let (idle, is_idle) = watch::channel(false);
+        let shelf = Arc::<Mutex<Shelf>>::default();
+        let deploy = Deploy::new(Arc::clone(&host), folder, Arc::clone(&shelf), stop.clone());
         let mut folder = Folder {
             host,
             path: folder.to_owned(),
             is_tenant,
             catalog: Arc::clone(&catalog),
             watch: Watch::new(),
-            shelf: Arc::default(),
+            shelf,
             compiling: None,
             stop: stop.clone(),
             unusable: None,
@@ -112,7 +116,7 @@ impl Loader {
         folder.go_on();
         let (ask, asked) = mpsc::channel(ASKERS_MAX);
         let task = tokio::spawn(folder.follow(asked, again));
-        Ok(Self { catalog, reload: Reload(ask), idle: is_idle, stop, task })
+        Ok(Self { catalog, reload: Reload(ask), idle: is_idle, stop, deploy, task })
     }
 
     /// What it keeps.
@@ -127,6 +131,12 @@ impl Loader {
         self.reload.clone()
     }
 
+    /// A way to put plugins into its folder.
+    #[must_use]
+    pub fn deploy(&self) -> Deploy {
+        self.deploy.clone()
+    }
+
     /// Waits until nothing is left to be compiled that may be now.
     pub async fn settled(&self) {
         // An end of the loader settles it, too.
@@ -135,9 +145,9 @@ impl Loader {
 
     /// Ends what is being compiled, and the loader.
     pub async fn stop(self) {
-        let Self { reload, stop, task, .. } = self;
+        let Self { reload, stop, task, deploy, .. } = self;
         stop.set();
-        drop(reload);
+        drop((reload, deploy));
         task.abort();
         // Aborted, which is no news.
         _ = task.await;

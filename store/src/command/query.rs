@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CountKey, Enqueued, Lane, Name, Namespace, Part, RunRecord, RunRef, Scope, Settings, Subscription};
 use crate::index::{KeyOf, Order};
-use crate::job::{Job, JobId, JobRef, KindId, OutcomeName, QueueId, Seq, StateName, TenantId, Time};
+use crate::job::{Fingerprint, Job, JobId, JobRef, KindId, OutcomeName, QueueId, Seq, StateName, TenantId, Time};
 use crate::log::LogEntry;
 use crate::schedule::{Schedule, ScheduleRef};
 use crate::token::{Token, TokenHash};
@@ -158,6 +158,8 @@ pub struct Only {
     pub schedule: Option<String>,
     /// With this unique key, whether or not it holds it.
     pub unique_key: Option<String>,
+    /// Whose last error is this one.
+    pub error: Option<Fingerprint>,
     /// Which this text is about.
     pub about: Option<About>,
 }
@@ -174,18 +176,19 @@ pub struct About {
 impl Only {
     /// Nothing is said.
     pub const NONE: Self =
-        Self { since: None, until: None, outcome: None, schedule: None, unique_key: None, about: None };
+        Self { since: None, until: None, outcome: None, schedule: None, unique_key: None, error: None, about: None };
 
     /// Whether a job's row says all of it.
     #[must_use]
     pub fn fits(&self, job: &Job) -> bool {
-        let Self { since, until, outcome, schedule, unique_key, about } = self;
+        let Self { since, until, outcome, schedule, unique_key, error, about } = self;
         let at = job.finalized_at().unwrap_or(job.enqueued_at);
         since.is_none_or(|since| since <= at)
             && until.is_none_or(|until| at < until)
             && outcome.is_none_or(|outcome| job.last.as_ref().is_some_and(|last| last.outcome == outcome))
             && schedule.as_ref().is_none_or(|name| job.schedule.as_ref().is_some_and(|of| of.name == *name))
             && unique_key.as_ref().is_none_or(|key| job.unique.as_ref().is_some_and(|hold| hold.key == *key))
+            && error.is_none_or(|error| Fingerprint::of_job(job) == Some(error))
             && about.as_ref().is_none_or(|about| about.fits(job))
     }
 }

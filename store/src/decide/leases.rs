@@ -2,6 +2,7 @@
 
 use crate::command::{EndLeases, EndedLease, Leasing, Reply, RunRecord, limits};
 use crate::engine::Needs;
+use crate::job::outcome::LEASE_RAN_OUT;
 use crate::job::{Event, Holder, OutcomeName, Rejection, RunSettings, limits as job_limits};
 
 use super::{Batch, finish};
@@ -48,7 +49,7 @@ impl Batch<'_> {
         }
         let job = self.apply(run.at, &Event::HolderGone { run: run.run, started: crashed, settings })?;
         let (outcome, error) = if crashed {
-            (OutcomeName::Crashed, "its worker neither renewed the lease in time nor said how the run ended")
+            (OutcomeName::Crashed, LEASE_RAN_OUT)
         } else {
             (OutcomeName::Interrupted, "its worker's lease is void since the store was restored")
         };

@@ -1,6 +1,7 @@
 //! A store that is in use, from aside: what can be read of its file while the writer has the engine.
 
 use super::{Marker, StoreDir};
+use crate::check::Report;
 use crate::disk::{self, Room, Space};
 use crate::engine::redb::{FileStats, Live, Meta};
 use crate::error::StoreError;
@@ -58,6 +59,18 @@ impl LiveStore {
         let room = disk::room(disk.free_bytes + free_bytes, disk.total_bytes);
         let reserve_bytes = disk::reserve(disk.total_bytes);
         Ok(Stats { marker: self.dir.marker()?, file, file_bytes, free_bytes, disk, reserve_bytes, room })
+    }
+
+    /// Compares everything in the store with everything else, on a view, while it is in use: what [`examine`] finds but for
+    /// damage within args and outputs, which only the checksums of pages show, and they need the file alone. Asks now and
+    /// then whether to `go_on`.
+    ///
+    /// # Errors
+    /// The file could not be read, or it was told to stop.
+    ///
+    /// [`examine`]: super::examine
+    pub fn check(&self, go_on: &dyn Fn() -> bool) -> Result<Report, StoreError> {
+        self.file.check(go_on)
     }
 
     /// Bytes of the file that nothing uses.

@@ -6,6 +6,7 @@
 
 pub mod depth;
 mod event;
+pub mod fingerprint;
 mod ids;
 mod key;
 pub mod limits;
@@ -22,6 +23,7 @@ use crate::schedule::OfSchedule;
 
 pub use self::depth::{TooDeep, depth_after, staged_depth};
 pub use self::event::{Edit, Event, EventName, Rejection, RunSettings, Verdict};
+pub use self::fingerprint::Fingerprint;
 pub use self::ids::{BootId, JobId, JobRef, KindId, PluginId, Priority, QueueId, RunNumber, Seq, TenantId};
 pub use self::key::{JobKey, KeyHash, KeyPath};
 pub use self::outcome::{Outcome, OutcomeName};

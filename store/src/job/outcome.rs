@@ -137,6 +137,9 @@ impl OutcomeName {
     }
 }
 
+/// The error of a run whose external worker was gone: its lease ran out.
+pub const LEASE_RAN_OUT: &str = "its worker neither renewed the lease in time nor said how the run ended";
+
 impl Outcome {
     /// The outcome's name.
     #[must_use]

@@ -3,7 +3,7 @@
 use super::{
     CancelRequest, Dependency, EdgePolicy, Edit, Event, Holder, Job, JobId, JobRef, KindId, LastRun, Lease, Millis,
     Outcome, OutcomeName, QueueId, QueueOrder, Reason, Rejection, RunNumber, RunSettings, State, StateName, Time,
-    UniqueHold, Verdict, limits, spec::JobSpec,
+    UniqueHold, Verdict, limits, outcome::LEASE_RAN_OUT, spec::JobSpec,
 };
 
 /// What becomes of `job` (none: there is no such job) when `event` happens at `now`: the job as it is then (none: it is
@@ -203,8 +203,11 @@ fn finished(
     now: Time,
 ) -> Result<Job, Rejection> {
     let lease = fenced(job, run)?;
-    let last = Some(last_run(run, outcome));
-    let mut next = Job { started: true, last, conflicts: 0, alone: job.alone || alone, ..job.clone() };
+    let mut last = last_run(run, outcome);
+    if let (Outcome::Crashed, Holder::Worker(_)) = (outcome, &lease.holder) {
+        last.error = Some(LEASE_RAN_OUT.to_owned());
+    }
+    let mut next = Job { started: true, last: Some(last), conflicts: 0, alone: job.alone || alone, ..job.clone() };
     if !matches!(outcome, Outcome::Interrupted | Outcome::Cancelled | Outcome::Crashed) {
         next.crashes = 0;
     }

@@ -2,6 +2,7 @@
 
 mod doors;
 mod matrix;
+mod series;
 mod sessions;
 mod tenants;
 mod tokens;
@@ -117,7 +118,7 @@ impl Api {
         self.behind_door(door.public(Some(Origin::parse(url).unwrap())))
     }
 
-    async fn tenant(&self, name: &str) -> TenantId {
+    pub(super) async fn tenant(&self, name: &str) -> TenantId {
         match self.store.call(Command::Name(Name::of_tenant(name))).await.unwrap() {
             Reply::Named(number) => TenantId(number),
             other => panic!("{other:?}"),

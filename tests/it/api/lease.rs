@@ -259,6 +259,9 @@ async fn who_does_not_renew_has_crashed_and_says_nothing_any_more() {
         (&job["crashes"], &job["attempts"], &job["runs"][0]["outcome"]),
         (&json!(1), &json!(1), &json!("crashed"))
     );
+    // The job said that the process died, which nobody knows of a worker.
+    let why = site.api.get(&format!("/v1/jobs/{id}/why")).await.json()["why"][0]["detail"].to_string();
+    assert!(why.contains("neither renewed the lease in time") && !why.contains("process"), "{why}");
     let error = job["runs"][0]["error"].as_str().unwrap();
     assert!(error.contains("neither renewed the lease in time"), "{error}");
     let log = site.api.get(&format!("/v1/jobs/{id}/logs")).await.text();

@@ -1,5 +1,6 @@
 //! Limits of queues and kinds, through a node that runs: set, told by whom, kept over a restart, and why a job waits.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -53,10 +54,16 @@ async fn a_queue_that_is_full_says_by_whom_and_a_limit_that_rises_holds_at_once(
     let set = api.patch("/v1/queues/media", &json!({"concurrency": 2})).await.json();
     assert_eq!((&set["concurrency"], &set["sources"]["concurrency"]), (&json!(2), &json!("set")));
     assert_eq!(ended(&api, &waits).await, "completed");
+    let second = api.enqueue(&json!({"kind": "spin", "queue": "media", "timeout": "1h"})).await;
+    until_running(&api, &second).await;
     let back = api.patch("/v1/queues/media", &json!({"concurrency": null})).await.json();
     let from = &back["sources"]["concurrency"];
     assert_eq!((&back["concurrency"], from), (&json!(1), &json!("manifest of spins")), "what a manifest says is back");
     assert_eq!(back["weight"], 5);
+    // What ran when a limit was lowered goes on, and was said to be as many as may.
+    let late = api.enqueue(&json!({"kind": "ok", "queue": "media"})).await;
+    let detail = why(&api, &late, "queue_full").await;
+    assert!(detail.contains("2 of queue media run, more than the 1 that may by now: jobs"), "{detail}");
     node.interrupt();
     node.stopped().await;
 }
@@ -71,7 +78,7 @@ async fn a_tenants_limit_holds_at_once() {
     assert_eq!((&set["concurrency"], &set["sources"]["concurrency"]), (&json!(1), &json!("set")));
     let waits = api.enqueue(&json!({"kind": "ok"})).await;
     let detail = why(&api, &waits, "concurrency").await;
-    assert!(detail.contains("1 jobs of its tenant run"), "{detail}");
+    assert!(detail.contains("of its tenant, 1 jobs may run at once"), "{detail}");
     api.patch("/v1/tenants/default", &json!({"concurrency": null})).await;
     assert_eq!(ended(&api, &waits).await, "completed");
     api.patch("/v1/tenants/default", &json!({"memory_bytes": "1KiB"})).await;
@@ -141,4 +148,42 @@ async fn kinds_are_shown_and_set() {
     assert_eq!(most["concurrency"], 2_147_483_648_u32);
     node.interrupt();
     node.stopped().await;
+}
+
+/// Args of a hundred thousand levels were accepted, and could be read by hardly anybody.
+#[tokio::test]
+async fn json_that_nests_too_deeply_is_refused_by_its_field() {
+    let api = Api::new();
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let post = async |path: &str, body: String| {
+        api.send(Method::POST, path, &[("content-type", "application/json")], body).await
+    };
+    let quoted = format!("\"{}\\\"{}\"", "[".repeat(1_000), "{".repeat(1_000));
+    for args in [nested(100), quoted] {
+        let answer = post("/v1/jobs", format!("{{\"kind\": \"a\", \"args\": {args}}}")).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    }
+    for depth in [101, 100_000] {
+        let one = post("/v1/jobs", format!("{{\"kind\": \"a\", \"args\": {}}}", nested(depth))).await;
+        one.check_refused(422, "invalid", Some("args"), "more than 100 deep");
+        let list =
+            post("/v1/jobs", format!("[{{\"kind\": \"a\"}}, {{\"kind\": \"a\", \"args\": {}}}]", nested(depth))).await;
+        list.check_refused(422, "invalid", Some("jobs[1].args"), "more than 100 deep");
+        let other =
+            post("/v1/jobs/retry", format!("{{\"kind\": {}}}", "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth)))
+                .await;
+        other.check_refused(422, "invalid", Some("kind"), "more than 100 deep");
+    }
+}
+
+/// A key on a call that does not remember it was ignored, and whoever repeated the call under it took other runs.
+#[tokio::test]
+async fn a_key_is_refused_where_it_would_say_nothing() {
+    let api = Api::new();
+    for path in ["/v1/lease", "/v1/runs/1/1/renew", "/v1/runs/1/1/finish", "/v1/runs/1/1/log", "/v1/runs/1/1/progress"]
+    {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+        let answer = api.send(Method::POST, path, &headers, "{}").await;
+        answer.check_refused(422, "invalid", Some("Idempotency-Key"), "leave it out");
+    }
 }

@@ -1,6 +1,6 @@
 //! Lists of jobs: what they may be asked for, in which order, and in pages.
 
-use runner_store::job::Outcome;
+use runner_store::job::{Millis, Outcome};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -31,6 +31,57 @@ async fn some_jobs() -> Api {
     assert_eq!(api.post("/v1/schedules", &plan).await.status, 201);
     assert_eq!(api.post("/v1/schedules/nightly/fire", &json!({})).await.status, 201);
     api
+}
+
+/// Jobs that failed alike are counted together, listed and changed together, whatever numbers are in their errors.
+#[tokio::test]
+async fn jobs_that_failed_alike_are_found_by_their_error() {
+    let api = Api::new();
+    let failed = |text: &str| Outcome::Failed { message: text.to_owned(), retry_after: None };
+    let ends = [
+        (1, failed("no \"a.jpg\" after 17 ms")),
+        (1, failed("no \"b c.jpg\" after 4 ms")),
+        (5, failed("No 'd' after 0x7f ms")),
+        (1, failed("status 503")),
+        (1, Outcome::Completed { output: b"{}".to_vec() }),
+        (1, Outcome::TimedOut { limit: Millis(60_000) }),
+    ];
+    for (n, (max_attempts, outcome)) in ends.into_iter().enumerate() {
+        let queue = if n == 0 { "media" } else { "default" };
+        let held = api.enqueue(&json!({"kind": "a", "max_attempts": max_attempts, "hold": true})).await;
+        assert_eq!(api.post(&format!("/v1/jobs/{held}/release"), &json!({})).await.status, 200, "{queue}");
+        let job = api.claim("a").await;
+        api.finish(&job, outcome).await;
+    }
+    let counts = api.get("/v1/jobs/count?by=error").await.json();
+    let found = counts["counts"].as_array().unwrap();
+    let by = |field: &str| found.iter().map(|count| count[field].clone()).collect::<Vec<_>>();
+    assert_eq!((&counts["total"], by("jobs")), (&json!(5), vec![json!(3), json!(1), json!(1)]), "{counts}");
+    assert_eq!(found[0]["example"], "No 'd' after 0x7f ms", "the newest");
+    assert_eq!(counts["more"], Value::Null);
+    let error = found[0]["error"].as_str().unwrap();
+    assert_eq!(api.ids(&format!("error={error}")).await, ["3", "2", "1"]);
+    assert_eq!(api.ids(&format!("error={error}&state=retryable")).await, ["3"]);
+    assert_eq!(api.ids(&format!("error={error}&state=completed")).await, [""; 0]);
+    assert_eq!(api.get("/v1/jobs/2").await.json()["fingerprint"], error);
+    assert_eq!(api.get("/v1/jobs/5").await.json()["fingerprint"], Value::Null);
+    let split = api.get("/v1/jobs/count?by=error,state,kind").await.json();
+    assert_eq!(
+        split["counts"][0],
+        json!({"state": "discarded", "kind": "a", "error": error, "example": "no \"b c.jpg\" after 4 ms", "jobs": 2})
+    );
+    api.get("/v1/jobs?error=503").await.check_refused(422, "invalid", Some("error"), "is no fingerprint of an error");
+    api.get("/v1/jobs/count?by=errors").await.check_refused(422, "invalid", Some("by"), "did you mean `error`?");
+    // What is wrong with all of them was mended.
+    let dry = api.post("/v1/jobs/retry", &json!({"error": error, "dry_run": true})).await;
+    assert_eq!(dry.json()["matched"], 3);
+    let begun = api.post("/v1/jobs/retry", &json!({"error": error})).await;
+    let path = format!("/v1/operations/{}", begun.json()["operation"].as_str().unwrap());
+    while api.get(&path).await.json()["state"] == "running" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(api.get(&path).await.json()["changed"], 3);
+    assert_eq!(api.ids(&format!("error={error}")).await, [""; 0]);
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ fn a_store_that_nobody_serves_is_backed_up_and_restored() {
     place.check(&backup, 0, &["backed up 4 jobs", utf8(&place.path("backup")), "checked them"]);
     place.check(&backup, 4, &["backup: is there already", "choose another name"]);
     place.check(&["store", "check", "--data", "backup"], 0, &["4 jobs", "0 wrong"]);
+    let said = place.check(&["store", "check", "--data", "backup", "-o", "json"], 0, &[]);
+    assert_eq!((&json(&said.out)["clean"], &json(&said.out)["pages_verified"]), (&true.into(), &true.into()));
     place.check(&["store", "backup", "none/backup", "--data", "data"], 2, &["none: is no folder", "make it first"]);
     place.check(&["store", "backup", "b", "--data", "nothing"], 9, &["no store in nothing"]);
     let relative = ["store", "backup", "b", "--url", "http://127.0.0.1:1"];
@@ -89,6 +91,12 @@ fn a_store_is_backed_up_while_a_server_runs_on_it() {
         (&stats["total"], &stats["store"]["epoch"], &stats["store"]["schema"]),
         (&5.into(), &1.into(), &5.into())
     );
+    let check = ["store", "check", "--data", "data"];
+    place.check(&check, 0, &["5 jobs", "0 wrong", "a server has it open", "were not verified"]);
+    let said = json(&place.check(&[&check[..], &["-o", "json"]].concat(), 0, &[]).out);
+    assert_eq!((&said["clean"], &said["jobs"], &said["pages_verified"]), (&true.into(), &5.into(), &false.into()));
+    place.check(&[&check[..], &["--accept"]].concat(), 4, &["a server runs on the store", "leave out --accept"]);
+    place.check(&["store", "check", "--url", &server.url()], 6, &["needs a token"]);
     let (ballast, disk) = (64 * 1024 * 1024, &stats["store"]["disk"]);
     if disk["free_bytes"].as_u64().unwrap() > disk["reserve_bytes"].as_u64().unwrap() + 2 * ballast {
         assert_eq!(stats["files"]["ballast"], ballast, "room for a full disk is kept");

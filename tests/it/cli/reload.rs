@@ -74,6 +74,39 @@ fn a_reload_is_asked_for_by_its_verb_or_by_sighup() {
     stop(server).check(0, &["the plugins were looked at"]);
 }
 
+#[test]
+fn a_plugin_is_pushed_to_a_server_and_removed_from_it() {
+    let place = Place::new();
+    place.check(&["store", "init"], 0, &[]);
+    fs::create_dir(place.path("dist")).unwrap();
+    place.write("dist/late.wasm", &says(r#"{"ok": 1}"#, 0));
+    let push = ["plugin", "push", "dist/late.wasm"];
+    place.check(&push, 4, &["no node follows a folder of plugins", "runner serve"]);
+    let server = place.serve(&[]);
+    let id = place.check(&["enqueue", "late"], 0, &[]).out;
+    place.check(&push, 0, &["late", "serves late"]);
+    place.check(&["job", "wait", id.trim(), "--timeout", "30s"], 0, &["completed"]);
+    // What is pushed replaces, and what is broken does not.
+    place.write("dist/late.toml", b"kinds = [\"late\", \"later\"]\n");
+    place.check(&[&push[..], &["-o", "json"]].concat(), 0, &[r#""kinds":["late","later"]"#]);
+    place.write("dist/late.wasm", b"oops");
+    place.check(&push, 2, &["plugin: the file is not WebAssembly but a text", "nothing was changed"]);
+    place.check(&["enqueue", "later", "--wait"], 0, &["completed"]);
+    place.write("dist/late.wasm", &says(r#"{"ok": 2}"#, 0));
+    place.write("dist/late.toml", b"[allow]\nsecrets = [\"key\"]\n");
+    place.check(&push, 2, &["manifest: it asks for what is not granted: secret key"]);
+    place.check(&[&push[..], &["--no-manifest", "--name", "soon"]].concat(), 0, &["soon", "serves soon"]);
+    place.check(&["plugin", "push", "dist/late.toml"], 2, &["a plugin is a .wasm or a .js file"]);
+    place.check(&["plugin", "push", "dist/none.wasm"], 2, &["`dist/none.wasm` does not exist"]);
+    place.check(&["plugin", "remove", "late"], 0, &["late removed"]);
+    place.check(&["plugin", "remove", "soon", "-o", "json"], 0, &[r#"{"removed":"soon"}"#]);
+    place.check(&["plugin", "remove", "late"], 3, &["no plugin of this name"]);
+    let id = place.check(&["enqueue", "late"], 0, &[]).out;
+    place.check(&["job", "why", id.trim()], 0, &["no plugin provides kind late"]);
+    assert_eq!(place.served().len(), 3);
+    stop(server);
+}
+
 /// What is not compiled again must be authentic: each way to put something else there is noticed, once.
 #[test]
 fn a_start_compiles_nothing_again_and_trusts_nothing_that_was_changed() {

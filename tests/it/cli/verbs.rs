@@ -66,6 +66,29 @@ fn many_jobs_are_changed_only_with_a_word() {
 }
 
 #[test]
+fn jobs_that_failed_are_counted_and_retried_by_their_error() {
+    let place = Place::new();
+    place.write(
+        "jobs.ndjson",
+        "{\"kind\": \"no\", \"max_attempts\": 1, \"expect\": \"discarded\"}\n".repeat(3).as_bytes(),
+    );
+    place.check(&["job", "count", "--by", "error", "--data", "nothing"], 9, &["no store"]);
+    place.check(&["run", "jobs.ndjson", "--plugins", "plugins", "--data", "runner-data"], 0, &[]);
+    place.check(&["job", "count"], 0, &["JOBS", "STATE", "discarded"]);
+    place.check(&["job", "count", "--by", "queue,kind"], 0, &["default", "no"]);
+    place.check(&["job", "count", "--by", "errors"], 2, &["possible values"]);
+    let said = place.check(&["job", "count", "--by", "error", "-o", "json"], 0, &["not today"]);
+    let counts: Value = serde_json::from_str(&said.out).unwrap();
+    let error = counts["counts"][0]["error"].as_str().unwrap();
+    place.check(&["job", "count", "--by", "error"], 0, &["FOR EXAMPLE", error, "not today"]);
+    let listed = place.check(&["job", "list", "--error", error, "-o", "json"], 0, &[]);
+    assert_eq!(listed.out.lines().count(), 3, "{}", listed.out);
+    place.check(&["job", "list", "--error", "000000000000"], 0, &["there are no such jobs"]);
+    place.check(&["job", "retry", "--error", error, "--yes"], 0, &["3 of 3 jobs changed"]);
+    place.check(&["job", "count", "--by", "error"], 0, &["no job that failed is retryable or discarded"]);
+}
+
+#[test]
 fn the_jobs_of_a_queue_are_cleared_and_retried_only_with_a_word() {
     let place = Place::with_store();
     for queue in ["q", "q", "other"] {
@@ -95,6 +118,13 @@ fn queues_and_the_store_are_set() {
     place.check(&["queue", "show", "none"], 3, &["no queue of this name"]);
     place.check(&["queue", "list"], 0, &["QUEUE", "media"]);
     place.check(&["queue", "resume"], 2, &["<QUEUE>"]);
+    // A typing mistake made a queue, which then stood in the list.
+    place.check(&["queue", "resume", "none"], 3, &["no queue of this name"]);
+    place.check(&["queue", "drain", "none"], 3, &["no queue of this name"]);
+    place.check(&["kind", "resume", "none"], 3, &["no kind of this name"]);
+    place.check(&["queue", "show", "none"], 3, &["no queue of this name"]);
+    place.check(&["queue", "pause", "later"], 0, &["yes"]);
+    place.check(&["queue", "resume", "later"], 0, &["no"]);
     place.check(
         &["queue", "set", "media", "--rate", "5/1s burst 2", "--weight", "3"],
         0,

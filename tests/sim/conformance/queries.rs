@@ -2,7 +2,8 @@
 
 use runner_store::command::{About, Answer, Command, CountKey, JobsQuery, Only, Query};
 use runner_store::job::{
-    JobId, JobSpec, KindId, Millis, OnConflict, OutcomeName, QueueId, Seq, StateName, States, TenantId, Time, Unique,
+    Fingerprint, JobId, JobSpec, KindId, Millis, OnConflict, OutcomeName, QueueId, Seq, StateName, States, TenantId,
+    Time, Unique,
 };
 
 use crate::world::*;
@@ -111,6 +112,10 @@ fn what_no_index_knows_is_looked_for_in_rows() {
         assert_eq!(only(w, Only { until: at(1_000), since: at(1_000), ..Only::NONE }), [0; 0]);
         assert_eq!(only(w, Only { outcome: Some(OutcomeName::Failed), ..Only::NONE }), [1]);
         assert_eq!(only(w, Only { outcome: Some(OutcomeName::Completed), ..Only::NONE }), [2]);
+        let error = |outcome, text: &str| Some(Fingerprint::of(outcome, text));
+        assert_eq!(only(w, Only { error: error(OutcomeName::Failed, "no  Room on the disk"), ..Only::NONE }), [1]);
+        assert_eq!(only(w, Only { error: error(OutcomeName::Failed, "no room on the disc"), ..Only::NONE }), [0; 0]);
+        assert_eq!(only(w, Only { error: error(OutcomeName::Trapped, "no room on the disk"), ..Only::NONE }), [0; 0]);
         assert_eq!(only(w, Only { unique_key: Some("nightly".to_owned()), ..Only::NONE }), [2]);
         let about = |text: &str| Some(About { text: text.to_owned(), kinds: Vec::new() });
         assert_eq!(only(w, Only { about: about("the DISK"), ..Only::NONE }), [1], "in the error");

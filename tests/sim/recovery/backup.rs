@@ -103,6 +103,29 @@ fn a_backup_is_of_one_moment_while_the_store_goes_on() {
     assert!(engine.lock().unwrap().check().unwrap().is_clean());
 }
 
+/// A check of a store in use sees one moment of it, and ends when it is told to.
+#[test]
+fn a_check_is_of_one_moment_while_the_store_goes_on() {
+    let place = Place::new();
+    let mut engine = place.open(&place.dir);
+    (0..3).for_each(|_| _ = step(&mut engine, &[enqueue(vec![work(); 500])]).unwrap());
+    let live = place.dir.live(&engine);
+    let jobs = engine.check().unwrap().jobs;
+    let engine = std::sync::Mutex::new(engine);
+    let asked = AtomicU64::new(0);
+    let write_meanwhile = || {
+        asked.fetch_add(1, Ordering::SeqCst);
+        step(&mut *engine.lock().unwrap(), &[enqueue(vec![work(); 10])]).unwrap();
+        true
+    };
+    let report = live.check(&write_meanwhile).unwrap();
+    assert_eq!((report.jobs, report.wrong), (jobs, 0), "{report:?}");
+    let asked = asked.into_inner();
+    assert!(asked > 3, "{asked}");
+    assert_eq!(live.check(&|| true).unwrap().jobs, jobs + 10 * asked);
+    assert!(matches!(live.check(&|| false), Err(StoreError::Stopped(_))));
+}
+
 #[test]
 fn a_backup_that_was_told_to_stop_leaves_nothing() {
     let place = Place::new();

@@ -6,8 +6,8 @@ use runner_store::command::{
     Only, RunRef, Settings, StagedJob, StoreSettings, Subscribe, Subscription, Sweep,
 };
 use runner_store::job::{
-    Edit, EventName, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, OutcomeName, PluginId, Priority, RetryPolicy,
-    RunSettings, StateName, TenantId, Time,
+    Edit, EventName, Fingerprint, JobId, JobKey, JobRef, KeyPath, Millis, Outcome, OutcomeName, PluginId, Priority,
+    RetryPolicy, RunSettings, StateName, TenantId, Time,
 };
 
 use super::{Dice, KEYS, Workload};
@@ -322,6 +322,7 @@ impl Workload {
             outcome: aside.maybe(6, |d| OutcomeName::ALL[d.below(13) as usize]),
             schedule: aside.maybe(9, |_| "hourly".to_owned()),
             unique_key: aside.maybe(9, |d| format!("s{}", d.below(4))),
+            error: aside.maybe(9, |d| Fingerprint::of(OutcomeName::ALL[d.below(13) as usize], "text")),
             about: aside.maybe(9, |d| About { text: d.below(40).to_string(), kinds: vec![lane.kind] }),
         };
         let oldest_first = aside.one_in(3);

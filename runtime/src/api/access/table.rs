@@ -107,15 +107,22 @@ pub const ROWS: &[Row] = &[
     tenant("GET", "/v1/events", LOOK),
     node("POST", "/v1/flush", ENQUEUE),
     tenant("GET", "/v1/plugins", PLUGINS),
-    tenant("POST", "/v1/plugins/reload", DEPLOY),
+    tenant("GET", "/v1/plugins/{name}", PLUGINS),
+    tenant("PUT", "/v1/plugins/{name}", DEPLOY),
+    tenant("DELETE", "/v1/plugins/{name}", DEPLOY),
+    // `/v1/plugins/reload`.
+    tenant("POST", "/v1/plugins/{name}", DEPLOY),
     tenant("GET", "/v1/store/settings", LOOK),
     // What a tenant may have is not its own to say, and how long the log is kept is everybody's.
     tenant("PATCH", "/v1/store/settings", ADMIN),
     // Figures of all tenants together, without a name.
     node("GET", "/v1/store/stats", OPERATE),
+    // A finding may have any tenant's names in it.
+    node("GET", "/v1/store/check", ADMIN),
     node("POST", "/v1/store/accept-clock", ADMIN),
     node("POST", "/v1/store/backup", ADMIN),
     tenant("GET", "/v1/stats", LOOK),
+    tenant("GET", "/v1/stats/series", LOOK),
     // What it says is in every copy of the program.
     open("GET", "/v1/openapi.json"),
     Row { all_tenants: true, ..node("GET", "/metrics", LOOK) },

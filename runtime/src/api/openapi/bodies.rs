@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::words::{
-    AttemptsWord, Base64Word, DurationWord, FinishWord, IdWord, LevelWord, NameWord, OnConflictWord, OnFailureWord,
-    OutcomeWord, OverlapWord, PriorityWord, RateWord, SizeWord, StateWord, TagsWord, TimeWord, TraceparentWord,
+    AttemptsWord, Base64Word, DurationWord, FingerprintWord, FinishWord, IdWord, LevelWord, NameWord, OnConflictWord,
+    OnFailureWord, OutcomeWord, OverlapWord, PriorityWord, RateWord, SizeWord, StateWord, TagsWord, TimeWord,
+    TraceparentWord,
 };
 
 /// One job, or a list that is accepted whole or not at all.
@@ -194,6 +195,8 @@ macro_rules! bulk {
             pub schedule: Option<String>,
             /// Only with this unique key.
             pub unique_key: Option<String>,
+            /// The fingerprint of an error.
+            pub error: Option<FingerprintWord>,
             /// Only with this text in id, kind, tags or error.
             pub q: Option<String>,
             /// Must be true where there is no filter.

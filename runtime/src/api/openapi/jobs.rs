@@ -1,16 +1,26 @@
 //! The routes of jobs.
 
-use super::bodies::{BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobs, RescheduleBody};
+use super::bodies::{
+    BulkBody, BulkCancelBody, BulkDeleteBody, CancelBody, EditBody, NewJobBody, NewJobs, RescheduleBody,
+};
 use super::route::{Form, Param, Route, of, query};
-use super::words::{DurationWord, IdWord, OrderWord, OutcomeWord, StateWord, TimeWord};
+use super::words::{DurationWord, FingerprintWord, IdWord, OnErrorWord, OrderWord, OutcomeWord, StateWord, TimeWord};
 use crate::api::bulk::{Matched, OperationShown};
 use crate::api::count::Counts;
+use crate::api::enqueue::stream::{LineShown, NDJSON};
 use crate::api::types::{EnqueuedList, EnqueuedShown, FlushedShown, JobShown, JobsPage};
 use crate::api::why::{Graph, Why};
 
 const STATE: Param = query("state", Form::Word(of::<StateWord>), "Only jobs in this state.");
 const KIND: Param = query("kind", Form::Text, "Only jobs of this kind.");
 const QUEUE: Param = query("queue", Form::Text, "Only jobs of this queue.");
+
+/// What follows a bad line.
+const ON_ERROR: &str = "Of a stream: `stop` ends it at the first bad line; `continue` if absent.";
+/// What a fingerprint is.
+const ERROR: &str = "Only jobs, `retryable` or `discarded`, whose last error has this fingerprint: 12 hexadecimal digits, as jobs \
+     counted by `error` show them. It is a hash of how the run ended and of the error's first 120 characters, in small letters, \
+     without quoted words, without words that have a digit in them and without hexadecimal words; it stays the same for ever.";
 
 /// An answer to an enqueue: to one job, to a list, or to what is buffered.
 #[derive(schemars::JsonSchema)]
@@ -40,11 +50,14 @@ pub(super) fn routes() -> Vec<Route> {
 
 fn many() -> Vec<Route> {
     vec![
-        Route::new("post", "/v1/jobs", "enqueue", "Enqueue one job, or a list, all or none")
+        Route::new("post", "/v1/jobs", "enqueue", "Enqueue one job; a list, all or none; or a stream, a line each")
             .body::<NewJobs>()
+            .takes_other(&[(NDJSON, Some(of::<NewJobBody>))])
+            .takes(&[query("on_error", Form::Word(of::<OnErrorWord>), ON_ERROR)])
             .writes()
             .repeatable()
-            .json::<Accepted>(200, "All of them were there already")
+            .json::<Accepted>(200, "All of them were there already; of a stream, what became of each line")
+            .answers(200, "", NDJSON, Some(of::<LineShown>))
             .json::<Accepted>(201, "Accepted: durable")
             .json::<crate::api::types::BufferedShown>(202, "Received, not yet accepted")
             .no(&["full", "tenant_storage", "disk_reserve", "queue_drains", "unique_held", "unique_busy"])
@@ -67,6 +80,7 @@ fn many() -> Vec<Route> {
                 ),
                 query("schedule", Form::Text, "Only jobs of the schedule of this name."),
                 query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
+                query("error", Form::Word(of::<FingerprintWord>), ERROR),
                 query(
                     "q",
                     Form::Text,
@@ -80,8 +94,14 @@ fn many() -> Vec<Route> {
             .no(&["bug"]),
         Route::new("get", "/v1/jobs/count", "countJobs", "How many jobs there are")
             .reads()
-            .takes(&[query("by", Form::Text, "`state`, `queue`, `kind`, or several with commas; `state` if absent.")])
-            .json::<Counts>(200, "The counts"),
+            .takes(&[query(
+                "by",
+                Form::Text,
+                "`state`, `queue`, `kind`, `error`, or several with commas; `state` if absent. With `error`, the jobs that are \
+                 `retryable` or `discarded` after a run that failed, by fingerprint, the newest 100,000.",
+            )])
+            .json::<Counts>(200, "The counts")
+            .no(&["bug"]),
         Route::new("post", "/v1/flush", "flush", "Accept now what is buffered")
             .json::<FlushedShown>(200, "What became of buffered jobs since the start"),
     ]

@@ -1,12 +1,16 @@
 //! The routes of the node, its plugins, its store, and of whoever watches it.
 
 use super::bodies::{BackupBody, SettingsBody};
-use super::route::Route;
+use super::route::{Form, Route, of, query};
+use super::words::DurationWord;
 use crate::api::node::NodeShown;
 use crate::api::plugins::PluginsShown;
+use crate::api::plugins::one::FileShown;
+use crate::api::plugins::upload::{FORM, PluginForm, SCRIPT, WASM};
+use crate::api::series::SeriesShown;
 use crate::api::settings::SettingsShown;
 use crate::api::stats::StatsShown as Status;
-use crate::api::store::{BackupShown, StatsShown};
+use crate::api::store::{BackupShown, CheckShown, StatsShown};
 
 pub(super) fn routes() -> Vec<Route> {
     [node(), store(), watched()].concat()
@@ -23,6 +27,40 @@ fn node() -> Vec<Route> {
         Route::new("get", "/v1/plugins", "listPlugins", "What is loaded, what is wrong, what is being compiled")
             .reads()
             .json::<PluginsShown>(200, "The plugins"),
+        Route::new("get", "/v1/plugins/{name}", "showPlugin", "One plugin: what serves, what is wrong with it")
+            .reads()
+            .json::<FileShown>(200, "The plugin")
+            .no(&["not_found"]),
+        Route::new(
+            "put",
+            "/v1/plugins/{name}",
+            "putPlugin",
+            "Put a plugin into the folder once it has passed every check",
+        )
+        .takes_other(&[(WASM, None), (SCRIPT, None), (FORM, Some(of::<PluginForm>))])
+        .writes()
+        .json::<FileShown>(200, "It serves, in the place of the one before")
+        .json::<FileShown>(201, "It serves")
+        .json::<FileShown>(202, "It is put, and still to be loaded")
+        .no(&[
+            "no_node",
+            "exists",
+            "plugins_folder",
+            "plugins_read_only",
+            "plugin_refused",
+            "not_granted",
+            "compile_share",
+        ])
+        .no(&["full", "disk_full", "internal", "not_found"]),
+        Route::new(
+            "delete",
+            "/v1/plugins/{name}",
+            "deletePlugin",
+            "Take a plugin out of the folder; jobs of its kinds wait",
+        )
+        .writes()
+        .answers(204, "Gone", "", None)
+        .no(&["no_node", "not_found", "plugins_folder", "plugins_read_only", "internal"]),
         Route::new("post", "/v1/plugins/reload", "reloadPlugins", "Look at the folder of plugins now")
             .writes()
             .json::<PluginsShown>(200, "All is loaded")
@@ -43,6 +81,9 @@ fn store() -> Vec<Route> {
         Route::new("get", "/v1/store/stats", "storeStats", "Measure the store; reads every page of keys")
             .json::<StatsShown>(200, "The figures")
             .no(&["in_memory", "overloaded", "store_failed", "internal"]),
+        Route::new("get", "/v1/store/check", "checkStore", "Compare everything in the store with everything else")
+            .json::<CheckShown>(200, "What was found; the store may be damaged")
+            .no(&["in_memory", "overloaded", "stopped", "store_failed", "internal"]),
         Route::new("post", "/v1/store/accept-clock", "acceptClock", "The wall clock is right: go on after it stepped")
             .answers(204, "It goes on", "", None)
             .no(&["outcome_unknown", "overloaded", "stopped"]),
@@ -58,6 +99,15 @@ fn watched() -> Vec<Route> {
         Route::new("get", "/v1/stats", "stats", "How things stand, in one answer")
             .reads()
             .json::<Status>(200, "The figures"),
+        Route::new(
+            "get",
+            "/v1/stats/series",
+            "statsSeries",
+            "What happened to jobs in the last minutes or hours, step by step",
+        )
+        .reads()
+        .takes(&[query("window", Form::Word(of::<DurationWord>), "How far back: 1m to 6h; 1h if absent.")])
+        .json::<SeriesShown>(200, "The points, of one tenant, or of all where whoever may see all names none"),
         Route::new("get", "/metrics", "metrics", "The node in the text format of Prometheus")
             .answers(200, "The page", "text/plain", None)
             .no(&["store_failed", "internal"]),

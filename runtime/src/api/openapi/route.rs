@@ -20,6 +20,8 @@ pub struct Route {
     summary: &'static str,
     params: Vec<Param>,
     body: Option<(bool, MakeSchema)>,
+    /// Media types of a body that is not JSON; a form has a schema.
+    other: Vec<(&'static str, Option<MakeSchema>)>,
     answers: Vec<Answer>,
     codes: Vec<&'static str>,
 }
@@ -78,7 +80,7 @@ impl Route {
     pub(super) fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         let codes = ACCESS.iter().copied().chain(["not_allowed", "invalid"]).collect();
         let (params, answers) = (Vec::new(), Vec::new());
-        Self { method, path, id, summary, params, body: None, answers, codes }
+        Self { method, path, id, summary, params, body: None, other: Vec::new(), answers, codes }
     }
 
     /// Takes these parameters.
@@ -97,6 +99,12 @@ impl Route {
     pub(super) fn may_have<T: JsonSchema>(self) -> Self {
         let route = self.body::<T>();
         Self { body: Some((false, of::<T>)), ..route }
+    }
+
+    /// Takes a body of one of these types, which is not JSON.
+    pub(super) fn takes_other(mut self, media: &[(&'static str, Option<MakeSchema>)]) -> Self {
+        self.other.extend_from_slice(media);
+        self.no(&["malformed", "body_timeout", "too_large", "media_type", "overloaded"])
     }
 
     /// Answers with JSON.
@@ -166,8 +174,16 @@ impl Route {
         if !params.is_empty() {
             operation.insert("parameters".to_owned(), params.into());
         }
-        if let Some((required, schema)) = self.body {
-            let content = json!({ "application/json": { "schema": schema(asked) } });
+        let mut content = Map::new();
+        if let Some((_, schema)) = self.body {
+            content.insert("application/json".to_owned(), json!({ "schema": schema(asked) }));
+        }
+        for (media, schema) in &self.other {
+            let form = schema.map_or_else(|| json!({}), |schema| json!({ "schema": schema(asked) }));
+            content.insert((*media).to_owned(), form);
+        }
+        if !content.is_empty() {
+            let required = self.body.is_none_or(|(required, _)| required);
             operation.insert("requestBody".to_owned(), json!({ "required": required, "content": content }));
         }
         operation.insert("responses".to_owned(), self.responses(shown, refusals));
@@ -191,13 +207,13 @@ impl Route {
     fn responses(&self, shown: &mut SchemaGenerator, refusals: &mut Map<String, Value>) -> Value {
         let mut responses = Map::new();
         for Answer { status, about, media, schema } in &self.answers {
-            let mut response = json!({ "description": about });
+            // One status may come in two forms, of which the first says what it is.
+            let response = responses.entry(status.to_string()).or_insert_with(|| json!({ "description": about }));
             if let Some(schema) = schema {
-                response["content"] = json!({ *media: { "schema": schema(shown) } });
+                response["content"][*media] = json!({ "schema": schema(shown) });
             } else if !media.is_empty() {
-                response["content"] = json!({ *media: {} });
+                response["content"][*media] = json!({});
             }
-            responses.insert(status.to_string(), response);
         }
         let mut known: Vec<&codes::Code> =
             self.codes.iter().map(|code| codes::find(code).expect("a route has only codes that are known")).collect();

@@ -137,6 +137,15 @@ words! {
     });
     /// How loud a line is.
     LevelWord, "Level", json_schema!({ "type": "string", "enum": ["trace", "debug", "info", "warn", "error"] });
+    /// What follows a bad line of a stream.
+    OnErrorWord, "OnError", json_schema!({ "type": "string", "enum": ["continue", "stop"] });
+    /// A fingerprint.
+    FingerprintWord, "Fingerprint", json_schema!({
+        "type": "string",
+        "pattern": "^[0-9a-f]{12}$",
+        "description": "Which error it was, whatever numbers and names stand in it.",
+        "examples": ["c64811ec9208"],
+    });
     /// The order of a list.
     OrderWord, "Order", json_schema!({ "type": "string", "enum": ["newest", "oldest"] });
 }

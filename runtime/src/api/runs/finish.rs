@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::{OfRun, Token, held, stale};
 use crate::api::App;
 use crate::api::body;
+use crate::api::enqueue::no_key;
 use crate::api::error::Problem;
 use crate::api::new_job::NewJob;
 use crate::api::openapi::words::StateWord;
@@ -52,6 +53,7 @@ pub async fn finish(
     body: Body,
 ) -> Result<Json<FinishedShown>, Problem> {
     params.finish()?;
+    no_key(&headers, "the same finish of a run is answered as it was the first time")?;
     let text = body::json(&app.bodies, &headers, body).await?;
     let Said { request, outcome, jobs, token } = said(&app, run, &text)?;
     let starter = token.open(&app, run)?;

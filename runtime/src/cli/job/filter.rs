@@ -18,6 +18,9 @@ pub(in crate::cli) struct Filters {
     /// With this unique key
     #[arg(long, value_name = "KEY")]
     unique_key: Option<String>,
+    /// Retryable or discarded after this error: a fingerprint, as `runner job count --by error` shows it
+    #[arg(long, value_name = "FINGERPRINT")]
+    error: Option<String>,
     /// With this text in kind, tags or error; or of this id
     #[arg(long = "q", value_name = "TEXT")]
     q: Option<String>,
@@ -25,14 +28,15 @@ pub(in crate::cli) struct Filters {
 
 impl Filters {
     /// Each with its name in the API.
-    pub(in crate::cli) fn pairs(&self) -> [(&'static str, &Option<String>); 6] {
-        let Self { since, until, outcome, schedule, unique_key, q } = self;
+    pub(in crate::cli) fn pairs(&self) -> [(&'static str, &Option<String>); 7] {
+        let Self { since, until, outcome, schedule, unique_key, error, q } = self;
         [
             ("since", since),
             ("until", until),
             ("outcome", outcome),
             ("schedule", schedule),
             ("unique_key", unique_key),
+            ("error", error),
             ("q", q),
         ]
     }

@@ -1,5 +1,6 @@
 //! `runner store`: make, check and measure a store, and move it as a whole.
 
+mod check;
 mod copies;
 mod settings;
 mod stats;
@@ -7,16 +8,12 @@ mod stats;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runner_store::check::Report;
-use runner_store::clock::Clock;
-use runner_store::dir::{Create, StoreDir, examine};
-use runner_store::engine::redb::Commit;
-use runner_store::error::StoreError;
+use runner_store::dir::Create;
 use serde_json::json;
 
 use super::client::Target;
 use super::exit::{Code, Failure};
-use super::output::{Format, note, print, print_json};
+use super::output::{Format, print, print_json};
 use super::{ask, open};
 
 #[derive(Debug, clap::Subcommand)]
@@ -31,12 +28,14 @@ pub(super) enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
-    /// Compare everything in a store with everything else; no server may run on it
+    /// Compare everything in a store with everything else, also while a server runs on it
+    ///
+    /// A server compares while it goes on; where none runs, the checksum of every page is verified first, which alone shows
+    /// damage within args and outputs.
     #[command(after_help = "Example: runner store check --data /var/lib/runner")]
     Check {
-        /// The store's folder
-        #[arg(long, value_name = "DIR", default_value = "runner-data", env = "RUNNER_DATA")]
-        data: PathBuf,
+        #[command(flatten)]
+        target: Target,
         /// Take the store as it is after it failed, whatever is found: the next start does not check it again
         #[arg(long)]
         accept: bool,
@@ -127,7 +126,7 @@ pub(super) enum Verb {
 pub(super) fn main(verb: &Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Init { data, output } => init(data, *output),
-        Verb::Check { data, accept, output } => check(data, *accept, *output),
+        Verb::Check { target, accept, output } => check::check(target, *accept, *output),
         Verb::Backup { destination, target, output } => copies::backup(destination, target, *output),
         Verb::Restore { backup, data, replace, keep_tokens, output } => {
             copies::restore(backup, data, (*replace, *keep_tokens), *output)
@@ -153,56 +152,4 @@ fn init(data: &Path, format: Format) -> Result<ExitCode, Failure> {
         Format::Table => print(&format!("made an empty store in {}\n", data.display())),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn check(data: &Path, accept: bool, format: Format) -> Result<ExitCode, Failure> {
-    let dir = StoreDir::new(data);
-    let mut store = dir.open_unchecked(Clock::System, Commit::default())?;
-    let failure = dir.failure()?;
-    let examined = examine(&mut store);
-    drop(store);
-    let why = match &examined {
-        Ok(report) if report.is_clean() => None,
-        Ok(_) => Some(String::new()),
-        // Whether it is damaged cannot be said of a disk that does not answer.
-        Err(error @ StoreError::Io { .. }) => return Err(Failure::new(Code::StoreFailed, error.to_string())),
-        Err(error) => Some(format!(" ({error})")),
-    };
-    if let Ok(report) = &examined {
-        show(report, format);
-    }
-    match (why, failure) {
-        (None, None) => {}
-        (None, Some(failure)) => {
-            dir.forget_failure()?;
-            note(&format!("the store had failed ({failure}); it is clean, so the next start goes on"));
-        }
-        (Some(_), Some(failure)) if accept => {
-            dir.forget_failure()?;
-            note(&format!(
-                "the store had failed ({failure}); it is taken as it is, and the next start goes on with it"
-            ));
-        }
-        (Some(why), _) => {
-            let mend = "do not start it; put a backup in its place with `runner store restore`";
-            return Err(Failure::new(Code::StoreDamaged, format!("`{}` is damaged{why}: {mend}", data.display())));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show(report: &Report, format: Format) {
-    match format {
-        Format::Json => print_json(&json!({
-            "clean": report.is_clean(), "jobs": report.jobs, "events": report.events, "folded": report.folded,
-            "wrong": report.wrong, "findings": report.findings,
-        })),
-        Format::Table => {
-            for finding in &report.findings {
-                print(&format!("{finding}\n"));
-            }
-            let (jobs, events, folded) = (report.jobs, report.events, report.folded);
-            print(&format!("{jobs} jobs, {events} events, {folded} histories folded: {} wrong\n", report.wrong));
-        }
-    }
 }

@@ -4,6 +4,8 @@
 //! not followed (the kernel sees to it, as looking first would be a race), only regular files are read, a pipe or a device
 //! is never opened to be waited for, and a file that changes while it is read is read again later.
 
+mod write;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;

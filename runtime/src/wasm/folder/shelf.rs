@@ -33,9 +33,9 @@ pub(crate) struct Place {
 }
 
 /// How the file of compiled code ends.
-const WASM_SUFFIX: &str = ".wasm";
+pub(super) const WASM_SUFFIX: &str = ".wasm";
 /// Plugins of one folder: whoever may write there cannot make the runner look at more.
-const PLUGINS_OF_FOLDER_MAX: usize = 1_000;
+pub(super) const PLUGINS_OF_FOLDER_MAX: usize = 1_000;
 
 /// How closely is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +193,16 @@ impl Shelf {
     /// When something may be compiled that has to wait for its tenant's share.
     pub(crate) fn next_at(&self, now: Millis) -> Option<Millis> {
         self.turns.next_at(now)
+    }
+
+    /// Until when a tenant compiles nothing, as it has used up its share; none: it may.
+    pub(super) fn share_until(&self, tenant: &str, now: Millis) -> Option<Millis> {
+        self.turns.waits_until(tenant, now)
+    }
+
+    /// Counts what somebody else has compiled for a tenant.
+    pub(super) fn spend(&mut self, tenant: &str, now: Millis, took: Millis) {
+        self.turns.spend(tenant, now, took);
     }
 
     /// Takes what came of compiling.
@@ -433,8 +443,13 @@ fn quick(
 
 /// Hidden folders are nobody's, and one that is named as a plugin is a mistake, which is reported as that.
 fn may_be_a_tenants(entry: &Entry) -> bool {
-    let is_named_as_a_plugin = [WASM_SUFFIX, SCRIPT_SUFFIX, ".toml"].iter().any(|suffix| entry.name.ends_with(suffix));
-    entry.is_folder && !entry.name.starts_with('.') && !is_named_as_a_plugin
+    entry.is_folder && may_be_a_folder(&entry.name)
+}
+
+/// Whether a tenant's folder may be named so.
+pub(super) fn may_be_a_folder(name: &str) -> bool {
+    let is_named_as_a_plugin = [WASM_SUFFIX, SCRIPT_SUFFIX, ".toml"].iter().any(|suffix| name.ends_with(suffix));
+    !name.starts_with('.') && !is_named_as_a_plugin
 }
 
 fn stamps(root: &Folder, folder: &Folder, place: &Place) -> Result<Stamps, LoadError> {

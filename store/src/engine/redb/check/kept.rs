@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use redb::ReadableTable;
-
-use super::{View, damaged, each, engine_error, tables};
+use super::{Look, damaged, each, engine_error, tables};
 use crate::check::Report;
 use crate::codec;
 use crate::command::{NameClass, Total, TotalKey};
@@ -14,7 +12,7 @@ use crate::schedule::Schedule;
 
 /// Every log belongs to a run of a row, and no job has more of them than are kept; every key is that of a plugin with a
 /// name; no tenant has the number of another.
-pub(super) fn check(view: &View, report: &mut Report) -> Result<(), StoreError> {
+pub(super) fn check(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
     check_logs(view, report)?;
     check_schedules(view, report)?;
     let mut plugins: HashSet<(TenantId, u32)> = HashSet::new();
@@ -28,40 +26,37 @@ pub(super) fn check(view: &View, report: &mut Report) -> Result<(), StoreError> 
             NameClass::Queue | NameClass::Kind => {}
         }
     }
-    for entry in view.0.open_table(tables::KV).map_err(engine_error)?.iter().map_err(engine_error)? {
-        let entry = entry.map_err(engine_error)?;
-        let bytes = entry.0.value();
+    each(view, tables::KV, |bytes, _| {
         let Some(key) = tables::kv_of(bytes) else {
             report.find(|| format!("table kv: {bytes:02x?} is no key of a plugin"));
-            continue;
+            return Ok(());
         };
         let named = plugins.contains(&(key.space.tenant, key.space.plugin.0));
         report.ensure(named, || {
             format!("the key {:?} belongs to plugin {}, which has no name", key.key, key.space.plugin)
         });
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Every schedule decodes, and stands where its name says.
-fn check_schedules(view: &View, report: &mut Report) -> Result<(), StoreError> {
-    for entry in view.0.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
-        let (key, value) = entry.map_err(engine_error)?;
-        match codec::decode::<Schedule>(value.value()) {
-            Ok(schedule) => report.ensure(tables::schedule(&schedule.at()) == key.value(), || {
+fn check_schedules(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
+    each(view, tables::SCHEDULES, |key, value| {
+        match codec::decode::<Schedule>(value) {
+            Ok(schedule) => report.ensure(tables::schedule(&schedule.at()) == key, || {
                 format!("schedule {:?} stands where another should", schedule.name)
             }),
-            Err(error) => report.find(|| damaged("schedules", key.value(), error).to_string()),
+            Err(error) => report.find(|| damaged("schedules", key, error).to_string()),
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn check_logs(view: &View, report: &mut Report) -> Result<(), StoreError> {
+fn check_logs(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
     let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
     let runs = view.0.open_table(tables::RUNS).map_err(engine_error)?;
     let mut last: Option<(JobRef, usize)> = None;
-    each(view.0.open_table(tables::RUN_LOGS), |key, log| {
+    each(view, tables::RUN_LOGS, |key, log| {
         let (at, run) = tables::run_of(key);
         let there = jobs.get(&tables::job(at)).map_err(engine_error)?.is_some();
         report.ensure(there, || format!("a log of run {run} of job {}, which is not there", at.job));
@@ -78,25 +73,25 @@ fn check_logs(view: &View, report: &mut Report) -> Result<(), StoreError> {
 }
 
 /// Adds up what belongs to each tenant.
-pub(super) fn add_totals(view: &View, totals: &mut BTreeMap<TotalKey, i64>) -> Result<(), StoreError> {
+pub(super) fn add_totals(view: &Look<'_>, totals: &mut BTreeMap<TotalKey, i64>) -> Result<(), StoreError> {
     let mut add = |tenant, of, n: usize| *totals.entry(TotalKey { tenant, of }).or_default() += n as i64;
-    each(view.0.open_table(tables::RUN_LOGS), |key, log| {
+    each(view, tables::RUN_LOGS, |key, log| {
         let (at, RunNumber(_)) = tables::run_of(key);
         add(at.tenant, Total::Bytes, log.len());
         Ok(())
     })?;
-    for entry in view.0.open_table(tables::SCHEDULES).map_err(engine_error)?.iter().map_err(engine_error)? {
-        let (key, _) = entry.map_err(engine_error)?;
-        if let Some((tenant, _)) = key.value().split_first_chunk() {
+    each(view, tables::SCHEDULES, |key, _| {
+        if let Some((tenant, _)) = key.split_first_chunk() {
             add(TenantId(u32::from_be_bytes(*tenant)), Total::Schedules, 1);
         }
-    }
-    for entry in view.0.open_table(tables::KV).map_err(engine_error)?.iter().map_err(engine_error)? {
-        let (key, value) = entry.map_err(engine_error)?;
+        Ok(())
+    })?;
+    each(view, tables::KV, |key, value| {
         // What is no key is a finding of its own.
-        let Some(key) = tables::kv_of(key.value()) else { continue };
-        add(key.space.tenant, Total::Bytes, key.key.len() + value.value().len());
-        add(key.space.tenant, Total::KvKeys, 1);
-    }
-    Ok(())
+        if let Some(key) = tables::kv_of(key) {
+            add(key.space.tenant, Total::Bytes, key.key.len() + value.len());
+            add(key.space.tenant, Total::KvKeys, 1);
+        }
+        Ok(())
+    })
 }

@@ -1,23 +1,68 @@
-//! Compares everything in the file with everything else, in bounded memory but for one small entry a job.
+//! Compares everything in the file with everything else, in bounded memory: where the log has left a job is kept for
+//! [`TRAILS_MAX`] jobs at once, and where there are more, the log is followed once for each part of them.
 
+mod entries;
 mod kept;
+mod part;
+#[cfg(test)]
+mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Key, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
+use self::entries::Entries;
+use self::part::Part;
+use super::copy::Live;
 use super::{Redb, damaged, engine_error, guarded, meta, read::View, tables};
 use crate::check::Report;
 use crate::codec::{self, Fold};
 use crate::command::{CountKey, Settings, Subscription, Total, TotalKey};
 use crate::engine::{EVENT_BYTES_BESIDE, KeyRecord, KeyRef, Spread, UniqueRecord, total_differences};
 use crate::error::StoreError;
-use crate::index::{self, Keys};
-use crate::job::{Job, JobId, JobRef, Seq};
+use crate::index;
+use crate::job::{Job, JobRef, Seq};
 use crate::listening::Heard;
 use crate::log::LogEntry;
 use crate::token::Token;
+
+/// Jobs that are followed through the log at once: at about 400 bytes each, 100 MB.
+const TRAILS_MAX: usize = 256 * 1024;
+/// After so many entries it is asked whether to go on.
+const ENTRIES_BETWEEN: u64 = 1_024;
+
+/// A view of everything, and whether anybody still wants to know.
+pub(super) struct Look<'a> {
+    view: View,
+    go_on: &'a dyn Fn() -> bool,
+    entries: Cell<u64>,
+}
+
+impl Deref for Look<'_> {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(view: View, go_on: &'a dyn Fn() -> bool) -> Self {
+        Self { view, go_on, entries: Cell::new(0) }
+    }
+
+    fn count(&self) -> Result<(), StoreError> {
+        let entries = self.entries.get() + 1;
+        self.entries.set(entries);
+        if entries.is_multiple_of(ENTRIES_BETWEEN) && !(self.go_on)() {
+            return Err(StoreError::Stopped("checking the store"));
+        }
+        Ok(())
+    }
+}
 
 /// Where the log has left a job.
 struct Trail {
@@ -45,61 +90,87 @@ impl Redb {
     /// # Errors
     /// The file could not be read at all; whatever can be read and is wrong is a finding instead.
     pub fn check(&self) -> Result<Report, StoreError> {
-        self.spared(guarded(|| self.compare()))
-    }
-
-    fn compare(&self) -> Result<Report, StoreError> {
-        let view = View(self.db.begin_read().map_err(engine_error)?);
-        let mut report = Report::default();
-        let (mut trails, trimmed) = follow_log(&view, &mut report)?;
-        check_jobs(&view, &mut trails, trimmed, &mut report)?;
-        check_parts(&view, &mut report)?;
-        kept::check(&view, &mut report)?;
-        check_keys(&view, &mut report)?;
-        check_uniques(&view, &mut report)?;
-        check_small(&view, &mut report)?;
-        for at in trails.keys() {
-            report.find(|| format!("job {}: the log says that it is there, and it is not", at.job));
-        }
-        Ok(report)
+        self.live().check(&|| true)
     }
 }
 
+impl Live {
+    /// Checks the whole store on a snapshot while it is in use, as [`Redb::check`] does. Old pages are kept for as long as
+    /// this takes. Asks now and then whether to `go_on`.
+    ///
+    /// # Errors
+    /// The file could not be read at all, or it was told to stop.
+    pub fn check(&self, go_on: &dyn Fn() -> bool) -> Result<Report, StoreError> {
+        let checked = guarded(|| {
+            let view = View(self.0.begin_read().map_err(engine_error)?);
+            compare(&Look::new(view, go_on), TRAILS_MAX)
+        });
+        if matches!(checked, Err(StoreError::Panicked(_))) {
+            // As after every panic of redb: what it holds is not closed, which might panic again.
+            std::mem::forget(Arc::clone(&self.0));
+        }
+        checked
+    }
+}
+
+fn compare(view: &Look<'_>, trails_max: usize) -> Result<Report, StoreError> {
+    let mut report = Report::default();
+    let trimmed = check_log(view, &mut report)?;
+    let mut rows = Rows::open(view)?;
+    let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
+    let mut parts = Part::of(jobs.len().map_err(engine_error)?, trails_max);
+    while let Some(part) = parts.pop() {
+        let before = report.clone();
+        let Some(mut trails) = follow_log(view, part, trails_max, &mut report)? else {
+            // There were more of them once. What was found so far is found again.
+            report = before;
+            parts.extend(part.halves());
+            continue;
+        };
+        check_jobs(view, &mut rows, (part, &mut trails, trimmed), &mut report)?;
+        for at in trails.keys() {
+            report.find(|| format!("job {}: the log says that it is there, and it is not", at.job));
+        }
+    }
+    rows.finish(view, &mut report)?;
+    check_parts(view, &mut report)?;
+    kept::check(view, &mut report)?;
+    check_keys(view, &mut report)?;
+    check_uniques(view, &mut report)?;
+    check_small(view, &mut report)?;
+    Ok(report)
+}
+
 /// Calls `see` with every entry of a table.
-pub(super) fn each<const N: usize, V: redb::Value + 'static>(
-    table: Result<ReadOnlyTable<&'static [u8; N], V>, redb::TableError>,
-    mut see: impl for<'a> FnMut(&'a [u8; N], V::SelfType<'a>) -> Result<(), StoreError>,
+pub(super) fn each<K: Key + 'static, V: redb::Value + 'static>(
+    view: &Look<'_>,
+    table: TableDefinition<'static, K, V>,
+    mut see: impl for<'a> FnMut(K::SelfType<'a>, V::SelfType<'a>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    for entry in table.map_err(engine_error)?.iter().map_err(engine_error)? {
+    for entry in view.0.open_table(table).map_err(engine_error)?.iter().map_err(engine_error)? {
+        view.count()?;
         let (key, value) = entry.map_err(engine_error)?;
         see(key.value(), value.value())?;
     }
     Ok(())
 }
 
-/// Follows every job through the log: each event begins where the one before ended, and what it changed leads to what
-/// it says. Also answers whether the beginning of the log was trimmed.
-fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail>, bool), StoreError> {
-    let mut trails: HashMap<JobRef, Trail> = HashMap::new();
+/// The log has every number, and is counted. Answers whether its beginning was trimmed.
+fn check_log(view: &Look<'_>, report: &mut Report) -> Result<bool, StoreError> {
     let (mut first, mut last): (Option<Seq>, Option<Seq>) = (None, None);
     let mut bytes = 0;
-    each(view.0.open_table(tables::LOG), |key, value| {
+    each(view, tables::LOG, |key, value| {
         report.events += 1;
         bytes += (value.len() + EVENT_BYTES_BESIDE) as u64;
-        let entry: LogEntry = match codec::decode(value) {
-            Ok(entry) => entry,
-            Err(error) => {
-                report.find(|| damaged("log", key, error).to_string());
-                return Ok(());
-            }
-        };
         let seq = Seq(u64::from_be_bytes(*key));
-        report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq));
         let follows = last.is_none_or(|last| last.0 + 1 == seq.0) || meta::begins_epoch(seq);
         report.ensure(follows, || format!("event {seq}: the one before is missing"));
         first = first.or(Some(seq));
         last = Some(seq);
-        follow(&mut trails, &entry, report);
+        match codec::decode::<LogEntry>(value) {
+            Ok(entry) => report.ensure(entry.seq == seq, || format!("event {seq}: says that it is {}", entry.seq)),
+            Err(error) => report.find(|| damaged("log", key, error).to_string()),
+        }
         Ok(())
     })?;
     let counted = view.number(tables::LOG_BYTES)?.unwrap_or_default();
@@ -108,11 +179,35 @@ fn follow_log(view: &View, report: &mut Report) -> Result<(HashMap<JobRef, Trail
     // A log that was trimmed to nothing still knows its next number.
     let ends_well = last.is_none_or(|last| last.0 + 1 == next) || meta::begins_epoch(Seq(next));
     report.ensure(ends_well, || format!("the log should end before event {next}, and ends with {last:?}"));
-    Ok((trails, first.map_or(next, |first| first.0) > 1))
+    Ok(first.map_or(next, |first| first.0) > 1)
+}
+
+/// Follows the jobs of a part through the log: each event begins where the one before ended, and what it changed leads to
+/// what it says. None: there were more than `trails_max` of them at once.
+fn follow_log(
+    view: &Look<'_>,
+    part: Part,
+    trails_max: usize,
+    report: &mut Report,
+) -> Result<Option<HashMap<JobRef, Trail>>, StoreError> {
+    let mut trails: HashMap<JobRef, Trail> = HashMap::new();
+    for entry in view.0.open_table(tables::LOG).map_err(engine_error)?.iter().map_err(engine_error)? {
+        view.count()?;
+        let entry = entry.map_err(engine_error)?;
+        // One that cannot be read was found already.
+        let Ok(entry) = codec::decode::<LogEntry>(entry.1.value()) else { continue };
+        if part.has(entry.job) {
+            follow(&mut trails, &entry, report);
+        }
+        if trails.len() > trails_max && part.can_be_halved() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(trails))
 }
 
 /// A number that begins with 1.
-pub(super) fn number(view: &View, name: &str) -> Result<u64, StoreError> {
+pub(super) fn number(view: &Look<'_>, name: &str) -> Result<u64, StoreError> {
     Ok(view.number(name)?.unwrap_or(1))
 }
 
@@ -138,20 +233,43 @@ fn follow(trails: &mut HashMap<JobRef, Trail>, entry: &LogEntry, report: &mut Re
     trails.insert(entry.job, Trail { digest: entry.after, fold });
 }
 
-/// Every row decodes, is where the log left it, has its index entries, and is counted; and there are no others.
+/// What is gathered of the rows, part by part.
+struct Rows {
+    next_job: u64,
+    numbers: HashSet<u32>,
+    entries: Entries,
+    counts: BTreeMap<CountKey, u64>,
+}
+
+impl Rows {
+    fn open(view: &Look<'_>) -> Result<Self, StoreError> {
+        let next_job = number(view, tables::NEXT_JOB)?;
+        let numbers = view.names()?.into_iter().map(|(_, number)| number).collect();
+        Ok(Self { next_job, numbers, entries: Entries::open(view)?, counts: BTreeMap::new() })
+    }
+
+    /// Once all parts were looked at: there are no others.
+    fn finish(&self, view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
+        self.entries.check_numbers(report)?;
+        let kept: BTreeMap<CountKey, u64> = view.counts()?.into_iter().collect();
+        report.ensure(kept == self.counts, || "the counts are not the numbers of the rows".to_owned());
+        check_totals(view, &self.counts, report)
+    }
+}
+
+/// Every row of a part decodes, is where the log left it, and has its index entries.
 fn check_jobs(
-    view: &View,
-    trails: &mut HashMap<JobRef, Trail>,
-    trimmed: bool,
+    view: &Look<'_>,
+    rows: &mut Rows,
+    (part, trails, trimmed): (Part, &mut HashMap<JobRef, Trail>, bool),
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let next_job = number(view, tables::NEXT_JOB)?;
-    let numbers: HashSet<u32> = view.names()?.into_iter().map(|(_, number)| number).collect();
-    let mut entries = Entries::open(view)?;
-    let mut counts: BTreeMap<CountKey, u64> = BTreeMap::new();
-    each(view.0.open_table(tables::JOBS), |key, row| {
-        report.jobs += 1;
+    each(view, tables::JOBS, |key, row| {
         let at = tables::job_of(key);
+        if !part.has(at) {
+            return Ok(());
+        }
+        report.jobs += 1;
         let trail = trails.remove(&at);
         let job: Job = match codec::job(row) {
             Ok(job) => job,
@@ -169,25 +287,20 @@ fn check_jobs(
         } else {
             report.ensure(trimmed, || format!("job {}: nothing in the log leads to it", at.job));
         }
-        report.ensure(job.id.0 < next_job, || format!("job {}: its id has yet to be given out", at.job));
-        let named = numbers.contains(&job.queue.0) && numbers.contains(&job.kind.0);
+        report.ensure(job.id.0 < rows.next_job, || format!("job {}: its id has yet to be given out", at.job));
+        let named = rows.numbers.contains(&job.queue.0) && rows.numbers.contains(&job.kind.0);
         report.ensure(named, || format!("job {}: its queue or its kind has no name", at.job));
         let keys = index::keys(&job);
-        *counts.entry(index::count(&job)).or_default() += 1;
-        entries.check(&job, &keys, report)?;
-        Ok(())
-    })?;
-    entries.check_numbers(report)?;
-    let kept: BTreeMap<CountKey, u64> = view.counts()?.into_iter().collect();
-    report.ensure(kept == counts, || "the counts are not the numbers of the rows".to_owned());
-    check_totals(view, &counts, report)
+        *rows.counts.entry(index::count(&job)).or_default() += 1;
+        rows.entries.check(&job, &keys, report)
+    })
 }
 
 /// Every total is the sum of what it counts.
-fn check_totals(view: &View, counts: &BTreeMap<CountKey, u64>, report: &mut Report) -> Result<(), StoreError> {
+fn check_totals(view: &Look<'_>, counts: &BTreeMap<CountKey, u64>, report: &mut Report) -> Result<(), StoreError> {
     let counted: Vec<(CountKey, i64)> = counts.iter().map(|(key, n)| (*key, n.cast_signed())).collect();
     let mut totals: BTreeMap<TotalKey, i64> = total_differences(&counted).into_iter().collect();
-    each(view.0.open_table(tables::PAYLOADS), |key, bytes| {
+    each(view, tables::PAYLOADS, |key, bytes| {
         let tenant = tables::payload_of(key).0.tenant;
         *totals.entry(TotalKey { tenant, of: Total::Bytes }).or_default() += bytes.len() as i64;
         Ok(())
@@ -195,7 +308,7 @@ fn check_totals(view: &View, counts: &BTreeMap<CountKey, u64>, report: &mut Repo
     kept::add_totals(view, &mut totals)?;
     totals.retain(|_, n| *n != 0);
     let mut kept = BTreeMap::new();
-    each(view.0.open_table(tables::TOTALS), |key, n| {
+    each(view, tables::TOTALS, |key, n| {
         kept.insert(tables::total_of(key), n.cast_signed());
         Ok(())
     })?;
@@ -203,109 +316,16 @@ fn check_totals(view: &View, counts: &BTreeMap<CountKey, u64>, report: &mut Repo
     Ok(())
 }
 
-/// The index tables, and how many entries of each were found to be those of rows.
-struct Entries {
-    lanes: (ReadOnlyTable<&'static [u8; 31], ()>, u64),
-    due: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
-    lists: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
-    expiry: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
-    ended: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
-    waits: (ReadOnlyTable<&'static [u8; 21], ()>, u64),
-    tags: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
-    scheduled: (ReadOnlyTable<&'static [u8; 20], ()>, u64),
-    keyed_lanes: (ReadOnlyTable<&'static [u8; 40], ()>, u64),
-    begun: (ReadOnlyTable<&'static [u8; 24], ()>, u64),
-}
-
-impl Entries {
-    fn open(view: &View) -> Result<Self, StoreError> {
-        let open = |error: redb::TableError| engine_error(error);
-        Ok(Self {
-            lanes: (view.0.open_table(tables::LANES).map_err(open)?, 0),
-            due: (view.0.open_table(tables::DUE).map_err(open)?, 0),
-            lists: (view.0.open_table(tables::LISTS).map_err(open)?, 0),
-            expiry: (view.0.open_table(tables::EXPIRY).map_err(open)?, 0),
-            ended: (view.0.open_table(tables::ENDED).map_err(open)?, 0),
-            waits: (view.0.open_table(tables::WAITS).map_err(open)?, 0),
-            tags: (view.0.open_table(tables::TAGS).map_err(open)?, 0),
-            scheduled: (view.0.open_table(tables::SCHEDULED).map_err(open)?, 0),
-            keyed_lanes: (view.0.open_table(tables::KEYED_LANES).map_err(open)?, 0),
-            begun: (view.0.open_table(tables::BEGUN).map_err(open)?, 0),
-        })
-    }
-
-    /// The entries of one row are there.
-    fn check(&mut self, job: &Job, keys: &Keys, report: &mut Report) -> Result<(), StoreError> {
-        let id = job.id;
-        let Keys { lane, due, list, expiry, ended, waits, tags, scheduled, begun } = keys;
-        let (keyed, unkeyed) = match lane {
-            Some(key) if key.lane.key.is_none() => (None, Some(tables::lane(key))),
-            Some(key) => (Some(tables::keyed_lane(key)), None),
-            None => (None, None),
-        };
-        find(&mut self.lists, Some(tables::list(list)), id, "the lists", report)?;
-        find(&mut self.lanes, unkeyed, id, "its lane", report)?;
-        find(&mut self.keyed_lanes, keyed, id, "the lane of its key", report)?;
-        find(&mut self.begun, begun.as_ref().map(tables::begun), id, "the index of those that have begun", report)?;
-        find(&mut self.due, due.as_ref().map(tables::due), id, "the due index", report)?;
-        find(&mut self.expiry, expiry.as_ref().map(tables::expiry), id, "the expiry index", report)?;
-        find(&mut self.ended, ended.as_ref().map(tables::ended), id, "the index of finished jobs", report)?;
-        find(&mut self.waits, waits.iter().map(tables::wait), id, "the index of those that wait", report)?;
-        let of_schedule = scheduled.as_ref().map(tables::scheduled);
-        find(&mut self.scheduled, of_schedule, id, "the index of schedules' jobs", report)?;
-        find(&mut self.tags, tags.iter().map(tables::tag), id, "the index of tags", report)
-    }
-
-    /// There are no others.
-    fn check_numbers(&self, report: &mut Report) -> Result<(), StoreError> {
-        let numbers = [
-            ("lanes", self.lanes.0.len(), self.lanes.1),
-            ("due", self.due.0.len(), self.due.1),
-            ("lists", self.lists.0.len(), self.lists.1),
-            ("expiry", self.expiry.0.len(), self.expiry.1),
-            ("ended", self.ended.0.len(), self.ended.1),
-            ("waits", self.waits.0.len(), self.waits.1),
-            ("tags", self.tags.0.len(), self.tags.1),
-            ("scheduled", self.scheduled.0.len(), self.scheduled.1),
-            ("keyed_lanes", self.keyed_lanes.0.len(), self.keyed_lanes.1),
-            ("begun", self.begun.0.len(), self.begun.1),
-        ];
-        for (table, is, should_be) in numbers {
-            let is = is.map_err(engine_error)?;
-            report.ensure(is == should_be, || format!("table {table}: has {is} entries, the rows have {should_be}"));
-        }
-        Ok(())
-    }
-}
-
-fn find<const N: usize>(
-    table: &mut (ReadOnlyTable<&'static [u8; N], ()>, u64),
-    keys: impl IntoIterator<Item = [u8; N]>,
-    job: JobId,
-    place: &str,
-    report: &mut Report,
-) -> Result<(), StoreError>
-where
-    &'static [u8; N]: for<'a> redb::Key<SelfType<'a> = &'a [u8; N]>,
-{
-    for key in keys {
-        let there = table.0.get(&key).map_err(engine_error)?.is_some();
-        report.ensure(there, || format!("job {job}: is missing in {place}"));
-        table.1 += u64::from(there);
-    }
-    Ok(())
-}
-
 /// Every payload and run record belongs to a row.
-fn check_parts(view: &View, report: &mut Report) -> Result<(), StoreError> {
+fn check_parts(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
     let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
-    each(view.0.open_table(tables::PAYLOADS), |key, _| {
+    each(view, tables::PAYLOADS, |key, _| {
         let (at, part) = tables::payload_of(key);
         let there = jobs.get(&tables::job(at)).map_err(engine_error)?.is_some();
         report.ensure(there && part.is_some(), || format!("a payload of job {}, which is not there", at.job));
         Ok(())
     })?;
-    each(view.0.open_table(tables::RUNS), |key, value| {
+    each(view, tables::RUNS, |key, value| {
         let (at, run) = tables::run_of(key);
         let there = jobs.get(&tables::job(at)).map_err(engine_error)?.is_some();
         report.ensure(there, || format!("a record of run {run} of job {}, which is not there", at.job));
@@ -317,10 +337,10 @@ fn check_parts(view: &View, report: &mut Report) -> Result<(), StoreError> {
 }
 
 /// Every remembered call will be forgotten in its time, and nothing else will.
-fn check_keys(view: &View, report: &mut Report) -> Result<(), StoreError> {
+fn check_keys(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
     let until = view.0.open_table(tables::KEYS_UNTIL).map_err(engine_error)?;
     let mut there = 0;
-    each(view.0.open_table(tables::KEYS), |key, value| {
+    each(view, tables::KEYS, |key, value| {
         let record: KeyRecord = match codec::decode(value) {
             Ok(record) => record,
             Err(error) => {
@@ -340,11 +360,11 @@ fn check_keys(view: &View, report: &mut Report) -> Result<(), StoreError> {
 }
 
 /// Every unique key is somebody's, or will be forgotten in its time.
-fn check_uniques(view: &View, report: &mut Report) -> Result<(), StoreError> {
+fn check_uniques(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
     let until = view.0.open_table(tables::UNIQUES_UNTIL).map_err(engine_error)?;
     let jobs = view.0.open_table(tables::JOBS).map_err(engine_error)?;
     let mut timed = 0;
-    each(view.0.open_table(tables::UNIQUES), |key, value| {
+    each(view, tables::UNIQUES, |key, value| {
         let record: UniqueRecord = match codec::decode(value) {
             Ok(record) => record,
             Err(error) => {
@@ -373,14 +393,14 @@ fn check_uniques(view: &View, report: &mut Report) -> Result<(), StoreError> {
 }
 
 /// Everything else decodes.
-fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
-    each(view.0.open_table(tables::SPREADS), |key, value| {
+fn check_small(view: &Look<'_>, report: &mut Report) -> Result<(), StoreError> {
+    each(view, tables::SPREADS, |key, value| {
         if let Err(error) = codec::decode::<Spread>(value) {
             report.find(|| damaged("spreads", key, error).to_string());
         }
         Ok(())
     })?;
-    each(view.0.open_table(tables::HEARD), |key, value| {
+    each(view, tables::HEARD, |key, value| {
         match codec::decode::<Heard>(value) {
             Ok(heard) => report.ensure(!heard.to.is_empty(), || {
                 format!("event `{}` of job {} was heard by nobody", heard.event.as_str(), heard.at.job)
@@ -389,7 +409,7 @@ fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
         }
         Ok(())
     })?;
-    each(view.0.open_table(tables::SUBSCRIPTIONS), |key, value| {
+    each(view, tables::SUBSCRIPTIONS, |key, value| {
         match codec::decode::<Vec<Subscription>>(value) {
             Ok(all) => {
                 let right = !all.is_empty() && all.iter().all(|one| one.check().is_ok());
@@ -401,14 +421,14 @@ fn check_small(view: &View, report: &mut Report) -> Result<(), StoreError> {
         }
         Ok(())
     })?;
-    each(view.0.open_table(tables::TOKENS), |key, value| {
+    each(view, tables::TOKENS, |key, value| {
         match codec::decode::<Token>(value) {
             Ok(token) => report.ensure(token.check().is_ok(), || format!("token `{}` is wrong", token.name)),
             Err(error) => report.find(|| damaged("tokens", key, error).to_string()),
         }
         Ok(())
     })?;
-    each(view.0.open_table(tables::SETTINGS), |key, value| {
+    each(view, tables::SETTINGS, |key, value| {
         match codec::decode::<Settings>(value) {
             Ok(settings) => report.ensure(tables::setting(&settings.scope()) == *key, || {
                 format!("settings of {:?} stand where others should", settings.scope())

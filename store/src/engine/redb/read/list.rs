@@ -11,7 +11,7 @@ use crate::command::{CountKey, JobsPage, JobsQuery, limits};
 use crate::engine::redb::{damaged, engine_error, tables};
 use crate::error::StoreError;
 use crate::index::{ListKey, TagKey};
-use crate::job::{Job, JobId, JobRef};
+use crate::job::{Job, JobId, JobRef, fingerprint};
 
 /// Combinations of state, queue and kind whose lists are merged for one page; with more, rows are walked.
 const MERGED_LISTS_MAX: usize = 256;
@@ -162,4 +162,5 @@ fn matches(query: &JobsQuery, list: &ListKey) -> bool {
     query.state.is_none_or(|state| state == list.state)
         && query.queue.is_none_or(|queue| queue == list.queue)
         && query.kind.is_none_or(|kind| kind == list.kind)
+        && query.only.error.is_none_or(|_| fingerprint::may_have(list.state))
 }

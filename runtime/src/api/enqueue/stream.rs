@@ -1,0 +1,196 @@
+//! `POST /v1/jobs` with `application/x-ndjson`: jobs without an end, a line each, and an answer line for each.
+//!
+//! Lines are taken in groups of bounded size, each of which is one transaction; where that is refused, its lines are sent one
+//! by one, so that only the bad ones are refused. With an `Idempotency-Key` they always are, each under the key and its
+//! number, so that a repeated stream goes on where it broke. Memory is that of one group and its answers; a client that
+//! vanishes ends the task, and what it has not ended is not accepted.
+
+mod group;
+mod lines;
+mod places;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use runner_store::command::limits::KEY_BYTES_MAX;
+use runner_store::job::{StateName, TenantId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::group::{After, Group};
+use self::lines::{Lines, Next};
+use self::places::Places;
+use super::IDEMPOTENCY_KEY;
+use crate::api::App;
+use crate::api::error::Problem;
+use crate::api::openapi::words::StateWord;
+
+/// The media type of a stream.
+pub(in crate::api) const NDJSON: &str = "application/x-ndjson";
+/// Answers on their way, in groups: the next group is taken while those of one are read.
+const PAGES_MAX: usize = 1;
+/// How long answers may wait for their reader.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// The digits of the largest number of a line, and the mark before them.
+const NUMBER_BYTES: usize = 21;
+
+/// What follows a line that is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum OnError {
+    /// The next one.
+    #[default]
+    Continue,
+    /// The end.
+    Stop,
+}
+
+/// What became of one line: a job, or a problem.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Line")]
+pub struct LineShown {
+    /// Which, from 0; empty lines do not count. `position` in `depends_on` of a later line names it so.
+    pub line: u64,
+    /// The job's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<StateWord>")]
+    pub state: Option<StateName>,
+    /// Whether it was there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<bool>,
+    /// Why it was not accepted: what a call with this job alone would have been answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub problem: Option<Problem>,
+}
+
+/// What the word after `on_error=` means.
+pub(super) fn parse_on_error(word: &str) -> Result<OnError, String> {
+    match word {
+        "continue" => Ok(OnError::Continue),
+        "stop" => Ok(OnError::Stop),
+        _ => Err("must be continue (with the next line; if absent) or stop".to_owned()),
+    }
+}
+
+/// Whether a request is a stream.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(NDJSON))
+}
+
+/// Answers 200 at once, and then line by line.
+pub(super) fn answer(
+    app: &Arc<App>,
+    tenant: TenantId,
+    (key, on_error): (Option<String>, OnError),
+    body: Body,
+) -> Result<Response, Problem> {
+    if key.as_ref().is_some_and(|key| key.len() + NUMBER_BYTES > KEY_BYTES_MAX) {
+        let why =
+            format!("must be at most {} bytes long: each line has it with its number", KEY_BYTES_MAX - NUMBER_BYTES);
+        return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
+    }
+    let (pages, taken) = mpsc::channel(PAGES_MAX);
+    let mut task = JoinSet::new();
+    let stream = Stream { app: Arc::clone(app), tenant, key, on_error, pages };
+    task.spawn(stream.take(Lines::new(body, app.bodies.clone())));
+    let body = Body::new(Told { pages: taken, _task: task });
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
+}
+
+/// One call.
+struct Stream {
+    app: Arc<App>,
+    tenant: TenantId,
+    key: Option<String>,
+    on_error: OnError,
+    pages: mpsc::Sender<Bytes>,
+}
+
+impl Stream {
+    /// Takes group after group, until there is none, the client is gone, or the server stops.
+    async fn take(self, mut lines: Lines) {
+        let mut ending = self.app.ending.subscribe();
+        let mut places = Places::default();
+        loop {
+            let (group, next) = tokio::select! {
+                taken = lines.group() => taken,
+                () = async { drop(ending.wait_for(|ending| *ending).await) } => {
+                    let detail = "the server stops; what was not answered was not accepted: send it again";
+                    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail);
+                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    return;
+                }
+            };
+            if let Next::Vanished = next {
+                return;
+            }
+            let (told, after) = self.commit(group, &mut places).await;
+            if !self.send(&told).await || after == After::Nothing {
+                return;
+            }
+            match next {
+                Next::Line => {}
+                Next::End | Next::Vanished => return,
+                Next::Failed(problem) => {
+                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, group: Group, places: &mut Places) -> (Vec<LineShown>, After) {
+        let call =
+            group::Call { app: &self.app, tenant: self.tenant, key: self.key.as_deref(), on_error: self.on_error };
+        call.commit(group, places).await
+    }
+
+    /// Whether somebody took it in time.
+    async fn send(&self, told: &[LineShown]) -> bool {
+        if told.is_empty() {
+            return true;
+        }
+        let mut page = Vec::with_capacity(told.len() * 80);
+        for line in told {
+            // Texts and numbers are always JSON.
+            _ = serde_json::to_writer(&mut page, line);
+            page.push(b'\n');
+        }
+        matches!(tokio::time::timeout(TAKEN_WITHIN, self.pages.send(Bytes::from(page))).await, Ok(Ok(())))
+    }
+}
+
+impl LineShown {
+    fn refused(line: u64, problem: Problem) -> Self {
+        Self { line, id: None, state: None, duplicate: None, problem: Some(problem) }
+    }
+}
+
+/// The body of the answer. The task ends with it.
+struct Told {
+    pages: mpsc::Receiver<Bytes>,
+    _task: JoinSet<()>,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
+    }
+}
