@@ -83,8 +83,9 @@ pub struct App {
     starter: Option<Starter>,
     buffered: Buffered,
     operations: Operations,
-    /// Taken while events are read for one reader.
-    event_views: Semaphore,
+    /// What those who follow the log share, and the turns of those who are behind.
+    tail: events::Tail,
+    behind: events::Behind,
     /// Set once answers that have no end of their own are to end.
     ending: watch::Sender<bool>,
     access: Arc<Access>,
@@ -126,7 +127,8 @@ impl App {
             starter,
             buffered: Buffered::default(),
             operations: Operations::default(),
-            event_views: Semaphore::new(events::VIEWS_MAX),
+            tail: events::Tail::default(),
+            behind: events::Behind::default(),
             ending: watch::Sender::new(false),
             access,
             gone,
