@@ -128,7 +128,7 @@ async fn stream(server: &Server, jobs: usize) -> Option<usize> {
     let part = line.repeat(100);
     let part = format!("{:x}\r\n{part}\r\n", part.len());
     let rest = format!("{:x}\r\n{}\r\n0\r\n\r\n", line.len() * (jobs % 100), line.repeat(jobs % 100));
-    let rest = if jobs % 100 == 0 { "0\r\n\r\n".to_owned() } else { rest };
+    let rest = if jobs.is_multiple_of(100) { "0\r\n\r\n".to_owned() } else { rest };
     let send = async {
         for _ in 0..jobs / 100 {
             // A server that takes no lines says so and closes.

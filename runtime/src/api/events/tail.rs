@@ -2,7 +2,7 @@
 //! themselves left the store no time to commit anything.
 //!
 //! Whoever finds that something is missing reads it for all; the others take their part of it. Behind its beginning, events are
-//! read from the log itself. It holds nothing while nobody follows.
+//! read from the log itself. It holds nothing while few follow.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -18,6 +18,9 @@ use runner_store::job::{JobId, Seq, StateName, TenantId};
 use super::super::App;
 use super::{End, PAGE_EVENTS, Page, Wanted, events, line, shown};
 
+/// From so many followers on they share what is read. Fewer read the log themselves: what somebody does not want to hear of,
+/// nobody writes then.
+const FOLLOWERS_MIN: usize = 8;
 /// Text that is kept: of the order of a second of what a writer at its best has to tell.
 const TEXT_BYTES_MAX: usize = 8 << 20;
 /// Whoever is more events behind than fit reads the log until it has come nearer: so that nobody who begins with the oldest
@@ -101,7 +104,8 @@ impl Follower {
     /// What follows `next`, as far as it is wanted, where the newest event is `newest`; none: that is to be read from the log.
     pub(super) async fn read(&self, next: Seq, newest: Seq, wanted: &Wanted) -> Result<Option<Page>, StoreError> {
         let tail = &self.0.tail;
-        if newest.0.saturating_sub(next.0) > BEHIND_MAX {
+        let is_shared = tail.followers.load(Ordering::Relaxed) >= FOLLOWERS_MIN;
+        if !is_shared || newest.0.saturating_sub(next.0) > BEHIND_MAX {
             return Ok(None);
         }
         let there = tail.recent().from(next, newest);
@@ -125,7 +129,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        if self.0.tail.followers.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.0.tail.followers.fetch_sub(1, Ordering::Relaxed) == FOLLOWERS_MIN {
             *self.0.tail.recent() = Recent::default();
         }
     }
@@ -166,7 +170,7 @@ impl Recent {
 
     fn add(&mut self, part: Part) {
         if part.first != self.after {
-            // The last follower went meanwhile, and with it what was kept.
+            // Too many followers went meanwhile, and with them what was kept.
             *self = Self { after: part.first, ..Self::default() };
         }
         self.after = part.after;
