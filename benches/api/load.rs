@@ -34,7 +34,7 @@ pub(crate) async fn enqueue(server: &Server, jobs: usize) {
 
 /// Many jobs a request: as lists, and as a stream of lines.
 pub(crate) async fn bulk(server: &Server, jobs: usize) {
-    let request = post("/v1/jobs", &list(0));
+    let request = post("/v1/jobs", &format!("[{}]", vec![job(0, ""); LIST].join(",")));
     requests(server, LISTS, 10, &request).await;
     let (times, took) = requests(server, LISTS, jobs.div_ceil(LIST), &request).await;
     rate("bulk, lists of 1,000, 2 connections", times.len() * LIST, took, ">= 50,000 jobs/s");

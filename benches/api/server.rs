@@ -29,8 +29,11 @@ impl Server {
             let entry: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
             Some(entry["url"].as_str()?.split_once("://")?.1.to_owned())
         });
-        // What it says later is of use where it is not what was expected; nobody reading would stop it.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| println!("  server: {line}")));
+        // What goes wrong is shown; and where nobody read on, it would stop when the pipe is full.
+        std::thread::spawn(move || {
+            let wrong = |line: &String| line.contains(r#""level":"ERROR""#);
+            log.map_while(Result::ok).filter(wrong).for_each(|line| println!("  server: {line}"));
+        });
         Self { child, address: address.expect("it says where it listens"), _folder: folder }
     }
 

@@ -21,7 +21,7 @@ const WRITERS: usize = 16;
 /// Jobs a request of those.
 const LIST: usize = 20;
 /// How often both are measured, in turn.
-const TURNS: usize = 3;
+const TURNS: usize = 4;
 const IDLE: usize = 10_000;
 /// How long a connection may wait to be let in before it counts as not let in.
 const LET_IN_WITHIN: Duration = Duration::from_secs(2);
@@ -37,13 +37,16 @@ pub(crate) async fn followers(server: &Server, jobs: usize) {
         [("each a queue of its own", "/v1/events?since=now&queue=quiet"), ("each everything", "/v1/events?since=now")]
     {
         let (mut alone, mut beside, mut bytes) = (0.0, 0.0, 0);
-        for _ in 0..TURNS {
-            let (times, took) = requests(server, WRITERS, calls, &request).await;
-            alone += rate("  alone, lists of 20", times.len() * LIST, took, "-");
-            let following = Following::start(server, path).await;
-            let (times, took) = requests(server, WRITERS, calls, &request).await;
-            beside += rate("  beside 1,000 followers", times.len() * LIST, took, "-");
-            bytes += following.stop();
+        for turn in 0..TURNS {
+            // First the one, then the other first: the store grows meanwhile, and that is to be nobody's loss.
+            for with_followers in [turn % 2 == 1, turn % 2 == 0] {
+                let following = if with_followers { Some(Following::start(server, path).await) } else { None };
+                let (times, took) = requests(server, WRITERS, calls, &request).await;
+                let what = if with_followers { "  beside 1,000 followers" } else { "  alone" };
+                let per_second = rate(&format!("{what}, lists of {LIST}"), times.len() * LIST, took, "-");
+                *(if with_followers { &mut beside } else { &mut alone }) += per_second;
+                bytes += following.map_or(0, Following::stop);
+            }
         }
         println!(
             "followers, {who}: the writer does {:.1} % of what it does alone (n {TURNS} × {jobs} jobs each way; \

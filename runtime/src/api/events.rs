@@ -210,6 +210,7 @@ async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<
         }
         match end {
             End::More | End::Newest if pages.is_closed() => return,
+            End::More if wanted.follow && *ending.borrow() => return,
             End::More => rest_for(rest, &mut ending, &pages).await,
             End::Lost => return,
             End::Newest if !wanted.follow => return,

@@ -191,7 +191,8 @@ async fn what_was_read_for_all_is_told_to_each_as_it_asked() {
         }
     }
     for (round, headers) in tenants.into_iter().cycle().take(20).enumerate() {
-        let job = |n: usize| json!({"kind": if n % 3 == 0 { "b" } else { "a" }, "queue": format!("q{}", n % 4)});
+        let job =
+            |n: usize| json!({"kind": if n.is_multiple_of(3) { "b" } else { "a" }, "queue": format!("q{}", n % 4)});
         let list: Vec<Value> = (round..round + 30).map(job).collect();
         let headers = [headers, &[("content-type", "application/json")]].concat();
         assert_eq!(api.send(Method::POST, "/v1/jobs", &headers, json!(list).to_string()).await.status, 201);

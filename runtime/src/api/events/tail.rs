@@ -5,34 +5,33 @@
 //! read from the log itself. It holds nothing while few follow.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use runner_store::command::Events;
 use runner_store::error::StoreError;
-use runner_store::job::{JobId, Seq, StateName, TenantId};
+use runner_store::job::{JobId, Seq, TenantId};
 
 use super::super::App;
-use super::{End, PAGE_EVENTS, Page, Wanted, events, line, shown};
+use super::{End, EventShown, PAGE_EVENTS, Page, Wanted, events, line, shown};
 
 /// From so many followers on they share what is read. Fewer read the log themselves: what somebody does not want to hear of,
 /// nobody writes then.
 const FOLLOWERS_MIN: usize = 8;
-/// Text that is kept: of the order of a second of what a writer at its best has to tell.
-const TEXT_BYTES_MAX: usize = 8 << 20;
-/// Whoever is more events behind than fit reads the log until it has come nearer: so that nobody who begins with the oldest
-/// event decides what is kept.
-const BEHIND_MAX: u64 = 64 * PAGE_EVENTS as u64;
+/// Events that are kept: of the order of a second of what a writer at its best has to tell. Whoever is farther behind reads the
+/// log until it has come nearer, so that nobody who begins with the oldest event decides what is kept.
+const EVENTS_MAX: usize = 64 * PAGE_EVENTS as usize;
 /// What one follower gets at once.
 const TOLD_BYTES_MAX: usize = 128 << 10;
-/// From so many on, bytes are handed on as they are; fewer are put together, as one follower gets them all at once.
-const SHARED_BYTES_MIN: usize = 32 << 10;
-/// How long a follower rests behind each turn, for each that follows: waking one and looking costs a few microseconds, so all
-/// of them together take a few hundredths of a core. One follower never waits; a thousand hear of a thing within 0.1 s.
-const REST_FOR_EACH: Duration = Duration::from_micros(100);
+/// From so many events on, their text is handed on as it is; that of fewer is put together, as one follower gets it all at once.
+const SHARED_EVENTS_MIN: usize = 150;
+/// How long a follower rests behind each turn, for each that follows: waking one and looking costs some microseconds, so all of
+/// them together take a few hundredths of a core. Few never wait; a thousand hear of a thing within a quarter of a second.
+const REST_FOR_EACH: Duration = Duration::from_micros(250);
+/// How long it is before the log is read again, for each that follows: what many look at is to be read in few pieces.
+const READ_FOR_EACH: Duration = Duration::from_micros(25);
 /// What all followers are told in a second, at most. More would take the machine from who writes: it goes through the kernel
 /// twice where the reader is on this machine.
 const TOLD_BYTES_PER_SECOND: u64 = 64 << 20;
@@ -52,9 +51,11 @@ pub(in crate::api) struct Tail {
 struct Recent {
     /// Without gaps, the oldest first.
     parts: VecDeque<Arc<Part>>,
-    bytes: usize,
+    events: usize,
     /// The number of the first event that is not there yet.
     after: Seq,
+    /// When it was last read on.
+    read: Option<Instant>,
 }
 
 /// Events that were read at once.
@@ -62,8 +63,9 @@ struct Recent {
 struct Part {
     first: Seq,
     after: Seq,
-    text: Bytes,
     told: Vec<Told>,
+    /// As it is told, and where in it each ends; made when somebody wants any of it.
+    text: OnceLock<(Bytes, Vec<usize>)>,
     /// Whose they are, if they are all one's.
     tenant: Option<TenantId>,
     /// What there is among them at all, so that most followers need not look at each.
@@ -72,16 +74,12 @@ struct Part {
     jobs: [JobId; 2],
 }
 
-/// What of an event followers choose by, and where its text is.
+/// An event, and whose it is.
 #[derive(Debug)]
 struct Told {
-    seq: Seq,
     tenant: TenantId,
     job: JobId,
-    state: Option<StateName>,
-    kind: Option<String>,
-    queue: Option<String>,
-    text: Range<usize>,
+    event: EventShown,
 }
 
 /// Counts who follows, for as long as it is there.
@@ -95,29 +93,36 @@ impl Follower {
 
     /// How long it rests now that it was told so many bytes; none: not at all.
     pub(super) fn rest(&self, bytes: usize) -> Option<Duration> {
-        let others = u32::try_from(self.0.tail.followers.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let sending = Duration::from_micros(bytes as u64 * 1_000_000 / TOLD_BYTES_PER_SECOND);
-        let rest = (REST_FOR_EACH + sending).saturating_mul(others);
+        let rest = (REST_FOR_EACH + sending).saturating_mul(self.all());
         (rest >= REST_MIN).then_some(rest)
+    }
+
+    /// All who follow.
+    fn all(&self) -> u32 {
+        u32::try_from(self.0.tail.followers.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
     }
 
     /// What follows `next`, as far as it is wanted, where the newest event is `newest`; none: that is to be read from the log.
     pub(super) async fn read(&self, next: Seq, newest: Seq, wanted: &Wanted) -> Result<Option<Page>, StoreError> {
         let tail = &self.0.tail;
-        let is_shared = tail.followers.load(Ordering::Relaxed) >= FOLLOWERS_MIN;
-        if !is_shared || newest.0.saturating_sub(next.0) > BEHIND_MAX {
+        let all = self.all();
+        if (all as usize) < FOLLOWERS_MIN || newest.0.saturating_sub(next.0) > EVENTS_MAX as u64 {
             return Ok(None);
         }
-        let there = tail.recent().from(next, newest);
-        if let Some(parts) = there {
-            return Ok(Some(page(&parts, next, wanted)));
+        let mut soon = READ_FOR_EACH.saturating_mul(all);
+        let there = tail.recent().from(next, newest, soon);
+        if let Some(there) = there {
+            return Ok(Some(there.page(next, wanted)));
         }
         let _turn = tail.turn.lock().await;
         loop {
-            let there = tail.recent().from(next, newest);
-            if let Some(parts) = there {
-                return Ok(Some(page(&parts, next, wanted)));
+            let there = tail.recent().from(next, newest, soon);
+            if let Some(there) = there {
+                return Ok(Some(there.page(next, wanted)));
             }
+            // Whoever reads, reads all there is.
+            soon = Duration::ZERO;
             let Some(since) = tail.recent().go_on(next) else { return Ok(None) };
             let app = Arc::clone(&self.0);
             let read = tokio::task::spawn_blocking(move || part(&app, since)).await;
@@ -147,13 +152,15 @@ impl Recent {
         self.parts.front().map_or(self.after, |part| part.first)
     }
 
-    /// What there is from this event on, if all up to the newest one is there.
-    fn from(&self, next: Seq, newest: Seq) -> Option<Vec<Arc<Part>>> {
-        if next < self.begins() || newest >= self.after {
+    /// What there is from this event on, if all up to the newest one is there, or it was read so short a time ago.
+    fn from(&self, next: Seq, newest: Seq, soon: Duration) -> Option<There> {
+        let all = newest < self.after;
+        let is_recent = || next <= self.after && self.read.is_some_and(|read| read.elapsed() < soon);
+        if next < self.begins() || !(all || is_recent()) {
             return None;
         }
         let behind = self.parts.partition_point(|part| part.after <= next);
-        Some(self.parts.iter().skip(behind).cloned().collect())
+        Some(There { parts: self.parts.iter().skip(behind).cloned().collect(), all })
     }
 
     /// From where on it is to be read for whoever wants `next`; none: that is older than what is kept. What is far older than
@@ -162,7 +169,7 @@ impl Recent {
         if self.begins() > next {
             return None;
         }
-        if self.after.0 + BEHIND_MAX < next.0 || (self.parts.is_empty() && self.after < next) {
+        if self.after.0 + (EVENTS_MAX as u64) < next.0 || (self.parts.is_empty() && self.after < next) {
             *self = Self { after: next, ..Self::default() };
         }
         Some(self.after)
@@ -174,14 +181,22 @@ impl Recent {
             *self = Self { after: part.first, ..Self::default() };
         }
         self.after = part.after;
-        self.bytes += part.text.len();
+        self.read = Some(Instant::now());
+        self.events += part.told.len();
         self.parts.push_back(Arc::new(part));
-        while self.bytes > TEXT_BYTES_MAX
+        while self.events > EVENTS_MAX
             && let Some(oldest) = self.parts.pop_front()
         {
-            self.bytes -= oldest.text.len();
+            self.events -= oldest.told.len();
         }
     }
+}
+
+/// What there is from some event on.
+struct There {
+    parts: Vec<Arc<Part>>,
+    /// Whether that goes up to the newest.
+    all: bool,
 }
 
 /// Reads some events; none: they are not in the log, neither yet nor any more.
@@ -195,14 +210,12 @@ fn part(app: &App, since: Seq) -> Result<Option<Part>, StoreError> {
     let tenant = first.job.tenant;
     let tenant = entries.iter().all(|entry| entry.job.tenant == tenant).then_some(tenant);
     let after = Seq(last.seq.0 + 1);
-    let (mut text, mut told, mut names) = (String::new(), Vec::with_capacity(entries.len()), HashMap::new());
+    let (mut told, mut names) = (Vec::with_capacity(entries.len()), HashMap::new());
     let (mut kinds, mut queues) = (BTreeSet::new(), BTreeSet::new());
     let mut jobs = [JobId(u64::MAX), JobId(0)];
     for entry in &entries {
         let wanted = Wanted { tenant: entry.job.tenant, ..Wanted::EVERYTHING };
         let Some(event) = shown(app, view.as_ref(), entry, &wanted, &mut names)? else { continue };
-        let from = text.len();
-        line(&mut text, &event);
         let (tenant, job) = (entry.job.tenant, entry.job.job);
         jobs = [jobs[0].min(job), jobs[1].max(job)];
         for (names, name) in [(&mut kinds, &event.kind), (&mut queues, &event.queue)] {
@@ -212,10 +225,9 @@ fn part(app: &App, since: Seq) -> Result<Option<Part>, StoreError> {
                 names.insert(name.clone());
             }
         }
-        let (seq, state, kind, queue) = (entry.seq, entry.state, event.kind, event.queue);
-        told.push(Told { seq, tenant, job, state, kind, queue, text: from..text.len() });
+        told.push(Told { tenant, job, event });
     }
-    Ok(Some(Part { first: since, after, text: text.into(), told, tenant, kinds, queues, jobs }))
+    Ok(Some(Part { first: since, after, told, text: OnceLock::new(), tenant, kinds, queues, jobs }))
 }
 
 impl Part {
@@ -227,6 +239,18 @@ impl Part {
             || wanted.job.is_some_and(|job| job < self.jobs[0] || job > self.jobs[1])
             || absent(&self.kinds, &wanted.kind)
             || absent(&self.queues, &wanted.queue)
+    }
+
+    fn text(&self) -> &(Bytes, Vec<usize>) {
+        self.text.get_or_init(|| {
+            let mut text = String::new();
+            let mut ends = Vec::with_capacity(self.told.len());
+            for told in &self.told {
+                line(&mut text, &told.event);
+                ends.push(text.len());
+            }
+            (text.into(), ends)
+        })
     }
 
     /// Whether all of it is wanted.
@@ -244,39 +268,46 @@ impl Part {
 impl Told {
     fn is_wanted(&self, next: Seq, wanted: &Wanted) -> bool {
         let fits = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
-        self.seq >= next
+        self.event.seq >= next.0
             && self.tenant == wanted.tenant
             && wanted.job.is_none_or(|job| job == self.job)
-            && wanted.state.is_none_or(|state| Some(state) == self.state)
-            && fits(&wanted.kind, &self.kind)
-            && fits(&wanted.queue, &self.queue)
+            && wanted.state.is_none_or(|state| Some(state) == self.event.state)
+            && fits(&wanted.kind, &self.event.kind)
+            && fits(&wanted.queue, &self.event.queue)
     }
 }
 
-/// What of these parts is wanted, up to a bound.
-fn page(parts: &[Arc<Part>], next: Seq, wanted: &Wanted) -> Page {
-    let (mut text, mut after) = (BytesMut::new(), next);
-    for (i, part) in parts.iter().enumerate() {
-        let last = i + 1 == parts.len();
-        if part.is_beside(wanted) {
+impl There {
+    /// What of it is wanted, up to a bound.
+    fn page(&self, next: Seq, wanted: &Wanted) -> Page {
+        let (mut text, mut after) = (BytesMut::new(), next);
+        for (i, part) in self.parts.iter().enumerate() {
+            let last = i + 1 == self.parts.len();
+            if part.is_beside(wanted) {
+                after = part.after;
+                continue;
+            }
+            if part.told.len() >= SHARED_EVENTS_MIN && part.is_whole(next, wanted) {
+                if !text.is_empty() {
+                    return Page { text: text.freeze(), after, end: End::More };
+                }
+                // Its bytes are everybody's: nothing is copied.
+                return Page { text: part.text().0.clone(), after: part.after, end: self.end(last) };
+            }
+            for (n, _) in part.told.iter().enumerate().filter(|(_, told)| told.is_wanted(next, wanted)) {
+                let (all, ends) = part.text();
+                let from = n.checked_sub(1).map_or(0, |before| ends[before]);
+                text.extend_from_slice(&all[from..ends[n]]);
+            }
             after = part.after;
-            continue;
-        }
-        if part.text.len() >= SHARED_BYTES_MIN && part.is_whole(next, wanted) {
-            if !text.is_empty() {
+            if text.len() >= TOLD_BYTES_MAX && !last {
                 return Page { text: text.freeze(), after, end: End::More };
             }
-            // Its bytes are everybody's: nothing is copied.
-            let end = if last { End::Newest } else { End::More };
-            return Page { text: part.text.clone(), after: part.after, end };
         }
-        for told in part.told.iter().filter(|told| told.is_wanted(next, wanted)) {
-            text.extend_from_slice(&part.text[told.text.clone()]);
-        }
-        after = part.after;
-        if text.len() >= TOLD_BYTES_MAX && !last {
-            return Page { text: text.freeze(), after, end: End::More };
-        }
+        Page { text: text.freeze(), after, end: self.end(true) }
     }
-    Page { text: text.freeze(), after, end: End::Newest }
+
+    fn end(&self, last: bool) -> End {
+        if last && self.all { End::Newest } else { End::More }
+    }
 }
