@@ -12,7 +12,7 @@ use runner_store::handle::Writer;
 use runner_store::job::JobRef;
 
 /// A command that answers when it began to run: nanoseconds since 1970, in hexadecimal.
-pub(crate) const CLOCK: &str = include_str!("clock.wat");
+pub(crate) const CLOCK: &str = include_str!("../runtime/src/cli/bench/clock.wat");
 
 /// A new store in this folder.
 pub(crate) fn open(dir: &Path) -> (Handle, Writer, StoreDir) {

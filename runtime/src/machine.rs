@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 /// Where a machine does not say what it has: what every machine of today has.
 const MEMORY_BYTES_UNKNOWN: u64 = 4 << 30;
 
+/// What the machine calls its processor.
+pub(crate) fn cpu() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = |line: &str| line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model.to_owned());
+    cpus.lines().find_map(model).unwrap_or_else(|| format!("unknown ({})", std::env::consts::ARCH))
+}
+
 /// The default of a node's budget: half of the memory that this process may use, as the store, the compiler and the page
 /// cache need some, too.
 pub(crate) fn memory_for_runs() -> u64 {

@@ -216,7 +216,7 @@ pub fn keys(job: &Job) -> Keys {
         lane: (job.state == State::Available || cfg!(planted = "claim_twice") && job.lease().is_some())
             .then(|| LaneKey { lane: lane(job), order: order(job) }),
         due: waits.then_some(DueKey { run_at: job.run_at, id: job.id, tenant: job.tenant }),
-        list: ListKey { tenant: job.tenant, state: job.state.name(), queue: job.queue, kind: job.kind, id: job.id },
+        list: list(job),
         expiry: expiry(job),
         ended: job.finalized_at().map(|at| EndKey { tenant: job.tenant, state: job.state.name(), at, id: job.id }),
         waits: job.dependencies.iter().filter_map(|edge| wait(job, edge)).collect(),
@@ -224,6 +224,12 @@ pub fn keys(job: &Job) -> Keys {
         scheduled: scheduled(job),
         begun: key_of(job).filter(|_| job.has_begun()).map(|of| BegunKey { of, id: job.id }),
     }
+}
+
+/// Where `job` stands in lists.
+#[must_use]
+pub fn list(job: &Job) -> ListKey {
+    ListKey { tenant: job.tenant, state: job.state.name(), queue: job.queue, kind: job.kind, id: job.id }
 }
 
 /// The key of `job`.

@@ -1,6 +1,7 @@
 //! The command line, as its users have it: a spawned binary, its output, and its exit code.
 
 mod access;
+mod bench;
 mod bombs;
 mod config;
 mod connections;

@@ -61,13 +61,13 @@ pub async fn post(
         return Err(Problem::invalid("on_error", why));
     }
     let text = body::json(&app.bodies, &headers, body).await?;
-    let name = app.store.tenant_name(tenant);
+    let (name, keyed) = (app.store.tenant_name(tenant), key.is_some());
     let Parsed { shape, jobs, request, buffered } = if text.len() > PARSED_HERE_BYTES_MAX {
         let (app, name) = (Arc::clone(&app), Arc::clone(&name));
-        let parsed = tokio::task::spawn_blocking(move || parse(&app, &name, &text)).await;
+        let parsed = tokio::task::spawn_blocking(move || parse(&app, &name, &text, keyed)).await;
         parsed.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "parsing the body panicked"))??
     } else {
-        parse(&app, &name, &text)?
+        parse(&app, &name, &text, keyed)?
     };
     if buffered {
         return buffer(&app, tenant, key.as_deref(), jobs).await;
@@ -131,7 +131,7 @@ pub(super) fn no_key(headers: &HeaderMap, instead: &str) -> Result<(), Problem> 
     }
 }
 
-/// What a body says: one job or many, and a digest of it.
+/// What a body says: one job or many, and, of a call with a key, a digest of it.
 struct Parsed {
     shape: Shape,
     jobs: Vec<JobSpec>,
@@ -139,7 +139,7 @@ struct Parsed {
     buffered: bool,
 }
 
-fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
+fn parse(app: &App, tenant: &str, text: &str, keyed: bool) -> Result<Parsed, Problem> {
     let raw = body::parse(text)?;
     let (shape, raws) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
         Ok(raws) => (Shape::List, raws),
@@ -149,7 +149,7 @@ fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
         let why = format!("a list must have 1 to {LIST_JOBS_MAX} jobs, this one has {}", raws.len());
         return Err(Problem::invalid("jobs", why));
     }
-    let mut digest = Sha256::new();
+    let mut digest = keyed.then(Sha256::new);
     let mut jobs = Vec::with_capacity(raws.len());
     let mut buffered = false;
     for (i, raw) in raws.into_iter().enumerate() {
@@ -158,7 +158,7 @@ fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
             (Shape::List, "") => Bad { field: format!("jobs[{i}]"), ..bad },
             (Shape::List, field) => Bad { field: format!("jobs[{i}].{field}"), ..bad },
         };
-        let (spec, ack) = parse_one(app, (tenant, text), raw, &mut digest).map_err(in_list)?;
+        let (spec, ack) = parse_one(app, (tenant, text), raw, digest.as_mut()).map_err(in_list)?;
         if i > 0 && buffered != (ack == Ack::Buffered) {
             let why = "differs from that of the jobs before: a list is received as one".to_owned();
             return Err(in_list(Bad { field: "ack".to_owned(), why, at: 0 }).into());
@@ -166,7 +166,7 @@ fn parse(app: &App, tenant: &str, text: &str) -> Result<Parsed, Problem> {
         buffered = ack == Ack::Buffered;
         jobs.push(spec);
     }
-    Ok(Parsed { shape, jobs, request: digest.finalize().into(), buffered })
+    Ok(Parsed { shape, jobs, request: digest.map(|digest| digest.finalize().into()).unwrap_or_default(), buffered })
 }
 
 /// When a call is answered.
@@ -182,12 +182,14 @@ fn parse_one(
     app: &App,
     (tenant, text): (&str, &str),
     raw: &RawValue,
-    digest: &mut Sha256,
+    digest: Option<&mut Sha256>,
 ) -> Result<(JobSpec, Ack), Bad> {
     let mut object = Object::read(text, raw)?;
-    let canonical = object.canonical("args");
-    digest.update((canonical.len() as u64).to_le_bytes());
-    digest.update(&canonical);
+    if let Some(digest) = digest {
+        let canonical = object.canonical("args");
+        digest.update((canonical.len() as u64).to_le_bytes());
+        digest.update(&canonical);
+    }
     let ack = object.take("ack").map(|value| ack(&value)).transpose()?.unwrap_or(Ack::Durable);
     for name in ["unique", "depends_on"] {
         if let (Ack::Buffered, Some(value)) = (ack, object.peek(name)) {

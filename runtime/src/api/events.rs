@@ -4,13 +4,17 @@
 //! who broke off goes on with `Last-Event-ID`; one who is behind the log's beginning gets 410 and the oldest number. A
 //! reader who takes nothing for a while is cut: only a few pages wait for each.
 
+mod tail;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -25,9 +29,11 @@ use runner_store::job::{EventName, Job, JobId, JobRef, Seq, StateName, TenantId}
 use runner_store::log::LogEntry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::tail::Follower;
+pub(super) use self::tail::Tail;
 use super::App;
 use super::error::Problem;
 use super::jobs;
@@ -40,9 +46,14 @@ use super::time::rfc3339;
 const PAGE_EVENTS: u32 = 500;
 /// Pages that wait for one reader.
 const PAGES_MAX: usize = 4;
-/// Pages that are read at once, for all readers together. Every commit wakes every follower: without a bound a thousand of
-/// them, each with a view and a thread of its own, left the store no time to commit anything.
+/// Views of the log at once: one of whoever reads for all that follow, the others of those that are behind. Without a bound a
+/// thousand readers, each with a view and a thread of its own, left the store no time to commit anything.
 pub const VIEWS_MAX: usize = 2;
+/// Readers that are behind, at once.
+pub(super) const BEHIND_AT_ONCE: usize = VIEWS_MAX - 1;
+/// Behind a page, so many readers that are behind rest for so often the time that it took, while none of them reads: few
+/// readers go on at once, many together take a tenth of a core.
+const RESTS_MAX: u32 = 9;
 /// How long a reader may take nothing before it is cut.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How often a reader is told that there is nothing to tell: so both sides notice when the other is gone.
@@ -83,6 +94,12 @@ struct Wanted {
     queue: Option<String>,
     /// Whether to go on when all are told.
     follow: bool,
+}
+
+impl Wanted {
+    /// Of no tenant yet.
+    const EVERYTHING: Self =
+        Self { tenant: TenantId::NONE, job: None, state: None, kind: None, queue: None, follow: true };
 }
 
 /// Where a reader begins.
@@ -165,61 +182,144 @@ fn events(view: &dyn Snapshot, since: Seq, limit: u32) -> Result<Events, StoreEr
 /// Tells events until the reader is gone or too slow, or all are told and nobody follows.
 async fn tell(app: Arc<App>, mut next: Seq, wanted: Wanted, pages: mpsc::Sender<Bytes>) {
     let (mut log, mut ending) = (app.store.board().log(), app.ending.subscribe());
+    let follower = wanted.follow.then(|| Follower::new(&app));
     let wanted = Arc::new(wanted);
     loop {
         // Marked as seen before it is read: what comes in between wakes at once.
-        log.borrow_and_update();
-        let (for_reader, filter) = (Arc::clone(&app), Arc::clone(&wanted));
-        // In turn: whoever waits longer finds more, and reads it in one page.
-        let Ok(turn) = app.event_views.acquire().await else { return };
-        let read = tokio::task::spawn_blocking(move || page(&for_reader, next, &filter)).await;
-        drop(turn);
+        let newest = *log.borrow_and_update();
+        let shared = match &follower {
+            Some(follower) => follower.read(next, newest, &wanted).await,
+            None => Ok(None),
+        };
+        let read = match shared {
+            Ok(None) => behind(&app, next, &wanted).await,
+            Ok(Some(page)) => Ok(page),
+            Err(error) => Err(error),
+        };
         let Page { text, after, end } = match read {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => {
+            Ok(page) => page,
+            Err(error) => {
                 tracing::error!(%error, "a reader of events is cut: the log cannot be read");
                 return;
             }
-            Err(_) => return,
         };
         next = after;
+        let rest = follower.as_ref().and_then(|follower| follower.rest(text.len()));
         if !text.is_empty() && !sent(&pages, text, TAKEN_WITHIN).await {
             return;
         }
         match end {
-            End::More => {}
+            End::More | End::Newest if pages.is_closed() => return,
+            End::More if wanted.follow && *ending.borrow() => return,
+            End::More => rest_for(rest, &mut ending, &pages).await,
             End::Lost => return,
             End::Newest if !wanted.follow => return,
-            End::Newest => loop {
-                tokio::select! {
-                    changed = log.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => return,
-                    },
-                    () = pages.closed() => return,
-                    () = async { drop(ending.wait_for(|ending| *ending).await) } => return,
-                    () = tokio::time::sleep(ALIVE_EVERY) => {
-                        if !sent(&pages, ":\n\n".to_owned(), TAKEN_WITHIN).await {
-                            return;
-                        }
-                    }
+            End::Newest => {
+                rest_for(rest, &mut ending, &pages).await;
+                if !something_new(&mut log, &mut ending, &pages).await {
+                    return;
                 }
-            },
+            }
+        }
+    }
+}
+
+/// Rests, unless there is a reason to end.
+async fn rest_for(rest: Option<Duration>, ending: &mut watch::Receiver<bool>, pages: &mpsc::Sender<Bytes>) {
+    let Some(rest) = rest else { return };
+    tokio::select! {
+        () = tokio::time::sleep(rest) => {}
+        () = pages.closed() => {}
+        () = async { drop(ending.wait_for(|ending| *ending).await) } => {}
+    }
+}
+
+/// Waits until the log has gone on; false: there is nobody to be told, or nothing more to come.
+async fn something_new(
+    log: &mut watch::Receiver<Seq>,
+    ending: &mut watch::Receiver<bool>,
+    pages: &mpsc::Sender<Bytes>,
+) -> bool {
+    loop {
+        tokio::select! {
+            changed = log.changed() => return changed.is_ok(),
+            () = pages.closed() => return false,
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => return false,
+            () = tokio::time::sleep(ALIVE_EVERY) => {
+                if !sent(pages, Bytes::from_static(b":\n\n"), TAKEN_WITHIN).await {
+                    return false;
+                }
+            }
         }
     }
 }
 
 /// Whether the reader took it in time.
-async fn sent(pages: &mpsc::Sender<Bytes>, text: String, within: Duration) -> bool {
-    matches!(tokio::time::timeout(within, pages.send(Bytes::from(text))).await, Ok(Ok(())))
+async fn sent(pages: &mpsc::Sender<Bytes>, text: Bytes, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, pages.send(text)).await, Ok(Ok(())))
+}
+
+/// A page of the log itself, in turn: whoever waits longer finds more, and reads it in one page.
+async fn behind(app: &Arc<App>, next: Seq, wanted: &Arc<Wanted>) -> Result<Page, StoreError> {
+    let waiting = Waiting::new(app);
+    let Ok(_turn) = app.behind.turns.acquire().await else { return Ok(Page::lost(next)) };
+    let (for_reader, filter) = (Arc::clone(app), Arc::clone(wanted));
+    let begun = Instant::now();
+    let read = tokio::task::spawn_blocking(move || page(&for_reader, next, &filter)).await;
+    let others = waiting.others().min(RESTS_MAX);
+    if others > 0 {
+        tokio::time::sleep(begun.elapsed() * others).await;
+    }
+    // A panic is a bug, and was reported.
+    read.unwrap_or_else(|_| Ok(Page::lost(next)))
+}
+
+/// The turns of readers that are behind.
+#[derive(Debug)]
+pub(super) struct Behind {
+    turns: Semaphore,
+    waiting: AtomicU32,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(BEHIND_AT_ONCE), waiting: AtomicU32::new(0) }
+    }
+}
+
+/// One of those that read, or wait for their turn.
+struct Waiting<'a>(&'a Behind);
+
+impl<'a> Waiting<'a> {
+    fn new(app: &'a App) -> Self {
+        app.behind.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&app.behind)
+    }
+
+    fn others(&self) -> u32 {
+        self.0.waiting.load(Ordering::Relaxed).saturating_sub(1)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A page of events as text.
 struct Page {
-    text: String,
+    text: Bytes,
     /// Where the next one begins.
     after: Seq,
     end: End,
+}
+
+impl Page {
+    /// Nothing, and nothing more.
+    fn lost(after: Seq) -> Self {
+        Self { text: Bytes::new(), after, end: End::Lost }
+    }
 }
 
 /// What follows a page.
@@ -237,7 +337,7 @@ fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
     let Events { entries, oldest, next, .. } = events(view.as_ref(), since, PAGE_EVENTS)?;
     if since < oldest && since < next {
         let text = format!("event: log_trimmed\ndata: {{\"oldest\":{oldest}}}\n\n");
-        return Ok(Page { text, after: since, end: End::Lost });
+        return Ok(Page { text: text.into(), after: since, end: End::Lost });
     }
     let after = entries.last().map_or(since, |last| Seq(last.seq.0 + 1));
     let end = if entries.len() < PAGE_EVENTS as usize { End::Newest } else { End::More };
@@ -245,11 +345,17 @@ fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
     let mut text = String::new();
     for entry in entries.iter().filter(|entry| entry.job.tenant == wanted.tenant) {
         if let Some(event) = shown(app, view.as_ref(), entry, wanted, &mut names)? {
-            let data = serde_json::to_string(&event).expect("an event has only text as keys, so it is JSON");
-            text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.as_str()));
+            line(&mut text, &event);
         }
     }
-    Ok(Page { text, after, end })
+    Ok(Page { text: text.into(), after, end })
+}
+
+/// Adds an event as it is told.
+fn line(text: &mut String, event: &EventShown) {
+    let data = serde_json::to_string(event).expect("an event has only text as keys, so it is JSON");
+    let told = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.as_str());
+    told.expect("a string takes everything");
 }
 
 /// The kinds and queues of the jobs of a page; none: the job is gone.
@@ -314,9 +420,9 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_cut() {
         let (pages, mut taken) = mpsc::channel(1);
-        assert!(sent(&pages, "a".to_owned(), Duration::from_secs(60)).await);
-        assert!(!sent(&pages, "b".to_owned(), Duration::ZERO).await, "nothing was taken, and there is no room");
+        assert!(sent(&pages, "a".into(), Duration::from_secs(60)).await);
+        assert!(!sent(&pages, "b".into(), Duration::ZERO).await, "nothing was taken, and there is no room");
         taken.recv().await;
-        assert!(sent(&pages, "c".to_owned(), Duration::from_secs(60)).await);
+        assert!(sent(&pages, "c".into(), Duration::from_secs(60)).await);
     }
 }

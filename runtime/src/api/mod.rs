@@ -86,8 +86,9 @@ pub struct App {
     buffered: Buffered,
     operations: Operations,
     series: series::Series,
-    /// Taken while events are read for one reader.
-    event_views: Semaphore,
+    /// What those who follow the log share, and the turns of those who are behind.
+    tail: events::Tail,
+    behind: events::Behind,
     /// Set once answers that have no end of their own are to end.
     ending: watch::Sender<bool>,
     access: Arc<Access>,
@@ -130,7 +131,8 @@ impl App {
             buffered: Buffered::default(),
             operations: Operations::default(),
             series: series::Series::default(),
-            event_views: Semaphore::new(events::VIEWS_MAX),
+            tail: events::Tail::default(),
+            behind: events::Behind::default(),
             ending: watch::Sender::new(false),
             access,
             gone,

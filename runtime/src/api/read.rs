@@ -3,6 +3,7 @@
 //! Values stay as they were written until someone asks for them ([`serde_json::value::RawValue`]): args keep their
 //! bytes, and a place in the text is where the value's slice begins.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use runner_store::command::{Fuel, Rate};
@@ -133,10 +134,8 @@ impl<'a> Object<'a> {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let mut bytes = Vec::new();
         for (name, raw) in entries {
-            let value = match serde_json::from_str::<serde_json::Value>(raw.get()) {
-                Ok(value) if name != verbatim => value.to_string(),
-                _ => raw.get().to_owned(),
-            };
+            let value = if name == verbatim { None } else { serde_json::from_str::<serde_json::Value>(raw.get()).ok() };
+            let value = value.map_or(Cow::Borrowed(raw.get()), |value| Cow::Owned(value.to_string()));
             for part in [name.as_bytes(), value.as_bytes()] {
                 bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
                 bytes.extend_from_slice(part);

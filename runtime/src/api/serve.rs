@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::serve::Listener;
+use axum::serve::{Listener, ListenerExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -86,6 +86,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         let behind = |door| router.clone().layer(axum::middleware::from_fn_with_state(door, door::check));
         let (listener, door, tls) = tcp;
+        // What is written is whole: a small answer, or an event, is not to wait until the one before it was acknowledged.
+        // Where that cannot be had, it is only slower.
+        let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
         tasks.spawn(accept(listener, tls, behind(door), tcp_places, stopped.clone()));
         let socket = socket.map(|(listener, door, path)| {
             tasks.spawn(accept(listener, None, behind(door), socket_places, stopped));

@@ -3,6 +3,7 @@
 //! [`client`] is the one way to ask, at a server or in this process; one file per noun does the asking. `run` and
 //! `serve` are the two verbs that have a node of their own. [`exit`] has the exit codes, [`output`] the tables.
 
+mod bench;
 pub mod client;
 mod config;
 mod doctor;
@@ -89,6 +90,7 @@ enum Noun {
     Store(store::Verb),
     Status(status::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
     /// Look at tenants, make them and say what they may have
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -145,6 +147,7 @@ fn dispatch(noun: &Noun, args: Vec<OsString>, settings: Settings) -> Result<Exit
         Noun::Store(verb) => store::main(verb),
         Noun::Status(args) => status::main(args),
         Noun::Doctor(args) => doctor::main(args),
+        Noun::Bench(args) => bench::main(args),
         Noun::Tenant(verb) => tenant::main(verb),
         Noun::Token(verb) => token::main(verb),
         Noun::Config(verb) => settings::main(verb, &settings),

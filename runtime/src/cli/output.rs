@@ -160,6 +160,38 @@ pub fn note(lines: &str) {
     _ = writeln!(io::stderr().lock(), "{}", harmless(lines.as_bytes()));
 }
 
+/// A line on a terminal that says how far something is; nothing where stderr is none.
+#[derive(Debug, Clone, Copy)]
+pub struct ProgressLine {
+    shown: bool,
+}
+
+impl ProgressLine {
+    /// Nothing is drawn yet.
+    #[must_use]
+    pub fn on_stderr() -> Self {
+        Self { shown: io::stderr().is_terminal() }
+    }
+
+    /// Whether anybody sees it.
+    #[must_use]
+    pub fn is_shown(self) -> bool {
+        self.shown
+    }
+
+    /// Draws it in place of what stood there. A terminal that is gone needs no progress.
+    pub fn put(self, text: &str) {
+        if self.shown {
+            _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
+        }
+    }
+
+    /// Takes it away.
+    pub fn clear(self) {
+        self.put("");
+    }
+}
+
 /// How wide the terminal is that stdout goes to; none: it is none.
 #[must_use]
 pub fn terminal_width() -> Option<usize> {

@@ -195,10 +195,13 @@ impl Only {
 
 impl About {
     fn fits(&self, job: &Job) -> bool {
-        let text = self.text.to_ascii_lowercase();
-        let has = |where_: &String| where_.to_ascii_lowercase().contains(&text);
+        // Of thousands of rows for a page: nothing is copied to be compared.
+        let text = self.text.as_bytes();
+        let has = |within: &String| {
+            within.as_bytes().windows(text.len().max(1)).any(|part| part.eq_ignore_ascii_case(text)) || text.is_empty()
+        };
         self.kinds.contains(&job.kind)
-            || self.text == job.id.to_string()
+            || self.text.parse() == Ok(job.id.0) && self.text == job.id.to_string()
             || job.tags.iter().any(|(key, value)| has(key) || has(value))
             || job.last.as_ref().and_then(|last| last.error.as_ref()).is_some_and(has)
     }

@@ -1,7 +1,7 @@
 //! The stream of events: what it tells, where it goes on, and when it says no.
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -18,9 +18,14 @@ struct Reader {
 
 impl Api {
     async fn read(&self, path: &str, last: Option<&str>) -> Reader {
+        let last = last.map(|last| ("last-event-id", last));
+        self.read_with(path, last.as_slice()).await
+    }
+
+    async fn read_with(&self, path: &str, headers: &[(&str, &str)]) -> Reader {
         let mut request = Request::get(path);
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
         let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
@@ -158,5 +163,77 @@ async fn many_followers_read_in_turn() {
     tokio::select! {
         () = told => {}
         () = views => {}
+    }
+}
+
+/// A thousand followers that each read every event for themselves left the store no time to commit anything: now one reads for
+/// all. Each is told what the log would have told it alone, and nothing of another tenant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_for_all_is_told_to_each_as_it_asked() {
+    let api = Api::new();
+    assert_eq!(api.post("/v1/tenants", &json!({"name": "acme"})).await.status, 201);
+    let filters = [
+        "",
+        "&kind=b",
+        "&queue=q1",
+        "&job=7",
+        "&state=cancelled",
+        "&kind=a&queue=q0&state=available",
+        "&kind=none",
+        "&job=99999",
+    ];
+    let tenants: [&[(&str, &str)]; 2] = [&[], &[("runner-tenant", "acme")]];
+    let mut followers = Vec::new();
+    for headers in tenants {
+        for filter in filters {
+            let follower = api.read_with(&format!("/v1/events?since=now{filter}"), headers).await;
+            followers.push((headers, filter, follower));
+        }
+    }
+    for (round, headers) in tenants.into_iter().cycle().take(20).enumerate() {
+        let job =
+            |n: usize| json!({"kind": if n.is_multiple_of(3) { "b" } else { "a" }, "queue": format!("q{}", n % 4)});
+        let list: Vec<Value> = (round..round + 30).map(job).collect();
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        assert_eq!(api.send(Method::POST, "/v1/jobs", &headers, json!(list).to_string()).await.status, 201);
+        api.post(&format!("/v1/jobs/{}/cancel", round * 30 + 7), &json!({})).await;
+    }
+    let mut told = 0;
+    for (headers, filter, mut follower) in followers {
+        let alone = api.read_with(&format!("/v1/events?follow=false{filter}"), headers).await.seqs().await;
+        for seq in &alone {
+            assert_eq!(follower.next().await.unwrap()["seq"], *seq, "{headers:?} {filter}");
+        }
+        told += alone.len();
+    }
+    assert!(told > 1_000, "{told}");
+}
+
+/// Whoever begins with the oldest event reads the log until it has come near, and then goes on with the others, without a gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_far_behind_catches_up_with_those_that_are_not() {
+    let api = Api::new();
+    let list = json!((0..5_000).map(|_| json!({"kind": "a"})).collect::<Vec<_>>());
+    for _ in 0..7 {
+        assert_eq!(api.post("/v1/jobs", &list).await.status, 201);
+    }
+    let mut now = api.read("/v1/events?since=now", None).await;
+    let mut oldest = api.read("/v1/events", None).await;
+    // So many that they share what is read.
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        others.push(api.read("/v1/events?since=now&kind=none", None).await);
+    }
+    for seq in 1..=20_000 {
+        assert_eq!(oldest.next().await.unwrap()["seq"], seq);
+    }
+    api.enqueue(&json!({"kind": "b"})).await;
+    assert_eq!(now.next().await.unwrap()["seq"], 35_001);
+    for seq in 20_001..=35_001 {
+        assert_eq!(oldest.next().await.unwrap()["seq"], seq);
+    }
+    api.enqueue(&json!({"kind": "b"})).await;
+    for reader in [&mut now, &mut oldest] {
+        assert_eq!(reader.next().await.unwrap()["seq"], 35_002);
     }
 }

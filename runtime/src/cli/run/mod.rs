@@ -7,7 +7,6 @@
 mod again;
 mod report;
 
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use super::config::Config;
 use super::exit::{Code, Failure};
 use super::list::{Complaint, Line, List};
 use super::open::{self, CommitMode, Loaded, Open};
-use super::output::{Format, note};
+use super::output::{Format, ProgressLine, note};
 use super::signals::Signals;
 use crate::api::plugins::Plugins;
 use crate::api::read::nearest;
@@ -273,21 +272,21 @@ async fn wait(handle: &Handle, jobs: &[Accepted], node: &Node, signals: &mut Sig
     while let Some(last) = pending.last_mut() {
         tokio::select! {
             _ = last => drop(pending.pop()),
-            _ = ticks.tick(), if progress.shown => {
+            _ = ticks.tick(), if progress.line.is_shown() => {
                 pending.retain_mut(|told| matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
                 progress.draw(pending.len());
             }
             () = signals.next() => {
-                progress.clear();
+                progress.line.clear();
                 return Ok(Ended::Interrupted);
             }
             failure = crate::cli::broken(handle, &mut life, "the same command goes on") => {
-                progress.clear();
+                progress.line.clear();
                 return Err(failure);
             }
         }
     }
-    progress.clear();
+    progress.line.clear();
     Ok(Ended::All)
 }
 
@@ -303,27 +302,16 @@ fn report(handle: &Handle, jobs: &[Accepted], ended: Ended, format: Format) -> R
 
 /// A line on a terminal that says how far it is.
 struct Progress {
-    shown: bool,
+    line: ProgressLine,
     all: usize,
 }
 
 impl Progress {
     fn new(all: usize) -> Self {
-        Self { shown: std::io::stderr().is_terminal(), all }
+        Self { line: ProgressLine::on_stderr(), all }
     }
 
     fn draw(&self, pending: usize) {
-        self.put(&format!("{} of {} jobs have ended", self.all - pending, self.all));
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            self.put("");
-        }
-    }
-
-    /// In place of what stood there. A terminal that is gone needs no progress.
-    fn put(&self, text: &str) {
-        _ = write!(std::io::stderr().lock(), "\r\x1b[K{text}");
+        self.line.put(&format!("{} of {} jobs have ended", self.all - pending, self.all));
     }
 }

@@ -54,7 +54,7 @@ struct Line {
 /// What a good line says.
 struct Said {
     spec: JobSpec,
-    /// A digest of it.
+    /// A digest of it, in a stream with a key.
     request: [u8; 32],
 }
 
@@ -73,12 +73,12 @@ impl Group {
     }
 
     /// Larger ones are parsed on a thread of their own.
-    async fn parsed(self, app: &Arc<App>, tenant: TenantId) -> Result<Vec<Line>, Problem> {
+    async fn parsed(self, app: &Arc<App>, tenant: TenantId, keyed: bool) -> Result<Vec<Line>, Problem> {
         let (app, name) = (Arc::clone(app), app.store.tenant_name(tenant));
         let is_large = self.bytes > PARSED_HERE_BYTES_MAX;
         let parse = move || {
             let line = |(number, text): (u64, Result<String, Problem>)| {
-                let says = text.and_then(|text| said(&app, &name, &text));
+                let says = text.and_then(|text| said(&app, &name, &text, keyed));
                 Line { number, says }
             };
             self.lines.into_iter().map(line).collect()
@@ -91,25 +91,25 @@ impl Group {
     }
 }
 
-fn said(app: &App, tenant: &str, text: &str) -> Result<Said, Problem> {
+fn said(app: &App, tenant: &str, text: &str, keyed: bool) -> Result<Said, Problem> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
         let detail = format!("column {}: {}", error.column(), what(&error));
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
     })?;
-    let mut digest = Sha256::new();
-    let (spec, ack) = parse_one(app, (tenant, text), raw, &mut digest)?;
+    let mut digest = keyed.then(Sha256::new);
+    let (spec, ack) = parse_one(app, (tenant, text), raw, digest.as_mut())?;
     if ack == Ack::Buffered {
         let why = "must be durable in a stream, whose lines are accepted together anyway".to_owned();
         return Err(Bad { field: "ack".to_owned(), why, at: 0 }.into());
     }
-    Ok(Said { spec, request: digest.finalize().into() })
+    Ok(Said { spec, request: digest.map(|digest| digest.finalize().into()).unwrap_or_default() })
 }
 
 impl Call<'_> {
     /// Accepts what can be accepted, and says of each line what became of it, in their order.
     pub(super) async fn commit(&self, group: Group, places: &mut Places) -> (Vec<LineShown>, After) {
         let first = group.lines.first().map_or(0, |(number, _)| *number);
-        let mut lines = match group.parsed(self.app, self.tenant).await {
+        let mut lines = match group.parsed(self.app, self.tenant, self.key.is_some()).await {
             Ok(lines) => lines,
             Err(problem) => return (vec![LineShown::refused(first, problem)], After::Nothing),
         };
