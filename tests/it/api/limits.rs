@@ -56,6 +56,10 @@ async fn a_queue_that_is_full_says_by_whom_and_a_limit_that_rises_holds_at_once(
     assert_eq!(ended(&api, &waits).await, "completed");
     let second = api.enqueue(&json!({"kind": "spin", "queue": "media", "timeout": "1h"})).await;
     until_running(&api, &second).await;
+    // What is only claimed would be handed back.
+    while api.get("/v1/node").await.json()["running"] != 2 {
+        tokio::task::yield_now().await;
+    }
     let back = api.patch("/v1/queues/media", &json!({"concurrency": null})).await.json();
     let from = &back["sources"]["concurrency"];
     assert_eq!((&back["concurrency"], from), (&json!(1), &json!("manifest of spins")), "what a manifest says is back");
