@@ -1,6 +1,7 @@
 //! Where the log goes: stderr, as text on a terminal and as JSON elsewhere, filtered by `RUNNER_LOG` or `RUST_LOG`.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
@@ -32,8 +33,9 @@ pub(super) fn start(default: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes each event as one line: what a plugin says of itself may have newlines, and the next line would look like an event
-/// of ours. The subscriber escapes what a terminal obeys, and hands over an event at a time.
+/// Writes each event as one line without a control character: what a plugin says of itself may have newlines, and the next
+/// line would look like an event of ours; and JSON leaves alone what some terminals obey, DEL and U+0080 to U+009F. The
+/// subscriber hands over an event at a time.
 struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {
@@ -47,16 +49,24 @@ impl<W: Write> Write for OneLine<W> {
 }
 
 fn one_line(event: &[u8]) -> Cow<'_, [u8]> {
-    let (text, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |text| (text, b"\n"));
-    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+    let (text, end) = event.strip_suffix(b"\n").map_or((event, ""), |text| (text, "\n"));
+    let text = String::from_utf8_lossy(text);
+    // An escape of a colour is the subscriber's own; what was in the event it has escaped.
+    let obeyed = |c: char| c.is_control() && c != '\u{1b}' && c != '\t';
+    if !text.contains(obeyed) {
         return Cow::Borrowed(event);
     }
-    let escaped = text.iter().flat_map(|byte| match byte {
-        b'\n' => &b"\\n"[..],
-        b'\r' => b"\\r",
-        other => std::slice::from_ref(other),
-    });
-    Cow::Owned(escaped.chain(end).copied().collect())
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            c if obeyed(c) => _ = write!(escaped, "\\u{:04x}", u32::from(c)),
+            c => escaped.push(c),
+        }
+    }
+    escaped.push_str(end);
+    Cow::Owned(escaped.into_bytes())
 }
 
 #[cfg(test)]
@@ -71,5 +81,12 @@ mod tests {
             OneLine(&mut written).write_all(event.as_bytes()).expect("a vector takes everything");
         }
         assert_eq!(written, b"one\ndescribe broke: a\\r\\n2026-01-01 ERROR forged\\n\nno end");
+    }
+
+    /// The story: the name of a file in the plugins' folder stood in the log with a U+009B, which begins an escape as ESC [ does.
+    #[test]
+    fn what_a_terminal_obeys_is_written_as_an_escape_of_json() {
+        let event = "{\"path\":\"plugins/x\u{9b}2J\u{7f}.wasm é\"}\n".as_bytes();
+        assert_eq!(one_line(event).as_ref(), "{\"path\":\"plugins/x\\u009b2J\\u007f.wasm é\"}\n".as_bytes());
     }
 }

@@ -19,6 +19,7 @@ const ARRIVALS_MAX: usize = 64;
 
 /// When the jobs of a lane came, the first first; kept only where it matters, as there are many lanes.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a lane has it, and few have arrivals: it is to be as small as a pointer")]
 pub(super) struct Arrivals(Option<Box<VecDeque<(Millis, u64)>>>);
 
 impl Arrivals {
