@@ -89,10 +89,11 @@ async fn a_key_at_its_limit_says_by_whom_and_a_limit_that_rises_holds_at_once() 
     let set = api.patch("/v1/kinds/spin", &json!({"key_concurrency": 2, "key_rate": "5/1s"})).await.json();
     assert_eq!((&set["key_concurrency"], &set["key_rate"]), (&json!(2), &json!("5/1s")));
     assert_eq!(set["sources"]["key_rate"], "set");
-    until("its start", async || api.state(&second).await == "running").await;
+    // Claimed is not started: what has no slot yet would be given back to a limit that sinks.
+    until("its slot", async || api.get("/v1/node").await.json()["running"] == 3).await;
     api.patch("/v1/kinds/spin", &json!({"key_concurrency": null, "key_rate": "1/1h"})).await;
     let third = spin(json!("third")).await;
-    // Claimed is not started: what is cancelled before it has a slot takes no token.
+    // And what is cancelled before it has a slot takes no token.
     until("its slot", async || api.get("/v1/node").await.json()["running"] == 4).await;
     api.post(&format!("/v1/jobs/{third}/cancel"), &json!({})).await;
     let fourth = spin(json!("third")).await;
