@@ -26,8 +26,7 @@ pub(super) struct Lines {
 
 #[derive(Debug)]
 struct Line {
-    /// Boxed, so that the nodes of the many queues that have one call at a time stay small.
-    ready: BTreeMap<Order, Box<Call>>,
+    ready: BTreeMap<Order, Call>,
     running: u32,
     weight: u32,
     /// What its runs have cost, by its weight.
@@ -64,7 +63,7 @@ impl Lines {
     }
 
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.by_queue.values().flat_map(|line| line.ready.values()).map(Box::as_ref)
+        self.by_queue.values().flat_map(|line| line.ready.values())
     }
 
     pub(super) fn set_weight(&mut self, queue: QueueId, weight: u32) {
@@ -89,7 +88,7 @@ impl Lines {
             }
             self.waiting.insert((line.had, queue));
         }
-        self.ready += usize::from(line.ready.insert(call.order, Box::new(call)).is_none());
+        self.ready += usize::from(line.ready.insert(call.order, call).is_none());
     }
 
     /// What starts next.
@@ -100,7 +99,7 @@ impl Lines {
     /// What would start, one behind another, if nothing changed meanwhile.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = &Call> {
         let line = |(_, queue): &(u64, QueueId)| self.by_queue.get(queue);
-        self.waiting.iter().filter_map(line).flat_map(|line| line.ready.values()).map(Box::as_ref)
+        self.waiting.iter().filter_map(line).flat_map(|line| line.ready.values())
     }
 
     /// Takes a call; it is to be [`Lines::start`]ed.
@@ -111,7 +110,7 @@ impl Lines {
         if line.ready.is_empty() {
             self.waiting.remove(&(line.had, queue));
         }
-        Some(*call)
+        Some(call)
     }
 
     /// What comes before this place in a queue has been passed over.
@@ -183,7 +182,7 @@ impl Lines {
             let orders: Vec<Order> =
                 line.ready.iter().filter(|(_, call)| meant(call.lane)).map(|(at, _)| *at).collect();
             let was_waiting = !line.ready.is_empty();
-            taken.extend(orders.iter().filter_map(|order| line.ready.remove(order)).map(|call| *call));
+            taken.extend(orders.iter().filter_map(|order| line.ready.remove(order)));
             if was_waiting && line.ready.is_empty() {
                 self.waiting.remove(&(line.had, *queue));
             }
