@@ -1,12 +1,14 @@
 //! The body of a request: its type, its size and its time are bounded before anything is parsed.
 
+use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
+use runner_store::job::TenantId;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,12 +25,27 @@ pub(super) const SMALL_BYTES_MAX: usize = 4 * 1024;
 /// What all larger bodies hold together: sixteen of the largest. Without it, as many clients as there are connections
 /// could make the process hold 128 GiB.
 const ROOM_KIB: usize = 128 * 1024;
+/// What those of one tenant hold of it: half, so that nobody shuts the others out.
+const SHARE_KIB: usize = ROOM_KIB / 2;
+/// Shares that are remembered; with more, those that nobody uses are forgotten.
+const SHARES_MAX: usize = 1_000;
 
-/// The room for large bodies, of all connections together. When it is full, a body waits for a moment and is then
-/// refused as overload.
+tokio::task_local! {
+    /// Whose request is being answered.
+    static WHOSE: TenantId;
+}
+
+/// Answers a request of a tenant, or of somebody who is of none.
+pub(super) async fn of<F: Future>(tenant: Option<TenantId>, answer: F) -> F::Output {
+    WHOSE.scope(tenant.unwrap_or(TenantId::NONE), answer).await
+}
+
+/// The room for large bodies, of all connections together. When it is full, or the tenant's share is, a body waits for a moment
+/// and is then refused as overload.
 #[derive(Debug, Clone)]
 pub struct Room {
     kib: Arc<Semaphore>,
+    shares: Arc<Mutex<HashMap<TenantId, Arc<Semaphore>>>>,
     /// From the first byte of a body to its last.
     within: Duration,
 }
@@ -36,13 +53,32 @@ pub struct Room {
 /// A body as text, and the room that it takes.
 pub struct Text {
     text: String,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Taken>,
 }
 
 /// The bytes of a body, and the room that they take.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Taken>,
+}
+
+/// Room that is taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    of_all: OwnedSemaphorePermit,
+    of_tenant: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    pub(super) fn kib(&self) -> usize {
+        self.of_all.num_permits()
+    }
+
+    /// The same, and what was taken of the same room besides.
+    pub(super) fn merge(&mut self, more: Self) {
+        self.of_all.merge(more.of_all);
+        self.of_tenant.merge(more.of_tenant);
+    }
 }
 
 /// What a body may be.
@@ -56,7 +92,20 @@ pub(super) struct Bound {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { kib: Arc::new(Semaphore::new(ROOM_KIB)), within: BODY_WITHIN }
+        Self { kib: Arc::new(Semaphore::new(ROOM_KIB)), shares: Arc::default(), within: BODY_WITHIN }
+    }
+}
+
+impl Room {
+    /// What is left to whoever asks.
+    fn share(&self) -> Arc<Semaphore> {
+        let whose = WHOSE.try_with(|whose| *whose).unwrap_or(TenantId::NONE);
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if shares.len() >= SHARES_MAX {
+            // Whoever holds some of it holds the share as well.
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        Arc::clone(shares.entry(whose).or_insert_with(|| Arc::new(Semaphore::new(SHARE_KIB))))
     }
 }
 
@@ -145,7 +194,7 @@ impl From<Bad> for Problem {
 
 /// The bytes of a body. Room is taken as they arrive, so that one that is only announced takes none.
 async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Problem> {
-    let (mut bytes, mut taken) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    let (mut bytes, mut taken) = (Vec::new(), None::<Taken>);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let detail = format!("the body did not arrive whole: {error}");
@@ -158,7 +207,7 @@ async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Probl
             return Err(too_large(bound));
         }
         if len > SMALL_BYTES_MAX {
-            let more = len.div_ceil(1024) - taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = len.div_ceil(1024) - taken.as_ref().map_or(0, Taken::kib);
             let more = take(room, more).await?;
             match &mut taken {
                 Some(taken) => taken.merge(more),
@@ -171,12 +220,15 @@ async fn read(room: &Room, mut body: Body, bound: &Bound) -> Result<Whole, Probl
 }
 
 /// Takes room for so much.
-pub(super) async fn take(room: &Room, kib: usize) -> Result<OwnedSemaphorePermit, Problem> {
-    let kib = u32::try_from(kib).expect("no body has more than ROOM_KIB");
-    match tokio::time::timeout(LET_IN_WITHIN, Arc::clone(&room.kib).acquire_many_owned(kib)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Problem::overloaded()),
-    }
+pub(super) async fn take(room: &Room, kib: usize) -> Result<Taken, Problem> {
+    let kib = u32::try_from(kib).expect("no body has more than SHARE_KIB");
+    let (share, all) = (room.share(), Arc::clone(&room.kib));
+    let taken = async {
+        // First its own: who waits for that holds nothing of the others'.
+        let of_tenant = share.acquire_many_owned(kib).await.ok()?;
+        Some(Taken { of_tenant, of_all: all.acquire_many_owned(kib).await.ok()? })
+    };
+    tokio::time::timeout(LET_IN_WITHIN, taken).await.ok().flatten().ok_or_else(Problem::overloaded)
 }
 
 /// Whether a body is as it stands.
@@ -237,5 +289,19 @@ mod tests {
         let problem = json(&room, &HeaderMap::new(), body).await.err().expect("it never ends");
         assert_eq!((problem.status, problem.code.as_str()), (408, "body_timeout"));
         assert_eq!(room.kib.available_permits(), ROOM_KIB);
+    }
+
+    /// The story: one tenant's streams, each with a line that did not end, held all of the room, and nobody else could enqueue more
+    /// than a small job.
+    #[tokio::test]
+    async fn who_takes_all_that_he_can_leaves_room_to_the_others() {
+        let room = Room::default();
+        let half = of(Some(TenantId(7)), take(&room, SHARE_KIB)).await.expect("it is free");
+        let refused = of(Some(TenantId(7)), take(&room, 1)).await.expect_err("that was all");
+        assert_eq!((refused.status, refused.code.as_str()), (503, "overloaded"));
+        let other = of(Some(TenantId(8)), take(&room, SHARE_KIB)).await.expect("it is another's");
+        drop((half, other));
+        assert_eq!(room.kib.available_permits(), ROOM_KIB);
+        of(Some(TenantId(7)), take(&room, SHARE_KIB)).await.expect("it was given back");
     }
 }

@@ -4,6 +4,7 @@ pub mod stream;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::App;
+use super::access::door::Ends;
 use super::body;
 use super::error::Problem;
 use super::new_job::NewJob;
@@ -43,6 +45,7 @@ pub async fn post(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
     mut params: Params,
+    ends: Option<Extension<Ends>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -51,7 +54,8 @@ pub async fn post(
     let key = key(&headers)?;
     if stream::is_stream(&headers) {
         body::check_encoding(&headers)?;
-        return stream::answer(&app, tenant, (key, on_error.unwrap_or_default()), body);
+        let ends = ends.map(|Extension(ends)| ends);
+        return stream::answer(&app, tenant, (key, on_error.unwrap_or_default(), ends), body);
     }
     if on_error.is_some() {
         let why = format!(

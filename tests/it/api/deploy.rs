@@ -203,6 +203,14 @@ async fn each_tenant_has_a_folder_of_its_own() {
     std::os::unix::fs::symlink(elsewhere.path(), world.folder.path().join("acme")).unwrap();
     as_acme(Method::PUT, theirs).await.check_refused(409, "plugins_folder", None, "leaves the plugin folder");
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    // The story: a manifest that is a folder was found out when the plugin was in its place already.
+    for (folder, name) in [("f.toml", "f"), ("g.wasm", "g")] {
+        fs::create_dir(world.folder.path().join(folder)).unwrap();
+        let put = world.put_form(name, &[("plugin", &ours), ("manifest", b"timeout = \"5s\"")]).await;
+        put.check_refused(409, "plugins_folder", None, &format!("{folder}` is a folder"));
+        fs::remove_dir(world.folder.path().join(folder)).unwrap();
+        assert!(!world.files("").iter().any(|file| file.starts_with(name)));
+    }
     // What the operator keeps in `default/` is changed there.
     fs::create_dir(world.folder.path().join("default")).unwrap();
     fs::rename(world.folder.path().join("a.wasm"), world.folder.path().join("default/a.wasm")).unwrap();

@@ -11,7 +11,7 @@ use super::*;
 const NDJSON: &str = "application/x-ndjson";
 
 /// A body that comes piece by piece.
-struct Coming(mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>);
+pub(super) struct Coming(pub(super) mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>);
 
 impl hyper::body::Body for Coming {
     type Data = Bytes;
@@ -102,6 +102,7 @@ async fn each_line_is_answered_in_its_place() {
         br#"{"kind": "a", "depends_on": ["99"]}"#,
         br#"{"kind": "a", "ack": "buffered"}"#,
         br#"{"kind": "a", "args": {"last": true}}"#,
+        b"\xef\xbb\xbf{\"kind\": \"a\"}",
     ];
     let told = api.stream("/v1/jobs", &[], lines.join(&b'\n')).await;
     assert_eq!(told[0], json!({"line": 0, "id": "1", "state": "available", "duplicate": false}));
@@ -116,7 +117,9 @@ async fn each_line_is_answered_in_its_place() {
     assert_eq!(told[9]["state"], "blocked");
     check_refused(&told[10], 10, "invalid", Some("depends_on"), "there is no job 99");
     check_refused(&told[11], 11, "invalid", Some("ack"), "must be durable in a stream");
-    assert_eq!((told.len(), told[12]["line"].as_u64(), told[12]["state"].as_str()), (13, Some(12), Some("available")));
+    assert_eq!((told[12]["line"].as_u64(), told[12]["state"].as_str()), (Some(12), Some("available")));
+    check_refused(&told[13], 13, "malformed", None, "byte order mark");
+    assert_eq!(told.len(), 14);
     let shown = api.get(&format!("/v1/jobs/{}", told[9]["id"].as_str().unwrap())).await.json();
     assert_eq!(shown["depends_on"], json!([told[6]["id"], "1"]));
     assert_eq!(api.count().await, 4);
@@ -181,7 +184,10 @@ async fn the_first_bad_line_is_the_end_where_that_is_asked_for() {
     json.check_refused(422, "invalid", Some("on_error"), "is for a stream");
     let key = "k".repeat(108);
     let long = refused("/v1/jobs", &[stream, ("idempotency-key", &key)]).await;
-    long.check_refused(422, "invalid", Some("Idempotency-Key"), "at most 107 bytes");
+    long.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 107 bytes");
+    // The story: a variable that was not set became the key of everybody who had not set it, and equal lines vanished.
+    let empty = refused("/v1/jobs", &[stream, ("idempotency-key", "")]).await;
+    empty.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 107 bytes");
 }
 
 /// A stream that broke is sent again under its key, and goes on where it broke.
@@ -235,6 +241,8 @@ async fn a_client_that_vanishes_costs_nothing() {
         let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         going.send.as_ref().unwrap().send(Err(broken)).unwrap();
         let mut going = going;
+        // Whoever has only ended to send can still read it.
+        check_refused(&going.next().await.unwrap(), 0, "malformed", None, "did not arrive whole");
         assert_eq!(going.next().await, None);
     }
     // Those that only go away: their room is there again, or a large call would be refused.

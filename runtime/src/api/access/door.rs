@@ -9,7 +9,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use runner_store::job::Time;
 
+use super::super::body;
 use super::super::error::Problem;
 use super::super::guard::{self, Guard, Origin};
 use super::sessions::{self, Session};
@@ -126,23 +128,43 @@ async fn let_in(door: &Door, mut request: Request, next: Next) -> Result<Respons
         return Ok(next.run(request).await);
     }
     let Known { caller, with } = door.know(request.method(), request.headers())?;
+    let tenant = caller.tenant;
     request.extensions_mut().insert(caller);
-    let Some((held, session)) = with else { return Ok(next.run(request).await) };
+    let Some((held, session)) = with else { return Ok(body::of(tenant, next.run(request)).await) };
     let now = door.access.clock().now();
     held.used(door.access.store(), now).await;
+    let lease = Lease::of(&held, session.as_ref());
     if request.method() != Method::GET && !waits(&request) {
-        // What it does is done when it is revoked meanwhile, and is answered.
-        return Ok(next.run(request).await);
+        // What it does is done when it is revoked meanwhile, and is answered. What goes on and on looks for itself.
+        request.extensions_mut().insert(Ends { access: Arc::clone(&door.access), held, lease, now });
+        return Ok(body::of(tenant, next.run(request)).await);
     }
-    let over = Lease::of(&held, session.as_ref()).over(now);
+    let over = lease.over(now);
     let response = tokio::select! {
-        response = next.run(request) => response,
+        response = body::of(tenant, next.run(request)) => response,
         () = over => {
             let token_ends = held.check(door.access.clock().now()).err();
             return Err(token_ends.map_or_else(session_over, wrong));
         }
     };
     Ok(until_over(response, Lease::of(&held, session.as_ref()), now))
+}
+
+/// When a request may not go on, for whoever takes what it brings bit by bit.
+#[derive(Clone)]
+pub struct Ends {
+    access: Arc<Access>,
+    held: Arc<Held>,
+    lease: Lease,
+    now: Time,
+}
+
+impl Ends {
+    /// Comes back when it may not, and says why.
+    pub async fn over(self) -> Problem {
+        self.lease.over(self.now).await;
+        self.held.check(self.access.clock().now()).err().map_or_else(session_over, wrong)
+    }
 }
 
 /// Whether a cookie is to be sent over TLS only: left with a request for whoever sets one.

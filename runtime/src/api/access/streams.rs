@@ -19,6 +19,7 @@ use super::tokens::Held;
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a request leans on.
+#[derive(Clone)]
 pub(super) struct Lease {
     token: watch::Receiver<bool>,
     session: Option<watch::Receiver<bool>>,

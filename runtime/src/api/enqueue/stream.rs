@@ -10,7 +10,7 @@ mod lines;
 mod places;
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,9 +31,10 @@ use self::group::{After, Group};
 use self::lines::{Lines, Next};
 use self::places::Places;
 use super::IDEMPOTENCY_KEY;
-use crate::api::App;
+use crate::api::access::door::Ends;
 use crate::api::error::Problem;
 use crate::api::openapi::words::StateWord;
+use crate::api::{App, body};
 
 /// The media type of a stream.
 pub(in crate::api) const NDJSON: &str = "application/x-ndjson";
@@ -95,18 +96,18 @@ pub(super) fn is_stream(headers: &HeaderMap) -> bool {
 pub(super) fn answer(
     app: &Arc<App>,
     tenant: TenantId,
-    (key, on_error): (Option<String>, OnError),
+    (key, on_error, ends): (Option<String>, OnError, Option<Ends>),
     body: Body,
 ) -> Result<Response, Problem> {
-    if key.as_ref().is_some_and(|key| key.len() + NUMBER_BYTES > KEY_BYTES_MAX) {
-        let why =
-            format!("must be at most {} bytes long: each line has it with its number", KEY_BYTES_MAX - NUMBER_BYTES);
+    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() + NUMBER_BYTES > KEY_BYTES_MAX) {
+        let most = KEY_BYTES_MAX - NUMBER_BYTES;
+        let why = format!("must be 1 to {most} bytes long: each line has it with its number");
         return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
     }
     let (pages, taken) = mpsc::channel(PAGES_MAX);
     let mut task = JoinSet::new();
-    let stream = Stream { app: Arc::clone(app), tenant, key, on_error, pages };
-    task.spawn(stream.take(Lines::new(body, app.bodies.clone())));
+    let stream = Stream { app: Arc::clone(app), tenant, key, on_error, ends, pages };
+    task.spawn(body::of(Some(tenant), stream.take(Lines::new(body, app.bodies.clone()))));
     let body = Body::new(Told { pages: taken, _task: task });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
@@ -117,16 +118,30 @@ struct Stream {
     tenant: TenantId,
     key: Option<String>,
     on_error: OnError,
+    ends: Option<Ends>,
     pages: mpsc::Sender<Bytes>,
 }
 
 impl Stream {
-    /// Takes group after group, until there is none, the client is gone, or the server stops.
-    async fn take(self, mut lines: Lines) {
+    /// Takes group after group, until there is none, the client is gone or may not go on, or the server stops.
+    async fn take(mut self, mut lines: Lines) {
         let mut ending = self.app.ending.subscribe();
+        let ends = self.ends.take();
+        let mut over = pin!(async {
+            match ends {
+                Some(ends) => ends.over().await,
+                None => std::future::pending().await,
+            }
+        });
         let mut places = Places::default();
         loop {
             let (group, next) = tokio::select! {
+                // Looked at first: there may always be another line.
+                biased;
+                problem = &mut over => {
+                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    return;
+                }
                 taken = lines.group() => taken,
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => {
                     let detail = "the server stops; what was not answered was not accepted: send it again";
@@ -136,9 +151,15 @@ impl Stream {
                 }
             };
             if let Next::Vanished = next {
+                // Whoever has only stopped to send can still read it.
+                let detail =
+                    "the body did not arrive whole; the lines from this one on were not accepted: send them again";
+                let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed", detail);
+                self.send(&[LineShown::refused(group.first().unwrap_or(lines.number()), problem)]).await;
                 return;
             }
             let (told, after) = self.commit(group, &mut places).await;
+            lines.done();
             if !self.send(&told).await || after == After::Nothing {
                 return;
             }

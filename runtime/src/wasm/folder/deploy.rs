@@ -6,10 +6,11 @@
 //!
 //! It deliberately knows nothing of HTTP, and starts no look of the loader's.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runner_store::clock::Clock;
 use runner_store::job::{Millis, name_problem};
@@ -33,6 +34,7 @@ pub struct Deploy {
     shelf: Arc<Mutex<Shelf>>,
     stop: Stop,
     turn: Arc<Semaphore>,
+    line: Line,
 }
 
 /// A plugin that is to be put.
@@ -71,8 +73,8 @@ pub enum NotDeployed {
     /// The engine, whose file is the operator's alone.
     #[error("`{ENGINE_FILE}` runs the scripts of all tenants, so it is changed in the folder itself")]
     Engine,
-    /// Somebody else's plugin is being put.
-    #[error("another plugin is being put; nothing happened: try again when that is done")]
+    /// Another plugin of the tenant is being put, or many of others.
+    #[error("another plugin is being put or taken out; nothing happened: try again when that is done")]
     Busy,
     /// The tenant has compiled as much as it may for now.
     #[error("the tenant has compiled for as long as it may in an hour; nothing happened: try again in {} s", .0.0.div_ceil(1_000))]
@@ -126,6 +128,34 @@ pub enum NotDeployed {
 /// The forms of a plugin's file.
 const SUFFIXES: [&str; 2] = [WASM_SUFFIX, SCRIPT_SUFFIX];
 
+/// Tenants that put or take out something at once: one at a time does, the others wait with up to 33 MiB each.
+const LINE_MAX: usize = 8;
+/// How long one waits for the others: as long as compiling may take.
+const TURN_WITHIN: Duration = Duration::from_secs(120);
+
+/// A tenant's place in the line. Each has one, so that who pushes in a loop holds up nobody for longer than once.
+struct Place {
+    line: Line,
+    tenant: String,
+}
+
+type Line = Arc<Mutex<BTreeSet<String>>>;
+
+impl Place {
+    /// None: it has one, or there are too many.
+    fn of(line: &Line, tenant: &str) -> Option<Self> {
+        let mut tenants = line.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_let_in = tenants.len() < LINE_MAX && tenants.insert(tenant.to_owned());
+        is_let_in.then(|| Self { line: Arc::clone(line), tenant: tenant.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tenant);
+    }
+}
+
 impl std::fmt::Debug for Deploy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Deploy").field("path", &self.path).finish_non_exhaustive()
@@ -134,7 +164,7 @@ impl std::fmt::Debug for Deploy {
 
 impl Deploy {
     pub(in crate::wasm) fn new(host: Arc<Host>, path: &Path, shelf: Arc<Mutex<Shelf>>, stop: Stop) -> Self {
-        Self { host, path: path.to_owned(), shelf, stop, turn: Arc::new(Semaphore::new(1)) }
+        Self { host, path: path.to_owned(), shelf, stop, turn: Arc::new(Semaphore::new(1)), line: Arc::default() }
     }
 
     /// Puts a plugin of a tenant, once it has passed every check. Takes up to minutes, and goes on when whoever asked goes
@@ -144,7 +174,8 @@ impl Deploy {
     /// Why nothing was changed.
     pub async fn put(&self, tenant: &str, name: &str, offered: Offered) -> Result<Put, NotDeployed> {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
-        self.alone(move |deploy| deploy.put_now((&tenant, &name), offered)).await
+        let whose = tenant.clone();
+        self.alone(&whose, move |deploy| deploy.put_now((&tenant, &name), offered)).await
     }
 
     /// Takes a plugin of a tenant out, with its manifest. Jobs of its kinds wait from then on.
@@ -153,7 +184,8 @@ impl Deploy {
     /// Why nothing was changed.
     pub async fn remove(&self, tenant: &str, name: &str) -> Result<(), NotDeployed> {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
-        self.alone(move |deploy| deploy.remove_now((&tenant, &name))).await
+        let whose = tenant.clone();
+        self.alone(&whose, move |deploy| deploy.remove_now((&tenant, &name))).await
     }
 
     /// The folder.
@@ -164,12 +196,15 @@ impl Deploy {
 
     async fn alone<T: Send + 'static>(
         &self,
+        tenant: &str,
         work: impl FnOnce(&Self) -> Result<T, NotDeployed> + Send + 'static,
     ) -> Result<T, NotDeployed> {
-        let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| NotDeployed::Busy)?;
+        let place = Place::of(&self.line, tenant).ok_or(NotDeployed::Busy)?;
+        let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.turn).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(NotDeployed::Busy) };
         let deploy = self.clone();
         let working = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _held = (turn, place);
             work(&deploy)
         });
         working.await.unwrap_or_else(|error| Err(NotDeployed::Bug(error.to_string())))
@@ -187,6 +222,9 @@ impl Deploy {
             CodeFile::Script(_) => (SCRIPT_SUFFIX, WASM_SUFFIX),
         };
         let (file, beside) = (format!("{name}{suffix}"), format!("{name}.toml"));
+        if is_made {
+            no_folder(folder, &[&file, &beside])?;
+        }
         let is_new = !is_made || !folder.has(&file);
         if is_made && folder.has(&format!("{name}{other}")) {
             return Err(NotDeployed::OtherForm(format!("{name}{other}")));
@@ -314,12 +352,15 @@ impl Deploy {
         let mut removed = false;
         for folder in folders.filter(|folder| has_plugin(folder, name)) {
             let failed = |source| not_written(folder, source);
+            let files: Vec<String> =
+                SUFFIXES.iter().chain(&[".toml"]).map(|suffix| format!("{name}{suffix}")).collect();
+            no_folder(folder, &files)?;
             if !folder.take().map_err(failed)? {
                 return Err(NotDeployed::Busy);
             }
             let looks = self.shelf();
-            for suffix in SUFFIXES.iter().chain(&[".toml"]) {
-                removed |= folder.remove(&format!("{name}{suffix}")).map_err(failed)?;
+            for file in &files {
+                removed |= folder.remove(file).map_err(failed)?;
             }
             drop(looks);
             folder.sync().map_err(failed)?;
@@ -353,6 +394,16 @@ fn place(root: &Folder, (tenant, name): (&str, &str)) -> Result<Option<Folder>, 
 
 fn has_plugin(folder: &Folder, name: &str) -> bool {
     SUFFIXES.iter().any(|suffix| folder.has(&format!("{name}{suffix}")))
+}
+
+/// What is a folder by one of these names is nobody's plugin, and is not ours to replace.
+fn no_folder(folder: &Folder, files: &[impl AsRef<str>]) -> Result<(), NotDeployed> {
+    match files.iter().map(AsRef::as_ref).find(|file| folder.has_folder(file)) {
+        Some(file) => {
+            Err(NotDeployed::Folder(format!("`{}` is a folder; move it away", folder.path().join(file).display())))
+        }
+        None => Ok(()),
+    }
 }
 
 fn has_room(folder: &Folder) -> Result<(), NotDeployed> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::Request;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -11,9 +13,11 @@ use runner_store::clock::Clock;
 use runner_store::job::{Millis, TenantId};
 use runner_store::token::{TokenHash, TokenScope};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::ask;
 use crate::api::Api;
+use crate::api::stream::Coming;
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -109,6 +113,31 @@ async fn a_revoked_token_ends_what_it_had_begun() {
     assert!(rest.is_empty(), "{rest:?}");
     tokio::time::timeout(LONG, wait).await.expect("the wait ends").check(401, "bad_token");
     ask("GET", "/v1/jobs").bearer(&token).of(&router).await.check(401, "bad_token");
+}
+
+/// The story: a stream of lines has no end of its own, and enqueued on after its token was revoked.
+#[tokio::test]
+async fn a_revoked_token_ends_a_stream_of_lines_behind_the_last_that_was_accepted() {
+    let api = Api::new();
+    let token = api.token(Some(TenantId::DEFAULT), &[TokenScope::Enqueue]).await;
+    let (send, come) = mpsc::unbounded_channel();
+    let request = Request::post("/v1/jobs").header("host", "localhost").header("content-type", "application/x-ndjson");
+    let request = request.header("authorization", format!("Bearer {token}")).body(Body::new(Coming(come))).unwrap();
+    let response = TowerToHyperService::new(api.behind(Guard::Network)).call(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut answers = response.into_body();
+    let mut next = async || {
+        let page = tokio::time::timeout(LONG, answers.frame()).await.expect("an answer")?.unwrap().into_data().unwrap();
+        Some(serde_json::from_slice::<Value>(&page).unwrap())
+    };
+    send.send(Ok(Bytes::from_static(b"{\"kind\": \"a\"}\n"))).unwrap();
+    assert_eq!(next().await.unwrap()["id"], "1");
+    api.access().tokens().revoke(&api.store, &TokenHash::of(&token).id()).await.unwrap();
+    _ = send.send(Ok(Bytes::from_static(b"{\"kind\": \"a\"}\n")));
+    let last = next().await.unwrap();
+    assert_eq!((&last["line"], &last["problem"]["code"]), (&json!(1), &json!("bad_token")), "{last}");
+    assert_eq!(next().await, None);
+    assert_eq!(api.get("/v1/jobs/count").await.json()["total"], 1);
 }
 
 /// The same by time.

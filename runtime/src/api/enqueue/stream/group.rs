@@ -68,6 +68,11 @@ impl Group {
         self.lines.len()
     }
 
+    /// The number of its first line; none: it has none.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.lines.first().map(|(number, _)| *number)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -92,6 +97,10 @@ impl Group {
 }
 
 fn said(app: &App, tenant: &str, text: &str, keyed: bool) -> Result<Said, Problem> {
+    if text.starts_with('\u{feff}') {
+        let detail = "the line begins with a byte order mark; send JSON without one";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", detail));
+    }
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
         let detail = format!("column {}: {}", error.column(), what(&error));
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
@@ -108,7 +117,7 @@ fn said(app: &App, tenant: &str, text: &str, keyed: bool) -> Result<Said, Proble
 impl Call<'_> {
     /// Accepts what can be accepted, and says of each line what became of it, in their order.
     pub(super) async fn commit(&self, group: Group, places: &mut Places) -> (Vec<LineShown>, After) {
-        let first = group.lines.first().map_or(0, |(number, _)| *number);
+        let first = group.first().unwrap_or(0);
         let mut lines = match group.parsed(self.app, self.tenant, self.key.is_some()).await {
             Ok(lines) => lines,
             Err(problem) => return (vec![LineShown::refused(first, problem)], After::Nothing),

@@ -5,11 +5,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::StatusCode;
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::group::Group;
-use crate::api::body::{self, Room, SMALL_BYTES_MAX};
+use crate::api::body::{self, Room, SMALL_BYTES_MAX, Taken};
 use crate::api::error::Problem;
 
 /// A line: args of a mebibyte, in base64, and what is around them.
@@ -20,6 +19,8 @@ const GROUP_LINES_MAX: usize = 1_000;
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// A stream from which nothing has come for so long has ended.
 const SILENT_MAX: Duration = Duration::from_secs(60);
+/// From the first byte of a line to its end, as a body has: what has begun holds room.
+const LINE_WITHIN: Duration = Duration::from_secs(30);
 /// A group is not kept waiting for lines that do not come: whoever sends one line and waits for its answer has it.
 const LINGER: Duration = Duration::from_millis(10);
 
@@ -36,11 +37,14 @@ pub(super) struct Lines {
     too_long: bool,
     has_ended: bool,
     last_byte: Instant,
+    /// When the line came that has not ended.
+    begun: Option<Instant>,
     silent_max: Duration,
+    line_within: Duration,
     /// The number of the next line.
     number: u64,
     room: Room,
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Taken>,
 }
 
 /// What follows a group.
@@ -74,7 +78,9 @@ impl Lines {
             too_long: false,
             has_ended: false,
             last_byte: Instant::now(),
+            begun: None,
             silent_max: SILENT_MAX,
+            line_within: LINE_WITHIN,
             number: 0,
             room,
             held: None,
@@ -86,11 +92,15 @@ impl Lines {
         self.number
     }
 
+    /// The last group is done with, and its room free.
+    pub(super) fn done(&mut self) {
+        self.held = None;
+    }
+
     /// The next lines that go together.
     pub(super) async fn group(&mut self) -> (Group, Next) {
         let mut group = Group::default();
-        // The room of the group before.
-        self.held = None;
+        self.done();
         loop {
             while group.len() < GROUP_LINES_MAX {
                 let Some(end) = self.end_of_line() else { break };
@@ -106,7 +116,10 @@ impl Lines {
             if self.has_ended {
                 return (group, Next::End);
             }
-            let silent_at = self.last_byte + self.silent_max;
+            let is_between = self.buffer.len() == self.taken && !self.too_long;
+            self.begun = if is_between { None } else { self.begun.or_else(|| Some(Instant::now())) };
+            let late_at = self.begun.map(|begun| begun + self.line_within);
+            let silent_at = late_at.into_iter().fold(self.last_byte + self.silent_max, Instant::min);
             let until = if group.len() == 0 { silent_at } else { silent_at.min(Instant::now() + LINGER) };
             match self.read(until).await {
                 Came::Bytes => {}
@@ -114,7 +127,11 @@ impl Lines {
                 Came::Vanished => return (group, Next::Vanished),
                 Came::Nothing if group.len() > 0 => return (group, Next::Line),
                 Came::Nothing => {
-                    let detail = format!("nothing came for {} s, so the stream has ended", SILENT_MAX.as_secs());
+                    let detail = if late_at.is_some_and(|late_at| late_at <= Instant::now()) {
+                        format!("the line took longer than {} s, so the stream has ended", LINE_WITHIN.as_secs())
+                    } else {
+                        format!("nothing came for {} s, so the stream has ended", SILENT_MAX.as_secs())
+                    };
                     return (group, Next::Failed(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)));
                 }
             }
@@ -144,6 +161,7 @@ impl Lines {
         let line = &self.buffer[self.taken..end];
         self.taken = (end + 1).min(self.buffer.len());
         self.looked_at = self.taken;
+        self.begun = None;
         let is_too_long = std::mem::take(&mut self.too_long) || line.len() > LINE_BYTES_MAX;
         if !is_too_long && line.iter().all(u8::is_ascii_whitespace) {
             return;
@@ -182,7 +200,7 @@ impl Lines {
     /// Takes room for what is held, together with the group so far, where that is no longer small.
     async fn hold(&mut self, group_bytes: usize) -> Result<(), Problem> {
         let bytes = group_bytes + self.buffer.len();
-        let have = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let have = self.held.as_ref().map_or(0, Taken::kib);
         let kib = bytes.div_ceil(1024);
         if bytes <= SMALL_BYTES_MAX || kib <= have {
             return Ok(());
@@ -222,6 +240,26 @@ mod tests {
         }
     }
 
+    /// Says a byte every second time that it is asked, and never ends a line.
+    struct Drips(bool);
+
+    impl hyper::body::Body for Drips {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 = !self.0;
+            if self.0 {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))));
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+
     #[tokio::test]
     async fn a_stream_that_says_nothing_for_long_has_ended() {
         let silent_max = Duration::from_millis(50);
@@ -234,5 +272,16 @@ mod tests {
         let Next::Failed(problem) = next else { panic!("it goes on") };
         assert_eq!((problem.status, problem.code.as_str(), rest.len()), (408, "body_timeout", 0));
         assert!(begun.elapsed() >= silent_max);
+    }
+
+    /// The story: who sent a byte of a line now and then held its room for ever.
+    #[tokio::test]
+    async fn a_line_has_its_time_however_often_a_byte_of_it_comes() {
+        let line_within = Duration::from_millis(50);
+        let mut lines = Lines { line_within, ..Lines::new(Body::new(Drips(false)), Room::default()) };
+        let (rest, next) = tokio::time::timeout(Duration::from_secs(30), lines.group()).await.expect("it ends");
+        let Next::Failed(problem) = next else { panic!("it goes on") };
+        assert_eq!((problem.status, problem.code.as_str(), rest.len()), (408, "body_timeout", 0));
+        assert!(problem.detail.contains("the line took longer"), "{}", problem.detail);
     }
 }
