@@ -8,12 +8,9 @@ mod tail;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -21,7 +18,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
 use runner_store::command::{Answer, Events, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
@@ -41,6 +37,7 @@ use super::openapi::words::{EventWord, StateWord};
 use super::params::{self, Params};
 use super::tenant::Whose;
 use super::time::rfc3339;
+use super::told::Told;
 
 /// Events that are read at once.
 const PAGE_EVENTS: u32 = 500;
@@ -135,7 +132,7 @@ pub async fn get(
     let (pages, taken) = mpsc::channel(PAGES_MAX);
     let mut task = JoinSet::new();
     task.spawn(tell(Arc::clone(&app), first, Wanted { tenant, job, state, kind, queue, follow }, pages));
-    let body = Body::new(Told { pages: taken, _task: task });
+    let body = Body::new(Told::new(taken, task));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
 }
 
@@ -396,21 +393,6 @@ fn shown(
         kind,
         queue,
     }))
-}
-
-/// The body of an answer: what the task has told. The task ends with it.
-struct Told {
-    pages: mpsc::Receiver<Bytes>,
-    _task: JoinSet<()>,
-}
-
-impl hyper::body::Body for Told {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 //! What ended is told from the store, what runs from the run itself, and whoever follows from one and then the other, each
 //! line once. A reader who takes nothing for a while is cut: only a few pages wait for each.
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +12,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
 use runner_store::command::{Answer, Query, RunRef};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
@@ -26,6 +23,7 @@ use super::App;
 use super::error::Problem;
 use super::jobs;
 use super::params::{OfJob, Params};
+use super::told::Told;
 use crate::run_logs::{self, Piece};
 use crate::scheduler::live::Live;
 use crate::wasm::Streams;
@@ -76,7 +74,7 @@ pub async fn get(State(app): State<Arc<App>>, OfJob(at): OfJob, mut params: Para
             tracing::error!(%error, "a reader of a log is cut: the store cannot be read");
         }
     });
-    Ok(([(header::CONTENT_TYPE, NDJSON)], Body::new(Told { pages: taken, _task: task })).into_response())
+    Ok(([(header::CONTENT_TYPE, NDJSON)], Body::new(Told::new(taken, task))).into_response())
 }
 
 /// Lets a run that has ended be recorded: for a moment, its log is neither with it any more nor in the store.
@@ -241,21 +239,6 @@ impl Reader {
     /// Whether the reader took it in time.
     async fn send(&self, text: String) -> bool {
         matches!(tokio::time::timeout(TAKEN_WITHIN, self.pages.send(Bytes::from(text))).await, Ok(Ok(())))
-    }
-}
-
-/// The body of an answer: what the task has told. The task ends with it.
-struct Told {
-    pages: mpsc::Receiver<Bytes>,
-    _task: JoinSet<()>,
-}
-
-impl hyper::body::Body for Told {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
     }
 }
 

@@ -41,6 +41,7 @@ pub mod tenants;
 pub mod time;
 pub mod tls;
 pub mod tokens;
+mod told;
 pub mod types;
 pub mod verbs;
 pub mod why;

@@ -9,17 +9,14 @@ mod group;
 mod lines;
 mod places;
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
 use runner_store::command::limits::KEY_BYTES_MAX;
 use runner_store::job::{StateName, TenantId};
 use schemars::JsonSchema;
@@ -34,6 +31,7 @@ use super::IDEMPOTENCY_KEY;
 use crate::api::access::door::Ends;
 use crate::api::error::Problem;
 use crate::api::openapi::words::StateWord;
+use crate::api::told::Told;
 use crate::api::{App, body};
 
 /// The media type of a stream.
@@ -108,7 +106,7 @@ pub(super) fn answer(
     let mut task = JoinSet::new();
     let stream = Stream { app: Arc::clone(app), tenant, key, on_error, ends, pages };
     task.spawn(body::of(Some(tenant), stream.take(Lines::new(body, app.bodies.clone()))));
-    let body = Body::new(Told { pages: taken, _task: task });
+    let body = Body::new(Told::new(taken, task));
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
@@ -198,20 +196,5 @@ impl Stream {
 impl LineShown {
     fn refused(line: u64, problem: Problem) -> Self {
         Self { line, id: None, state: None, duplicate: None, problem: Some(problem) }
-    }
-}
-
-/// The body of the answer. The task ends with it.
-struct Told {
-    pages: mpsc::Receiver<Bytes>,
-    _task: JoinSet<()>,
-}
-
-impl hyper::body::Body for Told {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.pages.poll_recv(cx).map(|page| page.map(|page| Ok(Frame::data(page))))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Deploy::put`] does to the new file what the loader will do: it is checked, compiled, linked, and asked what it wants.
 //! Only what passes all of that is written; what does not, changes nothing. As what was compiled is in the cache by then, the
-//! loader's next look serves it at once. One plugin is put at a time.
+//! loader's next look serves it at once. One plugin is put at a time, and each tenant has one that is put or waits.
 //!
 //! It deliberately knows nothing of HTTP, and starts no look of the loader's.
 
