@@ -2,8 +2,9 @@
 //!
 //! Lines are taken in groups of bounded size, each of which is one transaction; where that is refused, its lines are sent one
 //! by one, so that only the bad ones are refused. With an `Idempotency-Key` they always are, each under the key and its
-//! number, so that a repeated stream goes on where it broke. Memory is that of one group and its answers; a client that
-//! vanishes ends the task, and what it has not ended is not accepted.
+//! number, so that a repeated stream goes on where it broke. While one group is accepted the next one is read, so that neither
+//! the writer nor the client waits for the other; memory is that of two groups and the answers of one. A client that
+//! vanishes ends both tasks, and what it has not ended is not accepted.
 
 mod group;
 mod lines;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::group::{After, Group};
+use self::group::{After, Parsed};
 use self::lines::{Lines, Next};
 use self::places::Places;
 use super::IDEMPOTENCY_KEY;
@@ -38,6 +39,8 @@ use crate::api::{App, body};
 pub(in crate::api) const NDJSON: &str = "application/x-ndjson";
 /// Answers on their way, in groups: the next group is taken while those of one are read.
 const PAGES_MAX: usize = 1;
+/// Groups that are read while one is accepted: the time that either takes is about the same.
+const GROUPS_READ_MAX: usize = 1;
 /// How long answers may wait for their reader.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// The digits of the largest number of a line, and the mark before them.
@@ -105,7 +108,7 @@ pub(super) fn answer(
     let (pages, taken) = mpsc::channel(PAGES_MAX);
     let mut task = JoinSet::new();
     let stream = Stream { app: Arc::clone(app), tenant, key, on_error, ends, pages };
-    task.spawn(body::of(Some(tenant), stream.take(Lines::new(body, app.bodies.clone()))));
+    task.spawn(stream.take(Lines::new(body, app.bodies.clone())));
     let body = Body::new(Told::new(taken, task));
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
@@ -122,7 +125,7 @@ struct Stream {
 
 impl Stream {
     /// Takes group after group, until there is none, the client is gone or may not go on, or the server stops.
-    async fn take(mut self, mut lines: Lines) {
+    async fn take(mut self, lines: Lines) {
         let mut ending = self.app.ending.subscribe();
         let ends = self.ends.take();
         let mut over = pin!(async {
@@ -131,33 +134,48 @@ impl Stream {
                 None => std::future::pending().await,
             }
         });
+        let (groups, mut read) = mpsc::channel(GROUPS_READ_MAX);
+        let mut reading = JoinSet::new();
+        let (app, keyed) = (Arc::clone(&self.app), self.key.is_some());
+        reading.spawn(body::of(Some(self.tenant), read_on(lines, app, self.tenant, keyed, groups)));
         let mut places = Places::default();
+        // The first line of which nothing was said.
+        let mut number = 0;
         loop {
-            let (group, next) = tokio::select! {
+            let came = tokio::select! {
                 // Looked at first: there may always be another line.
                 biased;
                 problem = &mut over => {
-                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    self.send(&[LineShown::refused(number, problem)]).await;
                     return;
                 }
-                taken = lines.group() => taken,
+                came = read.recv() => came,
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => {
                     let detail = "the server stops; what was not answered was not accepted: send it again";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail);
-                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    self.send(&[LineShown::refused(number, problem)]).await;
                     return;
                 }
             };
-            if let Next::Vanished = next {
+            let parsed = match came {
                 // Whoever has only stopped to send can still read it.
-                let detail =
-                    "the body did not arrive whole; the lines from this one on were not accepted: send them again";
-                let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed", detail);
-                self.send(&[LineShown::refused(group.first().unwrap_or(lines.number()), problem)]).await;
-                return;
-            }
+                Some((_, Next::Vanished)) => Err(Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "malformed",
+                    "the body did not arrive whole; the lines from this one on were not accepted: send them again",
+                )),
+                Some((parsed, next)) => parsed.map(|group| (group, next)),
+                None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the lines panicked")),
+            };
+            let (group, next) = match parsed {
+                Ok(parsed) => parsed,
+                Err(problem) => {
+                    self.send(&[LineShown::refused(number, problem)]).await;
+                    return;
+                }
+            };
             let (told, after) = self.commit(group, &mut places).await;
-            lines.done();
+            number = told.last().map_or(number, |last| last.line + 1);
             if !self.send(&told).await || after == After::Nothing {
                 return;
             }
@@ -165,14 +183,14 @@ impl Stream {
                 Next::Line => {}
                 Next::End | Next::Vanished => return,
                 Next::Failed(problem) => {
-                    self.send(&[LineShown::refused(lines.number(), problem)]).await;
+                    self.send(&[LineShown::refused(number, problem)]).await;
                     return;
                 }
             }
         }
     }
 
-    async fn commit(&self, group: Group, places: &mut Places) -> (Vec<LineShown>, After) {
+    async fn commit(&self, group: Parsed, places: &mut Places) -> (Vec<LineShown>, After) {
         let call =
             group::Call { app: &self.app, tenant: self.tenant, key: self.key.as_deref(), on_error: self.on_error };
         call.commit(group, places).await
@@ -190,6 +208,26 @@ impl Stream {
             page.push(b'\n');
         }
         matches!(tokio::time::timeout(TAKEN_WITHIN, self.pages.send(Bytes::from(page))).await, Ok(Ok(())))
+    }
+}
+
+/// Reads group after group while those before are accepted, until there is none or nobody takes them.
+async fn read_on(
+    mut lines: Lines,
+    app: Arc<App>,
+    tenant: TenantId,
+    keyed: bool,
+    groups: mpsc::Sender<(Result<Parsed, Problem>, Next)>,
+) {
+    // There is a place for a group before it is read.
+    while let Ok(place) = groups.reserve().await {
+        let (group, next) = lines.group().await;
+        let parsed = group.parsed(&app, tenant, keyed).await;
+        let goes_on = parsed.is_ok() && matches!(next, Next::Line);
+        place.send((parsed, next));
+        if !goes_on {
+            return;
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::super::{Ack, PARSED_HERE_BYTES_MAX, accept, parse_one};
 use super::places::{Place, Places};
 use super::{LineShown, OnError};
 use crate::api::App;
-use crate::api::body::what;
+use crate::api::body::{Taken, what};
 use crate::api::error::Problem;
 use crate::api::read::Bad;
 
@@ -27,6 +27,13 @@ const ON_THEIR_WAY_MAX: usize = 256;
 pub(super) struct Group {
     lines: Vec<(u64, Result<String, Problem>)>,
     bytes: usize,
+    room: Option<Taken>,
+}
+
+/// A group whose lines were read.
+pub(super) struct Parsed {
+    lines: Vec<Line>,
+    _room: Option<Taken>,
 }
 
 /// What follows a group.
@@ -68,17 +75,17 @@ impl Group {
         self.lines.len()
     }
 
-    /// The number of its first line; none: it has none.
-    pub(super) fn first(&self) -> Option<u64> {
-        self.lines.first().map(|(number, _)| *number)
-    }
-
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// The room that its lines take, until they are accepted.
+    pub(super) fn holds(&mut self, room: Option<Taken>) {
+        self.room = room;
+    }
+
     /// Larger ones are parsed on a thread of their own.
-    async fn parsed(self, app: &Arc<App>, tenant: TenantId, keyed: bool) -> Result<Vec<Line>, Problem> {
+    pub(super) async fn parsed(self, app: &Arc<App>, tenant: TenantId, keyed: bool) -> Result<Parsed, Problem> {
         let (app, name) = (Arc::clone(app), app.store.tenant_name(tenant));
         let is_large = self.bytes > PARSED_HERE_BYTES_MAX;
         let parse = move || {
@@ -86,7 +93,7 @@ impl Group {
                 let says = text.and_then(|text| said(&app, &name, &text, keyed));
                 Line { number, says }
             };
-            self.lines.into_iter().map(line).collect()
+            Parsed { lines: self.lines.into_iter().map(line).collect(), _room: self.room }
         };
         if !is_large {
             return Ok(parse());
@@ -116,12 +123,8 @@ fn said(app: &App, tenant: &str, text: &str, keyed: bool) -> Result<Said, Proble
 
 impl Call<'_> {
     /// Accepts what can be accepted, and says of each line what became of it, in their order.
-    pub(super) async fn commit(&self, group: Group, places: &mut Places) -> (Vec<LineShown>, After) {
-        let first = group.first().unwrap_or(0);
-        let mut lines = match group.parsed(self.app, self.tenant, self.key.is_some()).await {
-            Ok(lines) => lines,
-            Err(problem) => return (vec![LineShown::refused(first, problem)], After::Nothing),
-        };
+    pub(super) async fn commit(&self, group: Parsed, places: &mut Places) -> (Vec<LineShown>, After) {
+        let Parsed { mut lines, _room } = group;
         let mut after = After::Next;
         let mut specs = specs(&mut lines, places);
         if self.on_error == OnError::Stop

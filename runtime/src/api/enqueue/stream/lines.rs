@@ -87,34 +87,29 @@ impl Lines {
         }
     }
 
-    /// The number of the next line.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The last group is done with, and its room free.
-    pub(super) fn done(&mut self) {
-        self.held = None;
-    }
-
-    /// The next lines that go together.
+    /// The next lines that go together, with the room that they take.
     pub(super) async fn group(&mut self) -> (Group, Next) {
         let mut group = Group::default();
-        self.done();
+        let next = self.fill(&mut group).await;
+        group.holds(self.held.take());
+        (group, next)
+    }
+
+    async fn fill(&mut self, group: &mut Group) -> Next {
         loop {
             while group.len() < GROUP_LINES_MAX {
                 let Some(end) = self.end_of_line() else { break };
                 let fits = group.len() == 0 || group.bytes() + (end - self.taken) <= GROUP_BYTES_MAX;
                 if !fits {
-                    return (group, Next::Line);
+                    return Next::Line;
                 }
-                self.cut(end, &mut group);
+                self.cut(end, group);
             }
             if group.len() == GROUP_LINES_MAX || group.bytes() >= GROUP_BYTES_MAX {
-                return (group, Next::Line);
+                return Next::Line;
             }
             if self.has_ended {
-                return (group, Next::End);
+                return Next::End;
             }
             let is_between = self.buffer.len() == self.taken && !self.too_long;
             self.begun = if is_between { None } else { self.begun.or_else(|| Some(Instant::now())) };
@@ -124,19 +119,19 @@ impl Lines {
             match self.read(until).await {
                 Came::Bytes => {}
                 Came::End => self.has_ended = true,
-                Came::Vanished => return (group, Next::Vanished),
-                Came::Nothing if group.len() > 0 => return (group, Next::Line),
+                Came::Vanished => return Next::Vanished,
+                Came::Nothing if group.len() > 0 => return Next::Line,
                 Came::Nothing => {
                     let detail = if late_at.is_some_and(|late_at| late_at <= Instant::now()) {
                         format!("the line took longer than {} s, so the stream has ended", LINE_WITHIN.as_secs())
                     } else {
                         format!("nothing came for {} s, so the stream has ended", SILENT_MAX.as_secs())
                     };
-                    return (group, Next::Failed(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)));
+                    return Next::Failed(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail));
                 }
             }
             if let Err(problem) = self.hold(group.bytes()).await {
-                return (group, Next::Failed(problem));
+                return Next::Failed(problem);
             }
         }
     }
