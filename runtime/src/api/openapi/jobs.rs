@@ -57,7 +57,7 @@ fn many() -> Vec<Route> {
             .writes()
             .repeatable()
             .json::<Accepted>(200, "All of them were there already; of a stream, what became of each line")
-            .answers(200, "", NDJSON, Some(of::<LineShown>))
+            .answers_in(200, "", NDJSON, Some(of::<LineShown>))
             .json::<Accepted>(201, "Accepted: durable")
             .json::<crate::api::types::BufferedShown>(202, "Received, not yet accepted")
             .no(&["full", "tenant_storage", "disk_reserve", "queue_drains", "unique_held", "unique_busy"])
@@ -133,7 +133,7 @@ fn one() -> Vec<Route> {
         job("get", "/v1/jobs/{id}/logs", "jobLogs", "What a run wrote, an object a line")
             .reads()
             .takes(&[run, query("follow", Form::Flag, "Go on until the run ends.")])
-            .answers(200, "The log", "application/x-ndjson", None)
+            .answers_in(200, "The log", "application/x-ndjson", None)
             .no(&["no_run", "no_node"]),
         job("get", "/v1/jobs/{id}/wait", "waitForJob", "The job when it has ended, or as it is when the time is over")
             .reads()
@@ -213,7 +213,7 @@ fn bulk() -> Vec<Route> {
                     place: "header",
                 },
             ])
-            .answers(
+            .answers_in(
                 200,
                 "Events; the data of each is an `Event`",
                 "text/event-stream",
