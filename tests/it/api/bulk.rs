@@ -71,7 +71,12 @@ async fn where_more_match_than_are_counted_that_is_said() {
     };
     assert_eq!(dry(json!({"tag": "of=many"})).await, json!({"matched": 100_000, "more": true}));
     assert_eq!(dry(json!({"tag": "of=few"})).await, json!({"matched": 500}));
+    let count = async |query: &str| api.get(&format!("/v1/jobs/count?{query}")).await.json();
+    let available = |n: u32| json!([{"state": "available", "jobs": n}]);
+    assert_eq!(count("tag=of%3Dmany").await, json!({"total": 100_000, "counts": available(100_000), "more": true}));
+    assert_eq!(count("tag=of%3Dfew").await, json!({"total": 500, "counts": available(500)}));
     // What is counted all the time has no bound.
+    assert_eq!(count("kind=a").await, json!({"total": 110_000, "counts": available(110_000)}));
     assert_eq!(dry(json!({"kind": "a"})).await, json!({"matched": 110_000}));
     let done = api.bulk("cancel", &json!({"tag": "of=many"})).await;
     assert_eq!((&done["matched"], &done["changed"]), (&json!(100_000), &json!(109_500)));
