@@ -14,7 +14,7 @@ use crate::wasm::manifest::{KINDS_MAX, settings_of};
 
 /// Keys of a plugin's kind that mean nothing for one whose runs are elsewhere.
 const OF_A_SANDBOX: &[&str] =
-    &["timeout", "fuel", "memory", "output", "staged", "host_calls", "cancel_grace", "http_body", "batch"];
+    &["timeout", "fuel", "memory", "output", "host_calls", "cancel_grace", "http_body", "batch"];
 
 /// See the module.
 #[derive(Debug, Clone, Default)]

@@ -142,6 +142,13 @@ impl Operator {
         all.chain(own).filter(move |(_, layer)| fits(layer)).map(|(owner, layer)| (owner, layer.plugin.as_str()))
     }
 
+    /// Whether a plugin of `default` with this name is configured around the handlers of all tenants, so that who changes it
+    /// changes what runs around everybody's jobs.
+    #[must_use]
+    pub fn is_around_all(&self, plugin: &str) -> bool {
+        self.middleware.iter().any(|layer| layer.plugin == plugin)
+    }
+
     /// What the plugins of a tenant may do; of one that is not known, nothing.
     #[must_use]
     pub fn rules(&self, tenant: &str) -> Arc<TenantRules> {

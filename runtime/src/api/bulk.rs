@@ -305,7 +305,7 @@ async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<(u64, bool), Pro
     let (app, filter) = (Arc::clone(app), filter.clone());
     let counted = tokio::task::spawn_blocking(move || {
         let view = app.store.snapshot()?;
-        if filter.tag.is_some() || filter.only != Only::NONE {
+        if filter::needs_rows(&filter) {
             look(view.as_ref(), filter)
         } else {
             Ok((count(view.as_ref(), &filter)?, false))
@@ -317,13 +317,7 @@ async fn matching(app: &Arc<App>, filter: &JobsQuery) -> Result<(u64, bool), Pro
 
 fn count(view: &dyn Snapshot, filter: &JobsQuery) -> Result<u64, StoreError> {
     let Answer::Counts(counts) = view.read(&Query::Counts)? else { unreachable!("counts are answered with counts") };
-    let matches = |(key, _): &&(runner_store::command::CountKey, u64)| {
-        key.lane.tenant == filter.tenant
-            && filter.state.is_none_or(|state| state == key.state)
-            && filter.queue.is_none_or(|queue| queue == key.lane.queue)
-            && filter.kind.is_none_or(|kind| kind == key.lane.kind)
-    };
-    Ok(counts.iter().filter(matches).map(|(_, jobs)| jobs).sum())
+    Ok(counts.iter().filter(|(key, _)| filter.counts(key)).map(|(_, jobs)| jobs).sum())
 }
 
 fn look(view: &dyn Snapshot, mut filter: JobsQuery) -> Result<(u64, bool), StoreError> {

@@ -1,5 +1,6 @@
-//! `GET /v1/jobs/count?by=state,queue,kind,error`: how many jobs there are. Maintained as differences and never scanned, but by
-//! error: for that, the rows of jobs that failed are looked at, the newest first, up to a bound.
+//! `GET /v1/jobs/count?by=state,queue,kind,error`: how many jobs there are, of all or of those that a list would have with the
+//! same filter. Maintained as differences and never scanned, but by error, or where a filter asks for what no count knows: for
+//! that, the rows of jobs are looked at, the newest first, up to a bound.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,13 +12,14 @@ use axum::http::StatusCode;
 use runner_store::command::limits::PAGE_ROWS_MAX;
 use runner_store::command::{Answer, CountKey, JobsQuery, Query};
 use runner_store::error::StoreError;
-use runner_store::job::{Fingerprint, Job, JobId, StateName, TenantId, fingerprint};
+use runner_store::job::{Fingerprint, Job, JobId, StateName, fingerprint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::bulk::{COUNTED_MAX, COUNTED_PAGES_MAX};
 use super::error::Problem;
+use super::filter;
 use super::openapi::words::StateWord;
 use super::params::Params;
 use super::read::nearest;
@@ -25,17 +27,18 @@ use super::tenant::Whose;
 
 /// What one may count by.
 const BY: [&str; 4] = ["state", "queue", "kind", "error"];
-/// Errors that are counted apart: more than anybody reads. Jobs with others are left out, which is said.
-const ERRORS_MAX: usize = 1_000;
+/// Sums of what is looked at: more than anybody reads. Jobs of others are left out, which is said.
+const SUMS_MAX: usize = 1_000;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// All jobs.
+    /// All of them.
     pub total: u64,
     /// By what was asked for; without zeros. By error, the most frequent first.
     pub counts: Vec<Count>,
-    /// There are more than were counted: by error, no more than 100,000 jobs and 1,000 errors are.
+    /// There may be more than were counted: by error, and with a filter beside state, kind and queue, no more than 100,000 jobs
+    /// are, and no more than 1,000 sums are told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -79,16 +82,18 @@ pub async fn get(
     mut params: Params,
 ) -> Result<Json<Counts>, Problem> {
     let by = params.take_as("by", parse_by)?.unwrap_or_else(|| vec!["state"]);
+    let filter = filter::of_params(&mut params, &app, tenant, PAGE_ROWS_MAX)?;
     params.finish()?;
-    if by.contains(&"error") {
-        let counted = tokio::task::spawn_blocking(move || by_error(&app, tenant, &by)).await;
+    let Some(filter) = filter else { return Ok(Json(Counts { total: 0, counts: Vec::new(), more: false })) };
+    if by.contains(&"error") || filter::needs_rows(&filter) {
+        let counted = tokio::task::spawn_blocking(move || look(&app, &filter, &by)).await;
         let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "counting the jobs panicked");
         return Ok(Json(counted.map_err(bug)??));
     }
     let Answer::Counts(counts) = app.store.snapshot()?.read(&Query::Counts)? else {
         unreachable!("counts are answered with counts");
     };
-    Ok(Json(sum(&app, tenant, &by, counts)))
+    Ok(Json(sum(&app, &filter, &by, counts)))
 }
 
 fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
@@ -103,11 +108,11 @@ fn parse_by(text: &str) -> Result<Vec<&'static str>, String> {
         .collect()
 }
 
-fn sum(app: &App, tenant: TenantId, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
+fn sum(app: &App, filter: &JobsQuery, by: &[&str], counts: Vec<(CountKey, u64)>) -> Counts {
     let has = |word| by.contains(&word);
     let mut total = 0;
     let mut sums: BTreeMap<Group, u64> = BTreeMap::new();
-    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && key.lane.tenant == tenant) {
+    for (key, jobs) in counts.into_iter().filter(|(key, jobs)| *jobs > 0 && filter.counts(key)) {
         let group = Group {
             state: has("state").then_some(key.state),
             queue: has("queue").then(|| app.store.queue_name(key.lane.queue)),
@@ -121,12 +126,18 @@ fn sum(app: &App, tenant: TenantId, by: &[&str], counts: Vec<(CountKey, u64)>) -
     Counts { total, counts, more: false }
 }
 
-/// Looks at the jobs that may have failed, page by page, the newest first.
-fn by_error(app: &App, tenant: TenantId, by: &[&str]) -> Result<Counts, StoreError> {
+/// Looks at the jobs that a filter matches, page by page, the newest first; by error, at those of them that may have failed.
+fn look(app: &App, filter: &JobsQuery, by: &[&str]) -> Result<Counts, StoreError> {
     let view = app.store.snapshot()?;
-    let (mut sums, mut looked_at, mut more) = (Errors::default(), 0, false);
-    for state in StateName::ALL.into_iter().filter(|state| fingerprint::may_have(*state)) {
-        let mut query = JobsQuery { state: Some(state), ..JobsQuery::all(tenant, PAGE_ROWS_MAX) };
+    let by_error = by.contains(&"error");
+    let is_wanted = |state: &StateName| filter.state.is_none_or(|wanted| wanted == *state);
+    let states: Vec<Option<StateName>> = match by_error {
+        true => StateName::ALL.into_iter().filter(|s| fingerprint::may_have(*s) && is_wanted(s)).map(Some).collect(),
+        false => vec![filter.state],
+    };
+    let (mut sums, mut looked_at, mut more) = (Sums::default(), 0, false);
+    for state in states {
+        let mut query = JobsQuery { state, ..filter.clone() };
         for page in 0.. {
             if looked_at >= COUNTED_MAX || page == COUNTED_PAGES_MAX {
                 more = true;
@@ -139,26 +150,32 @@ fn by_error(app: &App, tenant: TenantId, by: &[&str]) -> Result<Counts, StoreErr
             query.beyond = Some(next);
         }
     }
-    Ok(sums.shown(more))
+    Ok(sums.shown(more, by_error))
 }
 
-/// Sums by error and what else is asked for, each with the newest job's error.
+/// Sums by what is asked for, each with the newest job and, by error, its error.
 #[derive(Default)]
-struct Errors(BTreeMap<Group, (u64, JobId, String)>);
+struct Sums(BTreeMap<Group, (u64, JobId, String)>);
 
-impl Errors {
-    /// Counts a job, if it has an error. False: it has one that is one too many.
+impl Sums {
+    /// Counts a job; by error, if it has one. False: it is of a sum that is one too many.
     fn add(&mut self, app: &App, by: &[&str], job: &Job) -> bool {
-        let Some(error) = Fingerprint::of_job(job) else { return true };
         let has = |word| by.contains(&word);
+        let error = if has("error") { Fingerprint::of_job(job) } else { None };
+        if has("error") && error.is_none() {
+            return true;
+        }
         let group = Group {
             state: has("state").then(|| job.state.name()),
             queue: has("queue").then(|| app.store.queue_name(job.queue)),
             kind: has("kind").then(|| app.store.kind_name(job.kind)),
-            error: Some(error),
+            error,
         };
-        let text = || job.last.as_ref().and_then(|last| last.error.clone()).unwrap_or_default();
-        let is_full = self.0.len() >= ERRORS_MAX;
+        let text = || match error {
+            Some(_) => job.last.as_ref().and_then(|last| last.error.clone()).unwrap_or_default(),
+            None => String::new(),
+        };
+        let is_full = self.0.len() >= SUMS_MAX;
         match self.0.entry(group) {
             Entry::Occupied(mut sum) => {
                 let (jobs, newest, example) = sum.get_mut();
@@ -173,11 +190,13 @@ impl Errors {
         true
     }
 
-    fn shown(self, more: bool) -> Counts {
+    fn shown(self, more: bool, by_error: bool) -> Counts {
         let total = self.0.values().map(|(jobs, ..)| jobs).sum();
-        let mut counts: Vec<Count> =
-            self.0.into_iter().map(|(group, (jobs, _, example))| group.shown(jobs, Some(example))).collect();
-        counts.sort_by_key(|count| std::cmp::Reverse(count.jobs));
+        let shown = |(group, (jobs, _, example)): (Group, _)| group.shown(jobs, by_error.then_some(example));
+        let mut counts: Vec<Count> = self.0.into_iter().map(shown).collect();
+        if by_error {
+            counts.sort_by_key(|count| std::cmp::Reverse(count.jobs));
+        }
         Counts { total, counts, more }
     }
 }

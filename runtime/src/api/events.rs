@@ -56,7 +56,9 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How often a reader is told that there is nothing to tell: so both sides notice when the other is gone.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// The header of a reader that goes on.
-const LAST_EVENT_ID: &str = "last-event-id";
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+/// The parameter of a reader that begins.
+const SINCE: &str = "since";
 
 /// One event as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -114,7 +116,7 @@ pub async fn get(
     mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let asked = params.take_as("since", parse_since)?;
+    let asked = params.take_as(SINCE, parse_since)?;
     let job =
         params.take_as("job", |text| text.parse().map(JobId).map_err(|_| "must be the id of a job".to_owned()))?;
     let state = params.take_as("state", params::state)?;
@@ -122,18 +124,29 @@ pub async fn get(
     let parse = |text: &str| text.parse::<bool>().map_err(|_| "must be true or false".to_owned());
     let follow = params.take_as("follow", parse)?.unwrap_or(true);
     params.finish()?;
-    let last = headers.get(LAST_EVENT_ID).map(|value| {
-        let number = value.to_str().ok().and_then(|text| text.parse().ok());
-        number.map(Since::After).ok_or_else(|| Problem::invalid("Last-Event-ID", "must be the number of an event"))
-    });
     // A browser that reconnects repeats the URL of its first call: what it has seen since counts.
-    let since = last.transpose()?.or(asked).unwrap_or(Since::Oldest);
-    let first = first(app.store.snapshot()?.as_ref(), &since)?;
+    let (since, said_by) = match last(&headers)? {
+        Some(last) => (last, LAST_EVENT_ID),
+        None => (asked.unwrap_or(Since::Oldest), SINCE),
+    };
+    let first = first(app.store.snapshot()?.as_ref(), &since, said_by)?;
     let (pages, taken) = mpsc::channel(PAGES_MAX);
     let mut task = JoinSet::new();
     task.spawn(tell(Arc::clone(&app), first, Wanted { tenant, job, state, kind, queue, follow }, pages));
     let body = Body::new(Told::new(taken, task));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
+}
+
+/// Behind which event a reader goes on; none: it begins.
+fn last(headers: &HeaderMap) -> Result<Option<Since>, Problem> {
+    let mut values = headers.get_all(LAST_EVENT_ID).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid(LAST_EVENT_ID, "is given twice; keep one"));
+    }
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    let wrong = || Problem::invalid(LAST_EVENT_ID, "must be the number of an event");
+    number.map(Since::After).ok_or_else(wrong).map(Some)
 }
 
 fn parse_since(text: &str) -> Result<Since, String> {
@@ -143,8 +156,8 @@ fn parse_since(text: &str) -> Result<Since, String> {
     }
 }
 
-/// The number of the first event to be told.
-fn first(view: &dyn Snapshot, since: &Since) -> Result<Seq, Problem> {
+/// The number of the first event to be told; `said_by` is the header or the parameter that says where to begin.
+fn first(view: &dyn Snapshot, since: &Since, said_by: &str) -> Result<Seq, Problem> {
     let Events { oldest, next, restored, .. } = events(view, Seq(u64::MAX), 0)?;
     let oldest = oldest.max(restored);
     let gone = |code: &str, why: String| {
@@ -156,7 +169,7 @@ fn first(view: &dyn Snapshot, since: &Since) -> Result<Seq, Problem> {
         Since::Now => Ok(next),
         Since::After(after) if *after >= next.0 => {
             let why = format!("is beyond the newest event, which is {}", next.0 - 1);
-            Err(Problem::invalid("since", why))
+            Err(Problem::invalid(said_by, why))
         }
         Since::After(after) if after + 1 < restored.0 => Err(gone(
             "log_restored",

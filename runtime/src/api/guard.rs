@@ -97,6 +97,16 @@ pub(super) fn plain_transfer(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", detail).at("Transfer-Encoding"))
 }
 
+/// Who expects what is not known here must not be let wait for it, nor take the answer for a yes.
+pub(super) fn known_expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().all(is_known) {
+        return Ok(());
+    }
+    let detail = "nothing can be expected here but `100-continue`; send that, or leave it out";
+    Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation", detail).at("Expect"))
+}
+
 /// A name that somebody else made to point here is not ours: a page under it would be of our origin.
 pub(super) fn our_host(guard: Guard, headers: &HeaderMap, public: Option<&Origin>) -> Result<(), Problem> {
     let host = host(headers);

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_store::command::limits::PAGE_ROWS_MAX;
-use runner_store::command::{self, Answer, JobsQuery, Only, Part, Query, RunRecord};
+use runner_store::command::{self, Answer, JobsQuery, Part, Query, RunRecord};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
 use runner_store::job::{Job, JobId, JobRef};
@@ -18,7 +18,7 @@ use runner_store::job::{Job, JobId, JobRef};
 use super::App;
 use super::error::Problem;
 use super::filter;
-use super::params::{self, OfJob, Params};
+use super::params::{OfJob, Params};
 use super::tenant::Whose;
 use super::time::parse_duration;
 use super::types::{JobShown, JobsPage};
@@ -36,28 +36,13 @@ pub async fn list(
     Whose(tenant): Whose,
     mut params: Params,
 ) -> Result<Json<JobsPage>, Problem> {
-    let state = params.take_as("state", params::state)?;
-    let (kind, queue) = (params.take("kind")?, params.take("queue")?);
-    let tag = params.take_as("tag", params::tag)?;
-    let mut only = Only::NONE;
-    for name in filter::NAMES {
-        let Some(text) = params.take(name)? else { continue };
-        filter::add(&mut only, name, text, &app, tenant).map_err(|why| Problem::invalid(name, why))?;
-    }
+    let filter = filter::of_params(&mut params, &app, tenant, PAGE_ROWS_DEFAULT)?;
     let oldest_first = params.take_as("order", parse_order)?.unwrap_or_default();
     let limit = params.take_as("limit", parse_limit)?.unwrap_or(PAGE_ROWS_DEFAULT);
     let beyond = params.take_as("cursor", |text| parse_cursor(text, oldest_first))?;
     params.finish()?;
-    let (kind_id, queue_id) = (
-        kind.as_ref().map(|kind| app.store.kind_id(tenant, kind)),
-        queue.as_ref().map(|q| app.store.queue_id(tenant, q)),
-    );
-    // A name that no job ever had has no jobs.
-    if kind_id == Some(None) || queue_id == Some(None) {
-        return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None }));
-    }
-    let (queue, kind) = (queue_id.flatten(), kind_id.flatten());
-    let query = JobsQuery { tenant, state, queue, kind, tag, only, oldest_first, beyond, limit };
+    let Some(filter) = filter else { return Ok(Json(JobsPage { jobs: Vec::new(), next_cursor: None })) };
+    let query = JobsQuery { oldest_first, beyond, limit, ..filter };
     let for_reader = Arc::clone(&app);
     let page = tokio::task::spawn_blocking(move || page(&for_reader, query)).await;
     Ok(Json(page.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "reading the page panicked"))??))

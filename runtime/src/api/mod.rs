@@ -4,6 +4,7 @@
 //! [`router`] answers; [`access`] says who may ask; [`serve`] has the sockets, their bounds and their end. What is asked
 //! of the store is data (`runner_store::command`); no rule about jobs stands here.
 
+mod accept;
 pub mod access;
 pub mod body;
 pub mod bulk;

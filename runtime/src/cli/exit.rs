@@ -104,6 +104,10 @@ impl From<StoreError> for Failure {
             StoreError::Io { doing: MAKING_THE_FOLDER, source, .. } if is_in_the_way(source.kind()) => {
                 return Self::usage(format!("{error}; choose another folder, or remove what is in its place"));
             }
+            // Its file system makes no folders, or this process's own was removed.
+            StoreError::Io { doing: MAKING_THE_FOLDER, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                return Self::new(Code::NotAllowed, format!("{error}; choose a folder where this user may make files"));
+            }
             StoreError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     return Self::new(Code::NotAllowed, format!("{error}; make the folder writable for this user"));
@@ -173,5 +177,15 @@ mod tests {
             assert!(check(kind, Code::NotAllowed).ends_with("; make the folder writable for this user"));
         }
         check(io::ErrorKind::StorageFull, Code::StoreFailed);
+    }
+
+    /// Where no folder can be made, it ended with "restart: it checks", and there is nothing to check.
+    #[test]
+    fn a_store_that_was_never_made_is_not_one_that_failed() {
+        let error = |doing| StoreError::Io { path: "/proc/a".into(), doing, source: io::ErrorKind::NotFound.into() };
+        let failure = Failure::from(error(MAKING_THE_FOLDER));
+        assert_eq!(failure.code, Code::NotAllowed, "{}", failure.message);
+        assert!(failure.message.ends_with("; choose a folder where this user may make files"), "{}", failure.message);
+        assert_eq!(Failure::from(error("opening the store's file")).code, Code::StoreFailed);
     }
 }

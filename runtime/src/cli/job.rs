@@ -83,20 +83,8 @@ pub(super) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
-    /// Only in this state: held, blocked, scheduled, retryable, available, running, completed, discarded, cancelled
-    #[arg(long)]
-    state: Option<String>,
-    /// Only of this kind
-    #[arg(long)]
-    kind: Option<String>,
-    /// Only of this queue
-    #[arg(long)]
-    queue: Option<String>,
-    /// Only with this tag
-    #[arg(long, value_name = "KEY=VALUE")]
-    tag: Option<String>,
     #[command(flatten)]
-    filters: filter::Filters,
+    which: filter::Which,
     /// newest (first), or oldest
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
@@ -177,12 +165,9 @@ async fn list(client: &Client, args: &List) -> Result<ExitCode, Failure> {
     let (mut left, mut cursor) = (args.limit as usize, None::<String>);
     loop {
         let mut path = format!("/v1/jobs?limit={}", left.min(PAGE_ROWS_MAX));
-        let List { state, kind, queue, tag, order, .. } = args;
-        let filters = [("state", state), ("kind", kind), ("queue", queue), ("tag", tag), ("order", order)];
-        let filters = filters.into_iter().chain(args.filters.pairs()).chain([("cursor", &cursor)]);
-        for (name, value) in filters.filter_map(|(name, value)| Some((name, value.as_ref()?))) {
-            // Writing to a String cannot fail.
-            _ = write!(path, "&{name}={}", percent(value));
+        args.which.add_to(&mut path);
+        for (name, value) in [("order", &args.order), ("cursor", &cursor)] {
+            filter::add(&mut path, name, value);
         }
         let page: JobsPage = client.get(&path).await?.json()?;
         left = left.saturating_sub(page.jobs.len());

@@ -71,6 +71,9 @@ pub mod limits {
     pub const KEYED_LANES_READ: u32 = 10_000;
     /// An idempotency key.
     pub const KEY_BYTES_MAX: usize = 128;
+    /// What the number of a line takes of that, see [`IdempotencyKey::of_line`](super::IdempotencyKey::of_line): two marks, up
+    /// to 16 hexadecimal digits, and a mark.
+    pub const KEY_LINE_BYTES: usize = 19;
 }
 
 /// A change that someone asks for.
@@ -217,6 +220,15 @@ pub struct IdempotencyKey {
     pub key: String,
     /// SHA-256 of the request as it was made, before defaults and relative times.
     pub request: [u8; 32],
+}
+
+impl IdempotencyKey {
+    /// The key of one line of a stream that came with `key`. As it begins with a zero, no caller's key is like it, which is of
+    /// visible characters; and the number ends before the caller's part begins, so no line of another stream's is, either.
+    #[must_use]
+    pub fn of_line(key: &str, line: u64, request: [u8; 32]) -> Self {
+        Self { key: format!("\0#{line:x}/{key}"), request }
+    }
 }
 
 /// See [`Command::Claim`].

@@ -137,6 +137,15 @@ pub struct JobsQuery {
 }
 
 impl JobsQuery {
+    /// Whether the jobs of a count match what counts know: tenant, state, queue and kind.
+    #[must_use]
+    pub fn counts(&self, key: &CountKey) -> bool {
+        key.lane.tenant == self.tenant
+            && self.state.is_none_or(|state| state == key.state)
+            && self.queue.is_none_or(|queue| queue == key.lane.queue)
+            && self.kind.is_none_or(|kind| kind == key.lane.kind)
+    }
+
     /// All jobs of a tenant, the newest first.
     #[must_use]
     pub const fn all(tenant: TenantId, limit: u32) -> Self {

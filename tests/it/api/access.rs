@@ -2,6 +2,7 @@
 
 mod doors;
 mod matrix;
+mod middleware;
 mod series;
 mod sessions;
 mod tenants;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -30,7 +32,7 @@ struct Ask<'a> {
     method: Method,
     path: &'a str,
     headers: Vec<(&'a str, String)>,
-    body: String,
+    body: Bytes,
 }
 
 /// An answer, read to its end.
@@ -42,7 +44,7 @@ struct Told {
 
 fn ask<'a>(method: &str, path: &'a str) -> Ask<'a> {
     let headers = vec![("host", "localhost:7070".to_owned()), ("content-type", "application/json".to_owned())];
-    Ask { method: method.parse().unwrap(), path, headers, body: String::new() }
+    Ask { method: method.parse().unwrap(), path, headers, body: Bytes::new() }
 }
 
 impl<'a> Ask<'a> {
@@ -61,7 +63,11 @@ impl<'a> Ask<'a> {
         self
     }
 
-    fn body(mut self, body: impl Into<String>) -> Self {
+    fn body(self, body: impl Into<String>) -> Self {
+        self.bytes(body.into())
+    }
+
+    fn bytes(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }

@@ -1,6 +1,7 @@
 //! Verbs on every job that a filter matches.
 
-use runner_store::job::Outcome;
+use runner_store::command::{Command, Enqueue, Reply};
+use runner_store::job::{JobSpec, Outcome, TenantId};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -51,6 +52,34 @@ async fn a_verb_goes_through_all_that_match() {
     );
     let none = api.bulk("cancel", &json!({"queue": "never.seen"})).await;
     assert_eq!((&none["state"], &none["matched"]), (&json!("done"), &json!(0)));
+}
+
+/// What is looked for in rows is counted up to a bound, and the answer says that it was reached; the verb goes through all.
+#[tokio::test]
+async fn where_more_match_than_are_counted_that_is_said() {
+    let api = Api::new();
+    for n in 0..11 {
+        let tag = |i: u32| vec![("of".to_owned(), if n == 0 && i < 500 { "few" } else { "many" }.to_owned())];
+        let jobs = (0..10_000).map(|i| JobSpec { tags: tag(i), ..JobSpec::new("a", "{}") }).collect();
+        let reply = api.store.call(Command::Enqueue(Enqueue::new(TenantId::DEFAULT, jobs))).await.unwrap();
+        assert!(matches!(reply, Reply::Enqueued(_)), "{reply:?}");
+    }
+    let dry = async |filter: Value| {
+        let Value::Object(mut body) = filter else { unreachable!() };
+        body.insert("dry_run".to_owned(), json!(true));
+        api.post("/v1/jobs/cancel", &Value::from(body)).await.json()
+    };
+    assert_eq!(dry(json!({"tag": "of=many"})).await, json!({"matched": 100_000, "more": true}));
+    assert_eq!(dry(json!({"tag": "of=few"})).await, json!({"matched": 500}));
+    let count = async |query: &str| api.get(&format!("/v1/jobs/count?{query}")).await.json();
+    let available = |n: u32| json!([{"state": "available", "jobs": n}]);
+    assert_eq!(count("tag=of%3Dmany").await, json!({"total": 100_000, "counts": available(100_000), "more": true}));
+    assert_eq!(count("tag=of%3Dfew").await, json!({"total": 500, "counts": available(500)}));
+    // What is counted all the time has no bound.
+    assert_eq!(count("kind=a").await, json!({"total": 110_000, "counts": available(110_000)}));
+    assert_eq!(dry(json!({"kind": "a"})).await, json!({"matched": 110_000}));
+    let done = api.bulk("cancel", &json!({"tag": "of=many"})).await;
+    assert_eq!((&done["matched"], &done["changed"]), (&json!(100_000), &json!(109_500)));
 }
 
 #[tokio::test]

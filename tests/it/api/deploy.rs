@@ -16,21 +16,26 @@ use super::*;
 use crate::sandbox::guests::says;
 
 /// An API with a node that follows a folder, in which `acme` may have one, too.
-struct World {
-    api: Api,
-    loader: Loader,
+pub(super) struct World {
+    pub(super) api: Api,
+    pub(super) loader: Loader,
     folder: tempfile::TempDir,
 }
 
 impl World {
     async fn new() -> Self {
+        Self::by(Operator::default()).await
+    }
+
+    /// The same, as an operator has configured it.
+    pub(super) async fn by(operator: Operator) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, _writer) = Handle::start(Box::new(Memory::new(Clock::System))).unwrap();
         let host = Arc::new(Host::new(&HostSettings::default()).unwrap());
         let loader =
             Loader::start(Arc::clone(&host), folder.path(), Arc::new(|name: &str| name == "acme")).await.unwrap();
         let plugins = Plugins::of_node(loader.catalog()).with_reload(loader.reload()).with_deploy(loader.deploy());
-        let app = App::new(store.clone(), plugins.run_by(host, Arc::<Operator>::default()), Box::new(|| None));
+        let app = App::new(store.clone(), plugins.run_by(host, Arc::new(operator)), Box::new(|| None));
         Self { api: Api { router: api::router(Arc::clone(&app)), app, store }, loader, folder }
     }
 
@@ -43,7 +48,7 @@ impl World {
     }
 
     /// The files of the folder, by name.
-    fn files(&self, below: &str) -> Vec<String> {
+    pub(super) fn files(&self, below: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.folder.path().join(below)) else { return Vec::new() };
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -216,6 +221,28 @@ async fn each_tenant_has_a_folder_of_its_own() {
     fs::rename(world.folder.path().join("a.wasm"), world.folder.path().join("default/a.wasm")).unwrap();
     assert_eq!(world.put("a", WASM, ours).await.status, 200);
     assert_eq!(world.files("default"), ["a.wasm"]);
+    world.loader.stop().await;
+}
+
+/// One is compiled at a time, whoever sends many: of each tenant one waits, and the next is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_wait_in_turn_and_each_tenant_has_one() {
+    let world = World::new().await;
+    world.api.tenant("acme").await;
+    let put = async |tenant: &'static str, name: &str| {
+        let headers = [("content-type", WASM), ("runner-tenant", tenant)];
+        world.api.send(Method::PUT, &format!("/v1/plugins/{name}"), &headers, says(name, "", 0)).await
+    };
+    let (a, b, theirs) = tokio::join!(put("default", "a"), put("default", "b"), put("acme", "c"));
+    let (late, name) = if a.status == 503 { (&a, "a") } else { (&b, "b") };
+    late.check_refused(503, "overloaded", None, "nothing happened: try again when that is done");
+    assert_eq!(late.retry_after.as_deref(), Some("1"));
+    let mut statuses = [a.status, b.status, theirs.status].map(|status| status.as_u16());
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 201, 503], "{}\n{}\n{}", a.text(), b.text(), theirs.text());
+    assert_eq!(theirs.status, 201, "the other tenant's waits, and is put: {}", theirs.text());
+    assert_eq!(put("default", name).await.status, 201, "and now it is its turn");
+    assert_eq!(world.files(""), ["a.wasm", "acme", "b.wasm"]);
     world.loader.stop().await;
 }
 

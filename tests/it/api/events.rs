@@ -119,6 +119,16 @@ async fn what_cannot_be_told_any_more_is_said_so() {
     check("since=x", "since", "or `now`").await;
     check("since=11", "since", "beyond the newest event, which is 10").await;
     check("job=x", "job", "the id of a job").await;
+    // What was wrong with the header was said of a parameter that nobody had sent.
+    let goes_on = async |last: &[&str], query: &str, words: &str| {
+        let headers: Vec<(&str, &str)> = last.iter().map(|last| ("last-event-id", *last)).collect();
+        let answer = api.send(Method::GET, &format!("/v1/events?follow=false{query}"), &headers, "").await;
+        answer.check_refused(422, "invalid", Some("Last-Event-ID"), words);
+    };
+    goes_on(&["11"], "", "beyond the newest event, which is 10").await;
+    goes_on(&["11"], "&since=3", "beyond the newest event").await;
+    goes_on(&["x"], "", "the number of an event").await;
+    goes_on(&["3", "4"], "", "is given twice").await;
     check("state=done", "state", "is no state").await;
     check("follow=1", "follow", "true or false").await;
     check("sinc=1", "sinc", "did you mean `since`?").await;

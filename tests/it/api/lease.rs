@@ -1,6 +1,8 @@
 //! External workers, over the API of a node: they take runs, renew, log, say how they ended, and are done without when they
 //! are gone.
 
+mod staged;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use super::{Answer, Api};
 use crate::sandbox::guests::says;
 
 const KINDS: &str = "[kinds.render]\nexternal = true\nmax_attempts = 2\nbackoff = \"constant\"\nbase = \"1h\"\nenqueues = 150\n\
-    [kinds.\"video.cut\"]\nexternal = true\nqueue = \"video\"\nkey = \"args.customer\"\nkey_concurrency = 1\n\
+    [kinds.\"video.cut\"]\nexternal = true\nqueue = \"video\"\nkey = \"args.customer\"\nkey_concurrency = 1\nstaged = \"1KiB\"\n\
     [kinds.ok]\nexternal = false\n";
 
 pub(super) struct Site {

@@ -84,6 +84,48 @@ async fn jobs_that_failed_alike_are_found_by_their_error() {
     assert_eq!(api.ids(&format!("error={error}")).await, [""; 0]);
 }
 
+/// A count is of the jobs that a list with the same filter has.
+#[tokio::test]
+async fn jobs_are_counted_by_what_they_are_listed_by() {
+    let api = some_jobs().await;
+    for query in [
+        "",
+        "state=discarded",
+        "state=available&kind=report",
+        "queue=default",
+        "queue=never.seen",
+        "kind=never.seen&q=mail",
+        "outcome=failed",
+        "outcome=timed_out",
+        "schedule=nightly",
+        "unique_key=welcome%207",
+        "q=mail",
+        "q=acme&state=available",
+        "since=2100-01-01T00:00:00Z",
+        "until=2100-01-01T00:00:00Z&state=discarded",
+    ] {
+        let listed = api.ids(query).await.len();
+        for by in ["state", "queue,kind", "state,kind"] {
+            let counts = api.get(&format!("/v1/jobs/count?by={by}&{query}")).await.json();
+            assert_eq!(counts["total"], listed, "{by} {query}: {counts}");
+            let sums = counts["counts"].as_array().unwrap();
+            let sum: u64 = sums.iter().map(|sum| sum["jobs"].as_u64().unwrap()).sum();
+            assert_eq!(sum, listed as u64, "{by} {query}: {counts}");
+            assert!(sums.iter().all(|sum| sum["example"].is_null() && sum["error"].is_null()), "{counts}");
+        }
+    }
+    let of = async |query: &str| api.get(&format!("/v1/jobs/count?by={query}")).await.json()["total"].clone();
+    assert_eq!((of("error").await, of("error&state=discarded").await), (json!(1), json!(1)));
+    assert_eq!((of("error&state=retryable").await, of("error&state=available").await), (json!(0), json!(0)));
+    assert_eq!((of("error&kind=never.seen").await, of("error&outcome=timed_out").await), (json!(0), json!(0)));
+    let check = async |query: &str, field: &str| {
+        api.get(&format!("/v1/jobs/count?{query}")).await.check_refused(422, "invalid", Some(field), "");
+    };
+    check("state=done", "state").await;
+    check("tag=k", "tag").await;
+    check("limit=5", "limit").await;
+}
+
 #[tokio::test]
 async fn jobs_are_listed_by_what_is_said_of_them() {
     let api = some_jobs().await;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use runner_runtime::api::access::table;
 use runner_runtime::api::openapi::{self, Route, codes};
 
 use super::*;
@@ -89,6 +90,62 @@ fn every_route_is_in_the_document_and_the_reverse() {
         let found = routed.iter().any(|(path, methods)| fits(route.path, path) && methods.contains(route.method));
         assert!(found, "{} {} is no route", route.method, route.path);
     }
+}
+
+/// Who says in `Accept` what it reads is refused by the table of rows, and the document says what that table should.
+#[test]
+fn every_route_answers_in_the_forms_that_the_document_has() {
+    let (routed, documented) = (routed(), openapi::routes());
+    let mut unchecked = BTreeSet::new();
+    for row in table::ROWS {
+        let of_row = documented.iter().filter(|route| {
+            route.method.eq_ignore_ascii_case(row.method)
+                && fits(route.path, row.path)
+                && (route.path == row.path || !routed.get(route.path).is_some_and(|m| m.contains(route.method)))
+        });
+        let of_row: Vec<_> = of_row.collect();
+        assert!(!of_row.is_empty(), "{} {}", row.method, row.path);
+        let media: BTreeSet<&str> = of_row.iter().flat_map(|route| route.media()).collect();
+        let says_no = of_row.iter().any(|route| route.codes().contains(&"not_acceptable"));
+        assert_eq!(says_no, !row.answers.is_empty(), "{} {}", row.method, row.path);
+        if says_no {
+            assert_eq!(media, row.answers.iter().copied().collect(), "{} {}", row.method, row.path);
+        } else if !media.is_empty() {
+            unchecked.insert(row.path);
+        }
+    }
+    assert_eq!(unchecked.into_iter().collect::<Vec<_>>(), ["/healthz", "/readyz", "/v1/jobs/{id}/output"]);
+}
+
+/// The story: whoever asked for a picture was sent JSON, and whoever asked for nothing that there is had its job enqueued.
+#[tokio::test]
+async fn who_could_not_read_the_answer_is_told_so_before_anything_is_done() {
+    let api = Api::new();
+    let body = json!({"kind": "a"}).to_string();
+    let send = async |method: Method, path: &str, accept: &str| {
+        let headers = [("content-type", "application/json"), ("accept", accept)];
+        let body = if method == Method::POST { body.clone() } else { String::new() };
+        api.send(method, path, &headers, body).await
+    };
+    let refused = async |method: Method, path: &str, accept: &str, instead: &str| {
+        let answer = send(method, path, accept).await;
+        answer.check_refused(406, "not_acceptable", Some("Accept"), &format!("is answered as {instead}:"));
+    };
+    refused(Method::POST, "/v1/jobs", "image/png", "application/json or application/x-ndjson").await;
+    assert_eq!(api.get("/v1/jobs/count").await.json()["total"], 0);
+    assert_eq!(send(Method::POST, "/v1/jobs", "application/*").await.status, 201);
+    refused(Method::GET, "/v1/jobs/1", "text/html", "application/json").await;
+    refused(Method::GET, "/v1/events", "application/json", "text/event-stream").await;
+    refused(Method::GET, "/v1/jobs/1/logs", "application/json", "application/x-ndjson").await;
+    refused(Method::GET, "/metrics", "application/json", "text/plain").await;
+    refused(Method::GET, "/v1/openapi.json", "application/yaml", "application/json").await;
+    assert_eq!(send(Method::HEAD, "/v1/jobs", "image/png").await.status, 406);
+    // What a handler made may be a picture; a probe goes by the status; what is gone is not shown.
+    send(Method::GET, "/v1/jobs/1/output", "image/png").await.check_refused(404, "no_output", None, "");
+    assert_eq!(send(Method::GET, "/healthz", "text/html").await.status, 200);
+    assert_eq!(send(Method::DELETE, "/v1/jobs/1", "image/png").await.status, 204);
+    // A refusal is what it is, whatever is admitted.
+    send(Method::GET, "/v1/jobs/1", "application/json").await.check_refused(404, "not_found", None, "");
 }
 
 /// A path with something in it for each parameter.

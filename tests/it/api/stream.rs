@@ -182,12 +182,12 @@ async fn the_first_bad_line_is_the_end_where_that_is_asked_for() {
     refused("/v1/jobs?on_error=halt", &[stream]).await.check_refused(422, "invalid", Some("on_error"), "continue");
     let json = refused("/v1/jobs?on_error=stop", &[("content-type", "application/json")]).await;
     json.check_refused(422, "invalid", Some("on_error"), "is for a stream");
-    let key = "k".repeat(108);
+    let key = "k".repeat(110);
     let long = refused("/v1/jobs", &[stream, ("idempotency-key", &key)]).await;
-    long.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 107 bytes");
+    long.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 109 bytes");
     // The story: a variable that was not set became the key of everybody who had not set it, and equal lines vanished.
     let empty = refused("/v1/jobs", &[stream, ("idempotency-key", "")]).await;
-    empty.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 107 bytes");
+    empty.check_refused(422, "invalid", Some("Idempotency-Key"), "1 to 109 bytes");
 }
 
 /// A stream that broke is sent again under its key, and goes on where it broke.
@@ -213,6 +213,33 @@ async fn a_repeated_stream_goes_on_where_it_broke() {
     assert_eq!((&changed[0]["id"], &changed[0]["duplicate"]), (&all[0]["id"], &json!(true)));
     check_refused(&changed[1], 1, "idempotency_key_reused", Some("Idempotency-Key"), "");
     assert_eq!(api.count().await, 1_200);
+}
+
+/// The story: lines were remembered as `KEY#NUMBER`, which is also what somebody else may call a single job. Whoever came
+/// second was told of the first one's job as if it were its own, or that the key was used for something else.
+#[tokio::test]
+async fn no_key_of_a_call_is_that_of_a_line() {
+    let api = Api::new();
+    let (same, other) = ("{\"kind\": \"a\"}\n", "{\"kind\": \"b\"}\n");
+    let single = async |key: &str, body: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let answer = api.send(Method::POST, "/v1/jobs", &headers, body.to_owned()).await;
+        assert_eq!(answer.status, 201, "{key}: {}", answer.text());
+    };
+    single("k#0", same).await;
+    single("k#1", same).await;
+    let told = api.stream("/v1/jobs", &[("idempotency-key", "k")], [same, other, same].concat()).await;
+    assert!(told.iter().all(|line| line["duplicate"] == false), "{told:?}");
+    for key in ["k#2", "k/2", "2/k", "#2/k"] {
+        single(key, same).await;
+    }
+    // Nor is a line of one stream that of another.
+    let told = api.stream("/v1/jobs", &[("idempotency-key", "k#1")], [same, same].concat()).await;
+    assert!(told.iter().all(|line| line["duplicate"] == false), "{told:?}");
+    assert_eq!(api.count().await, 11);
+    let longest = "k".repeat(109);
+    let told = api.stream("/v1/jobs", &[("idempotency-key", &longest)], same).await;
+    assert_eq!(told[0]["duplicate"], false, "{told:?}");
 }
 
 #[tokio::test]

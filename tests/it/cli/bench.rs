@@ -62,6 +62,10 @@ fn it_refuses_a_store_that_has_jobs_and_says_how_to_mend_it() {
     server.ended().check(0, &["stopped"]);
     place.check(&["bench", "-n", "0"], 2, &["must be a whole number from 1 to"]);
     place.check(&["bench", "--duration", "10"], 2, &["has no unit"]);
+    // It printed that nothing was measured, as if that were an answer.
+    for none in ["0s", "99ms"] {
+        place.check(&["bench", "--duration", none], 2, &["--duration", "must be at least 100ms"]);
+    }
     place.check(&["bench", "--data", "plugins"], 9, &["no store in plugins"]);
 }
 
@@ -75,4 +79,52 @@ fn a_signal_ends_it_and_nothing_is_left() {
     signal(&child, "INT");
     Said::from(child.wait_with_output().unwrap()).check(1, &["interrupted"]);
     assert_eq!(names(&place), ["plugins"]);
+}
+
+/// The temporary folders that are here.
+fn temporary(place: &Place) -> Vec<String> {
+    names(place).into_iter().filter(|name| name.starts_with("runner-bench-")).collect()
+}
+
+/// Whoever is killed cleans up nothing: each such folder stayed for ever, with up to a million jobs in it.
+#[test]
+fn the_next_one_removes_what_a_killed_one_left_and_nothing_else() {
+    let place = Place::new();
+    let begin = || {
+        let mut bench = place.command(&["bench", "--duration", "1h"]);
+        bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut killed = begin();
+    until("it has its store", || temporary(&place).iter().any(|name| place.path(name).join("store").exists()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let left = temporary(&place).remove(0);
+    // What only looks like one of them: by its name, or by what is in it.
+    for other in ["runner-bench-notes", "runner-bench-0123456789abcdef"] {
+        std::fs::create_dir(place.path(other)).unwrap();
+        place.write(&format!("{other}/mine.txt"), b"");
+    }
+    let mut living = begin();
+    until("it removes what was left and has its own", || {
+        let names = temporary(&place);
+        names.len() == 3 && !names.contains(&left)
+    });
+    let with_living = temporary(&place);
+    // One that measures just now is none of the dead.
+    place.check(&["bench", "-n", "20", "--duration", "1m"], 0, &["jobs from end to end"]);
+    assert_eq!(temporary(&place), with_living);
+    assert!(living.try_wait().unwrap().is_none());
+    signal(&living, "INT");
+    Said::from(living.wait_with_output().unwrap()).check(1, &["interrupted"]);
+    assert_eq!(names(&place), ["plugins", "runner-bench-0123456789abcdef", "runner-bench-notes"]);
+}
+
+/// It said that the store had failed and would be checked at the next start.
+#[test]
+fn where_nothing_can_be_made_it_says_so_and_that_it_is_not_allowed() {
+    let place = Place::new();
+    let mut bench = place.command(&["bench", "-n", "20"]);
+    let said = Said::from(bench.current_dir("/proc").output().unwrap());
+    said.check(6, &["no temporary store can be made in `/proc`", "or name a store with --data"]);
+    place.check(&["bench", "-n", "20", "--data", "/proc/runner"], 6, &["/proc/runner", "choose a folder where"]);
 }

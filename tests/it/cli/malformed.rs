@@ -189,6 +189,18 @@ fn heads() -> Vec<Row> {
         (with(b"Host: localhost\r\n"), 403, "wrong_host", Some("Host")),
         (with(format!("Authorization: Bearer {TOKEN}\r\n").as_bytes()), 401, "bad_token", Some("Authorization")),
         (with(b"X: \xe4\r\n"), 200, BARE, None),
+        (with(b"Expect: 200-ok\r\n"), 417, "expectation", Some("Expect")),
+        (with(b"Expect: 100-continue, x\r\n"), 417, "expectation", Some("Expect")),
+        (with(b"Expect: 100-continue\r\nExpect: x\r\n"), 417, "expectation", Some("Expect")),
+        (with(b"Expect: \xff\r\n"), 417, "expectation", Some("Expect")),
+        (with(b"Expect: 100-Continue\r\n"), 200, BARE, None),
+        (with(b"Accept: image/png\r\n"), 406, "not_acceptable", Some("Accept")),
+        (with(b"Accept: application/json;q=0, text/html\r\n"), 406, "not_acceptable", Some("Accept")),
+        (typed("Content-Type: application/json\r\nAccept: image/png\r\n"), 406, "not_acceptable", Some("Accept")),
+        (typed("Content-Type: application/json\r\nExpect: x\r\n"), 417, "expectation", Some("Expect")),
+        (with(b"Accept: image/png, application/*;q=0.1\r\n"), 200, BARE, None),
+        (with(b"Accept: not what is spoken here\r\n"), 200, BARE, None),
+        (with(b"Accept: \xff\r\n"), 200, BARE, None),
     ]
 }
 

@@ -77,6 +77,9 @@ fn jobs_that_failed_are_counted_and_retried_by_their_error() {
     place.check(&["job", "count"], 0, &["JOBS", "STATE", "discarded"]);
     place.check(&["job", "count", "--by", "queue,kind"], 0, &["default", "no"]);
     place.check(&["job", "count", "--by", "errors"], 2, &["possible values"]);
+    place.check(&["job", "count", "--by", "kind", "--state", "discarded", "--q", "not today"], 0, &["no"]);
+    place.check(&["job", "count", "--kind", "never.seen"], 0, &["there are no such jobs"]);
+    place.check(&["job", "count", "--state", "done"], 2, &["state: "]);
     let said = place.check(&["job", "count", "--by", "error", "-o", "json"], 0, &["not today"]);
     let counts: Value = serde_json::from_str(&said.out).unwrap();
     let error = counts["counts"][0]["error"].as_str().unwrap();

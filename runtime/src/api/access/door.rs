@@ -1,6 +1,6 @@
 //! What stands before the routes of a listener: it finds out who calls, and refuses what no listener of its kind takes.
 //!
-//! In this order: a body that cannot be read; two Hosts; a Host that is not ours (a web page whose name was made to point here); an Origin that is not
+//! In this order: a body that cannot be read; what nobody can expect; two Hosts; a Host that is not ours (a web page whose name was made to point here); an Origin that is not
 //! ours (a web page of somebody else); the token, the session, or what the listener gives to whoever has neither.
 
 use std::sync::Arc;
@@ -115,6 +115,7 @@ async fn let_in(door: &Door, mut request: Request, next: Next) -> Result<Respons
     // A probe knows an address, and no name.
     let probe = open && matched.is_some_and(|path| !path.as_str().starts_with("/v1/"));
     guard::plain_transfer(request.headers())?;
+    guard::known_expectation(request.headers())?;
     guard::one_host(request.headers())?;
     guard::one_target(request.uri(), request.headers())?;
     if !probe {

@@ -29,6 +29,7 @@ use runner_store::token::TokenScope;
 use self::sessions::Sessions;
 use self::table::Row;
 use self::tokens::{Held, Tokens};
+use super::accept;
 use super::error::Problem;
 
 /// Tokens and sessions of a process that serves a store.
@@ -158,17 +159,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets a request through to its route if its caller may. A route that has no row in the table answers nobody.
+/// Lets a request through to its route if its caller may, and can read what the route answers. A route that has no row in the
+/// table answers nobody.
 pub async fn authorize(request: Request, next: Next) -> Response {
     let Some(path) = request.extensions().get::<MatchedPath>() else { return next.run(request).await };
     match table::find(request.method(), path.as_str()) {
-        table::Found::Row(row) if row.open => next.run(request).await,
         table::Found::Row(row) => {
             let allowed = match request.extensions().get::<Caller>() {
-                Some(caller) => caller.may(row),
-                None => Ok(()),
+                Some(caller) if !row.open => caller.may(row),
+                Some(_) | None => Ok(()),
             };
-            match allowed {
+            match allowed.and_then(|()| accept::admits(request.headers(), row.answers)) {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.into_response(),
             }

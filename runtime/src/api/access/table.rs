@@ -22,6 +22,8 @@ pub struct Row {
     pub all_tenants: bool,
     /// Whether it asks for no token at all.
     pub open: bool,
+    /// The media types in which it answers; none: it answers nothing, or what it answers is nobody's to choose.
+    pub answers: &'static [&'static str],
 }
 
 /// What the table says of a request.
@@ -45,25 +47,45 @@ const DEPLOY: &[TokenScope] = &[Admin, Deploy];
 const PLUGINS: &[TokenScope] = &[Admin, Operate, Deploy, Read];
 const ADMIN: &[TokenScope] = &[Admin];
 
+const JSON: &[&str] = &["application/json"];
+const LINES: &[&str] = &["application/x-ndjson"];
+const EVENTS: &[&str] = &["text/event-stream"];
+const TEXT: &[&str] = &["text/plain"];
+/// Of jobs that come as a stream, the answers do, too.
+const JSON_OR_LINES: &[&str] = &["application/json", "application/x-ndjson"];
+/// Nothing but a status.
+const NOTHING: &[&str] = &[];
+/// What a handler has made: whoever asks for a job's output knows better than we what it is.
+const BYTES: &[&str] = &[];
+/// A word for probes, which go by the status, whatever they say that they read.
+const WORD: &[&str] = &[];
+
 /// A route about one tenant's affairs.
 const fn tenant(method: &'static str, path: &'static str, scopes: &'static [TokenScope]) -> Row {
-    Row { method, path, scopes, of_tenant: true, all_tenants: false, open: false }
+    Row { method, path, scopes, of_tenant: true, all_tenants: false, open: false, answers: JSON }
 }
 
 /// A route about the node or the store as a whole.
 const fn node(method: &'static str, path: &'static str, scopes: &'static [TokenScope]) -> Row {
-    Row { method, path, scopes, of_tenant: false, all_tenants: false, open: false }
+    Row { method, path, scopes, of_tenant: false, all_tenants: false, open: false, answers: JSON }
 }
 
 /// A route that asks for no token.
 const fn open(method: &'static str, path: &'static str) -> Row {
-    Row { method, path, scopes: &[], of_tenant: false, all_tenants: false, open: true }
+    Row { method, path, scopes: &[], of_tenant: false, all_tenants: false, open: true, answers: JSON }
+}
+
+impl Row {
+    /// The same, which answers in one of these media types.
+    const fn answers(self, answers: &'static [&'static str]) -> Self {
+        Self { answers, ..self }
+    }
 }
 
 /// See the module.
 pub const ROWS: &[Row] = &[
     tenant("GET", "/v1/jobs", LOOK),
-    tenant("POST", "/v1/jobs", ENQUEUE),
+    tenant("POST", "/v1/jobs", ENQUEUE).answers(JSON_OR_LINES),
     tenant("GET", "/v1/jobs/count", LOOK),
     tenant("POST", "/v1/jobs/cancel", OPERATE),
     tenant("POST", "/v1/jobs/retry", OPERATE),
@@ -72,9 +94,9 @@ pub const ROWS: &[Row] = &[
     tenant("GET", "/v1/operations/{n}", LOOK),
     tenant("GET", "/v1/jobs/{id}", LOOK),
     tenant("PATCH", "/v1/jobs/{id}", OPERATE),
-    tenant("DELETE", "/v1/jobs/{id}", OPERATE),
-    tenant("GET", "/v1/jobs/{id}/output", LOOK),
-    tenant("GET", "/v1/jobs/{id}/logs", LOOK),
+    tenant("DELETE", "/v1/jobs/{id}", OPERATE).answers(NOTHING),
+    tenant("GET", "/v1/jobs/{id}/output", LOOK).answers(BYTES),
+    tenant("GET", "/v1/jobs/{id}/logs", LOOK).answers(LINES),
     tenant("GET", "/v1/jobs/{id}/wait", LOOK),
     tenant("GET", "/v1/jobs/{id}/why", LOOK),
     tenant("GET", "/v1/jobs/{id}/graph", LOOK),
@@ -97,19 +119,19 @@ pub const ROWS: &[Row] = &[
     tenant("POST", "/v1/schedules", OPERATE),
     tenant("GET", "/v1/schedules/{name}", LOOK),
     tenant("PATCH", "/v1/schedules/{name}", OPERATE),
-    tenant("DELETE", "/v1/schedules/{name}", OPERATE),
+    tenant("DELETE", "/v1/schedules/{name}", OPERATE).answers(NOTHING),
     tenant("POST", "/v1/schedules/{name}/{verb}", OPERATE),
     tenant("POST", "/v1/lease", WORK),
     tenant("POST", "/v1/runs/{id}/{run}/renew", WORK),
     tenant("POST", "/v1/runs/{id}/{run}/finish", WORK),
-    tenant("POST", "/v1/runs/{id}/{run}/log", WORK),
-    tenant("POST", "/v1/runs/{id}/{run}/progress", WORK),
-    tenant("GET", "/v1/events", LOOK),
+    tenant("POST", "/v1/runs/{id}/{run}/log", WORK).answers(NOTHING),
+    tenant("POST", "/v1/runs/{id}/{run}/progress", WORK).answers(NOTHING),
+    tenant("GET", "/v1/events", LOOK).answers(EVENTS),
     node("POST", "/v1/flush", ENQUEUE),
     tenant("GET", "/v1/plugins", PLUGINS),
     tenant("GET", "/v1/plugins/{name}", PLUGINS),
     tenant("PUT", "/v1/plugins/{name}", DEPLOY),
-    tenant("DELETE", "/v1/plugins/{name}", DEPLOY),
+    tenant("DELETE", "/v1/plugins/{name}", DEPLOY).answers(NOTHING),
     // `/v1/plugins/reload`.
     tenant("POST", "/v1/plugins/{name}", DEPLOY),
     tenant("GET", "/v1/store/settings", LOOK),
@@ -119,31 +141,31 @@ pub const ROWS: &[Row] = &[
     node("GET", "/v1/store/stats", OPERATE),
     // A finding may have any tenant's names in it.
     node("GET", "/v1/store/check", ADMIN),
-    node("POST", "/v1/store/accept-clock", ADMIN),
+    node("POST", "/v1/store/accept-clock", ADMIN).answers(NOTHING),
     node("POST", "/v1/store/backup", ADMIN),
     tenant("GET", "/v1/stats", LOOK),
     tenant("GET", "/v1/stats/series", LOOK),
     // What it says is in every copy of the program.
     open("GET", "/v1/openapi.json"),
-    Row { all_tenants: true, ..node("GET", "/metrics", LOOK) },
+    Row { all_tenants: true, ..node("GET", "/metrics", LOOK).answers(TEXT) },
     node("GET", "/v1/node", OPERATE),
     node("POST", "/v1/node/drain", ADMIN),
     node("POST", "/v1/node/resume", ADMIN),
     node("GET", "/v1/tokens", ADMIN),
     node("POST", "/v1/tokens", ADMIN),
-    node("DELETE", "/v1/tokens/{id}", ADMIN),
+    node("DELETE", "/v1/tokens/{id}", ADMIN).answers(NOTHING),
     node("GET", "/v1/tenants", ADMIN),
     node("POST", "/v1/tenants", ADMIN),
     // Of others than its own, a tenant is told that there are none.
     node("GET", "/v1/tenants/{t}", LOOK),
     node("PATCH", "/v1/tenants/{t}", ADMIN),
-    node("DELETE", "/v1/tenants/{t}", ADMIN),
+    node("DELETE", "/v1/tenants/{t}", ADMIN).answers(NOTHING),
     // The token is in the body.
     open("POST", "/v1/session"),
     node("GET", "/v1/session", ALL),
-    node("DELETE", "/v1/session", ALL),
-    open("GET", "/healthz"),
-    open("GET", "/readyz"),
+    node("DELETE", "/v1/session", ALL).answers(NOTHING),
+    open("GET", "/healthz").answers(WORD),
+    open("GET", "/readyz").answers(WORD),
 ];
 
 /// The row of a request, by the path that the router matched.

@@ -18,7 +18,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use runner_store::command::limits::KEY_BYTES_MAX;
+use runner_store::command::limits::{KEY_BYTES_MAX, KEY_LINE_BYTES};
 use runner_store::job::{StateName, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,6 @@ const PAGES_MAX: usize = 1;
 const GROUPS_READ_MAX: usize = 1;
 /// How long answers may wait for their reader.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-/// The digits of the largest number of a line, and the mark before them.
-const NUMBER_BYTES: usize = 21;
 
 /// What follows a line that is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,8 +98,8 @@ pub(super) fn answer(
     (key, on_error, ends): (Option<String>, OnError, Option<Ends>),
     body: Body,
 ) -> Result<Response, Problem> {
-    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() + NUMBER_BYTES > KEY_BYTES_MAX) {
-        let most = KEY_BYTES_MAX - NUMBER_BYTES;
+    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() + KEY_LINE_BYTES > KEY_BYTES_MAX) {
+        let most = KEY_BYTES_MAX - KEY_LINE_BYTES;
         let why = format!("must be 1 to {most} bytes long: each line has it with its number");
         return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
     }

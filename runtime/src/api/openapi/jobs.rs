@@ -22,6 +22,21 @@ const ERROR: &str = "Only jobs, `retryable` or `discarded`, whose last error has
      counted by `error` show them. It is a hash of how the run ended and of the error's first 120 characters, in small letters, \
      without quoted words, without words that have a digit in them and without hexadecimal words; it stays the same for ever.";
 
+/// Which jobs a list has, or a count is of.
+const FILTER: [Param; 11] = [
+    STATE,
+    KIND,
+    QUEUE,
+    query("tag", Form::Text, "Only jobs with this tag, `key=value`."),
+    query("since", Form::Word(of::<TimeWord>), "Only what ended, or else was enqueued, not before this time."),
+    query("until", Form::Word(of::<TimeWord>), "Only what ended, or else was enqueued, before this time."),
+    query("outcome", Form::Word(of::<OutcomeWord>), "Only jobs whose last run ended so, for example `timed_out`."),
+    query("schedule", Form::Text, "Only jobs of the schedule of this name."),
+    query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
+    query("error", Form::Word(of::<FingerprintWord>), ERROR),
+    query("q", Form::Text, "Only jobs with this text in the kind, a tag or the beginning of the error; or of this id."),
+];
+
 /// An answer to an enqueue: to one job, to a list, or to what is buffered.
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
@@ -57,35 +72,15 @@ fn many() -> Vec<Route> {
             .writes()
             .repeatable()
             .json::<Accepted>(200, "All of them were there already; of a stream, what became of each line")
-            .answers(200, "", NDJSON, Some(of::<LineShown>))
+            .answers_in(200, "", NDJSON, Some(of::<LineShown>))
             .json::<Accepted>(201, "Accepted: durable")
             .json::<crate::api::types::BufferedShown>(202, "Received, not yet accepted")
             .no(&["full", "tenant_storage", "disk_reserve", "queue_drains", "unique_held", "unique_busy"])
             .no(&["merge_refused", "merge_failed", "bug"]),
         Route::new("get", "/v1/jobs", "listJobs", "A page of jobs; where many do not match, with fewer than asked for")
             .reads()
-            .takes(&[STATE, KIND, QUEUE])
+            .takes(&FILTER)
             .takes(&[
-                query("tag", Form::Text, "Only jobs with this tag, `key=value`."),
-                query(
-                    "since",
-                    Form::Word(of::<TimeWord>),
-                    "Only what ended, or else was enqueued, not before this time.",
-                ),
-                query("until", Form::Word(of::<TimeWord>), "Only what ended, or else was enqueued, before this time."),
-                query(
-                    "outcome",
-                    Form::Word(of::<OutcomeWord>),
-                    "Only jobs whose last run ended so, for example `timed_out`.",
-                ),
-                query("schedule", Form::Text, "Only jobs of the schedule of this name."),
-                query("unique_key", Form::Text, "Only jobs with this unique key, whether or not they hold it."),
-                query("error", Form::Word(of::<FingerprintWord>), ERROR),
-                query(
-                    "q",
-                    Form::Text,
-                    "Only jobs with this text in the kind, a tag or the beginning of the error; or of this id.",
-                ),
                 query("order", Form::Word(of::<OrderWord>), "`newest` first, or `oldest`; `newest` if absent."),
                 query("limit", Form::Number { min: 1, max: 1_000 }, "Jobs of a page; 50 if absent."),
                 query("cursor", Form::Text, "`next_cursor` of the page before."),
@@ -94,6 +89,7 @@ fn many() -> Vec<Route> {
             .no(&["bug"]),
         Route::new("get", "/v1/jobs/count", "countJobs", "How many jobs there are")
             .reads()
+            .takes(&FILTER)
             .takes(&[query(
                 "by",
                 Form::Text,
@@ -133,7 +129,7 @@ fn one() -> Vec<Route> {
         job("get", "/v1/jobs/{id}/logs", "jobLogs", "What a run wrote, an object a line")
             .reads()
             .takes(&[run, query("follow", Form::Flag, "Go on until the run ends.")])
-            .answers(200, "The log", "application/x-ndjson", None)
+            .answers_in(200, "The log", "application/x-ndjson", None)
             .no(&["no_run", "no_node"]),
         job("get", "/v1/jobs/{id}/wait", "waitForJob", "The job when it has ended, or as it is when the time is over")
             .reads()
@@ -213,7 +209,7 @@ fn bulk() -> Vec<Route> {
                     place: "header",
                 },
             ])
-            .answers(
+            .answers_in(
                 200,
                 "Events; the data of each is an `Event`",
                 "text/event-stream",

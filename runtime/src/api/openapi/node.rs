@@ -109,9 +109,14 @@ fn watched() -> Vec<Route> {
         .takes(&[query("window", Form::Word(of::<DurationWord>), "How far back: 1m to 6h; 1h if absent.")])
         .json::<SeriesShown>(200, "The points, of one tenant, or of all where whoever may see all names none"),
         Route::new("get", "/metrics", "metrics", "The node in the text format of Prometheus")
-            .answers(200, "The page", "text/plain", None)
+            .answers_in(200, "The page", "text/plain", None)
             .no(&["store_failed", "internal"]),
-        Route::new("get", "/v1/openapi.json", "openapi", "This document").answers(200, "It", "application/json", None),
+        Route::new("get", "/v1/openapi.json", "openapi", "This document").answers_in(
+            200,
+            "It",
+            "application/json",
+            None,
+        ),
         Route::new("get", "/healthz", "healthz", "Whether the process answers").plain().answers(
             200,
             "`ok`",

@@ -78,7 +78,7 @@ pub(super) const fn query(name: &'static str, form: Form, about: &'static str) -
 
 impl Route {
     pub(super) fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        let codes = ACCESS.iter().copied().chain(["not_allowed", "invalid"]).collect();
+        let codes = ACCESS.iter().copied().chain(["not_allowed", "invalid", "expectation"]).collect();
         let (params, answers) = (Vec::new(), Vec::new());
         Self { method, path, id, summary, params, body: None, other: Vec::new(), answers, codes }
     }
@@ -109,10 +109,21 @@ impl Route {
 
     /// Answers with JSON.
     pub(super) fn json<T: JsonSchema>(self, status: u16, about: &'static str) -> Self {
-        self.answers(status, about, "application/json", Some(of::<T>))
+        self.answers_in(status, about, "application/json", Some(of::<T>))
     }
 
-    /// Answers with something else, or with nothing.
+    /// Answers in a form that the caller must admit.
+    pub(super) fn answers_in(
+        self,
+        status: u16,
+        about: &'static str,
+        media: &'static str,
+        schema: Option<MakeSchema>,
+    ) -> Self {
+        self.answers(status, about, media, schema).no(&["not_acceptable"])
+    }
+
+    /// Answers with nothing, or in a form that is nobody's to choose.
     pub(super) fn answers(
         mut self,
         status: u16,
@@ -151,7 +162,12 @@ impl Route {
 
     /// Looks at no parameter, so that it says no to none.
     pub(super) fn plain(self) -> Self {
-        Self { codes: vec!["not_allowed"], ..self }
+        Self { codes: vec!["not_allowed", "expectation"], ..self }
+    }
+
+    /// The media types in which it answers, but for refusals.
+    pub fn media(&self) -> impl Iterator<Item = &'static str> {
+        self.answers.iter().map(|answer| answer.media).filter(|media| !media.is_empty())
     }
 
     /// The codes with which it says no.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::upload;
 use super::{LoadingShown, PluginShown, Plugins, ReportShown};
 use crate::api::App;
+use crate::api::access::Caller;
 use crate::api::error::Problem;
 use crate::api::params::{Named, Params};
 use crate::api::tenant::Whose;
@@ -81,12 +82,14 @@ pub async fn show(
 pub async fn put(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
+    caller: Caller,
     Named(name): Named,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<FileShown>), Problem> {
     params.finish()?;
+    may_change(&app, &caller, (tenant, &name))?;
     let folder = Folder::of(&app.plugins)?;
     let offered = upload::read(&app.bodies, &headers, body).await?;
     let tenant_name = app.store.tenant_name(tenant);
@@ -107,14 +110,30 @@ pub async fn put(
 pub async fn delete(
     State(app): State<Arc<App>>,
     Whose(tenant): Whose,
+    caller: Caller,
     Named(name): Named,
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.finish()?;
+    may_change(&app, &caller, (tenant, &name))?;
     let folder = Folder::of(&app.plugins)?;
     folder.deploy.remove(&app.store.tenant_name(tenant), &name).await?;
     folder.settled(&app, tenant, &name, None).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses one tenant's token a plugin of `default` that the operator has put around the handlers of all tenants: it would
+/// see, and could fail, everybody's jobs. Also where it is not there yet, as everybody's jobs wait for it then.
+fn may_change(app: &App, caller: &Caller, (tenant, name): (TenantId, &str)) -> Result<(), Problem> {
+    if caller.tenant.is_none() || tenant != TenantId::DEFAULT || !app.plugins.operator().is_around_all(name) {
+        return Ok(());
+    }
+    let detail = format!(
+        "`{}` is middleware around the jobs of all tenants, and the token is one tenant's: change it with an admin's token, over the \
+         unix socket in the store's folder, or in the folder of plugins itself",
+        name.escape_debug()
+    );
+    Err(Problem::new(StatusCode::FORBIDDEN, "all_tenants", detail))
 }
 
 /// The folder that the node follows.

@@ -27,9 +27,7 @@ use crate::api::read::{Bad, Object, Value};
 use crate::api::types::EnqueuedShown;
 use crate::run_logs;
 use crate::scheduler;
-
-/// Jobs that one finish enqueues, where the configuration says nothing of its kind.
-const ENQUEUES_DEFAULT: u32 = 100;
+use crate::wasm::{Limits, Manifest};
 
 /// How a run was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,16 +53,15 @@ pub async fn finish(
     params.finish()?;
     no_key(&headers, "the same finish of a run is answered as it was the first time")?;
     let text = body::json(&app.bodies, &headers, body).await?;
-    let Said { request, outcome, jobs, token } = said(&app, run, &text)?;
+    let Said { request, outcome, jobs, jobs_bytes, token } = said(&app, run, &text)?;
     let starter = token.open(&app, run)?;
     let job = held(&app, run)?;
     let kind = job.as_ref().map(|job| app.store.kind_name(job.kind));
     let external = kind.as_ref().and_then(|kind| Some((kind, app.plugins.external(kind)?)));
-    let most = external.as_ref().and_then(|(kind, manifest)| manifest.setting(kind, |settings| settings.enqueues));
     // Of a run that is over, nothing is enqueued: it is the same finish again, or comes too late.
-    if job.is_some() && jobs.len() > most.unwrap_or(ENQUEUES_DEFAULT) as usize {
-        let why = format!("must have at most {} jobs", most.unwrap_or(ENQUEUES_DEFAULT));
-        return Err(Problem::invalid("enqueue", why));
+    if job.is_some() {
+        let manifest = external.as_ref().map(|(kind, manifest)| (&***kind, &**manifest));
+        check_staged(manifest, &outcome, (jobs.len(), jobs_bytes))?;
     }
     let settings =
         external.map_or_else(RunSettings::default, |(kind, manifest)| scheduler::settings(&manifest.retry(kind)));
@@ -90,6 +87,8 @@ struct Said<'a> {
     request: [u8; 32],
     outcome: Outcome,
     jobs: Vec<JobSpec>,
+    /// What the jobs take: their args, and the rest of each as it was sent.
+    jobs_bytes: usize,
     token: Token<'a>,
 }
 
@@ -111,14 +110,44 @@ fn said<'a>(app: &App, run: RunRef, text: &'a str) -> Result<Said<'a>, Problem> 
     let why = "is missing: completed, failed, discarded or snoozed".to_owned();
     let word = word.ok_or(Bad { field: "outcome".to_owned(), why, at: start })?;
     let outcome = fields.outcome(&word)?;
-    let jobs = match enqueue {
+    let (jobs, jobs_bytes) = match enqueue {
         Some(value) if !outcome.has_effects() => {
             return Err(value.bad("is only recorded with completed, discarded and snoozed; leave it out").into());
         }
         Some(value) => jobs(app, run, &value)?,
-        None => Vec::new(),
+        None => (Vec::new(), 0),
     };
-    Ok(Said { request, outcome, jobs, token })
+    Ok(Said { request, outcome, jobs, jobs_bytes, token })
+}
+
+/// Refuses more than a run of this kind may stage: what a handler is refused at the call, so that no outcome stalls the store.
+fn check_staged(
+    external: Option<(&str, &Manifest)>,
+    outcome: &Outcome,
+    (jobs, jobs_bytes): (usize, usize),
+) -> Result<(), Problem> {
+    let usual = Limits::default();
+    let jobs_max = external.and_then(|(kind, manifest)| manifest.setting(kind, |settings| settings.enqueues));
+    let jobs_max = jobs_max.unwrap_or(usual.enqueues);
+    if jobs > jobs_max as usize {
+        return Err(Problem::invalid("enqueue", format!("must have at most {jobs_max} jobs")));
+    }
+    let bytes_max = external.and_then(|(kind, manifest)| manifest.setting(kind, |settings| settings.staged_bytes));
+    let bytes_max = bytes_max.unwrap_or(usual.staged_bytes);
+    let output_bytes = match outcome {
+        Outcome::Completed { output } => output.len(),
+        _ => 0,
+    };
+    let bytes = jobs_bytes + output_bytes;
+    if bytes as u64 > bytes_max {
+        let field = if jobs == 0 { "output" } else { "enqueue" };
+        let why = format!(
+            "makes {bytes} bytes of args and output, and one finish may have {bytes_max} (`staged`): enqueue less with it, keep \
+             what is large elsewhere, or raise `staged` of the kind in the configuration"
+        );
+        return Err(Problem::invalid(field, why));
+    }
+    Ok(())
 }
 
 /// What there is to say of outcomes.
@@ -178,16 +207,22 @@ fn output(json: Option<Value<'_>>, bytes: Option<Value<'_>>) -> Result<Vec<u8>, 
     Ok(output)
 }
 
-/// The jobs that are enqueued with it; they may depend on each other by their places.
-fn jobs(app: &App, run: RunRef, value: &Value<'_>) -> Result<Vec<JobSpec>, Bad> {
+/// The jobs that are enqueued with it, and what they take; they may depend on each other by their places.
+fn jobs(app: &App, run: RunRef, value: &Value<'_>) -> Result<(Vec<JobSpec>, usize), Bad> {
     let tenant = app.store.tenant_name(run.at.tenant);
+    let mut bytes = 0;
     let one = |(i, value): (usize, &Value<'_>)| {
         let within = |bad: Bad| match bad.field.is_empty() || bad.field.starts_with("enqueue[") {
             true => Bad { field: if bad.field.is_empty() { format!("enqueue[{i}]") } else { bad.field }, ..bad },
             false => Bad { field: format!("enqueue[{i}].{}", bad.field), ..bad },
         };
         let invalid = |invalid: Invalid| within(Bad { field: invalid.field, why: invalid.why, at: value.at() });
-        let job = NewJob::read(value.object().map_err(within)?).map_err(within)?;
+        let object = value.object().map_err(within)?;
+        let encoded_bytes = object.peek("args_base64").map(|args| args.raw().len());
+        let job = NewJob::read(object).map_err(within)?;
+        // As they are stored, and not as they had to be written.
+        let args_bytes = encoded_bytes.map_or(0, |_| job.args.len());
+        bytes += value.raw().len() - encoded_bytes.unwrap_or(0) + args_bytes;
         let defaults = app.plugins.defaults(&tenant, &job.kind);
         let spec = job.into_spec(&defaults).map_err(invalid)?;
         spec.check().map_err(invalid)?;
@@ -205,7 +240,8 @@ fn jobs(app: &App, run: RunRef, value: &Value<'_>) -> Result<Vec<JobSpec>, Bad> 
         }
         Ok(spec)
     };
-    value.list()?.iter().enumerate().map(one).collect()
+    let jobs = value.list()?.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok((jobs, bytes))
 }
 
 /// Gives the jobs ids of their own.

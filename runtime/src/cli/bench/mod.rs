@@ -2,10 +2,11 @@
 //!
 //! Everything is as in `serve`, the disk, the commits, the sandbox a run, but for the API: callers are in this process. It
 //! measures on a store of its own that is gone afterwards, or on one that was named and has no jobs, never beside other
-//! work. [`place`] has the store, [`measure`] the figures.
+//! work. [`place`] has the store, [`temporary`] the folder of one that goes, [`measure`] the figures.
 
 mod measure;
 mod place;
+mod temporary;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ const NOOP: &str = "bench.noop";
 const CLOCK: &str = "bench.clock";
 /// Far more than a disk of any size takes.
 const JOBS_MAX: u64 = 1_000_000_000;
+/// In less, a slow disk ends not one commit, and nothing is measured.
+const DURATION_MIN: Duration = Duration::from_millis(100);
 
 /// Measure what this machine does with this program
 ///
@@ -47,7 +50,7 @@ pub(super) struct Args {
     #[arg(short = 'n', long, value_name = "N", value_parser = number, default_value = "1_000_000")]
     jobs: u64,
     /// How long each measurement goes on, at most
-    #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "10s")]
+    #[arg(long, value_name = "TIME", value_parser = long_enough, default_value = "10s")]
     duration: Duration,
     /// A store without jobs to measure on, which stays; made if it does not exist
     #[arg(long, value_name = "DIR")]
@@ -168,4 +171,11 @@ fn number(text: &str) -> Result<u64, String> {
     let wrong = || format!("must be a whole number from 1 to {JOBS_MAX}, such as 1_000_000");
     let n: u64 = text.replace('_', "").parse().map_err(|_| wrong())?;
     if (1..=JOBS_MAX).contains(&n) { Ok(n) } else { Err(wrong()) }
+}
+
+/// How long a measurement goes on.
+fn long_enough(text: &str) -> Result<Duration, String> {
+    let duration = super::duration(text)?;
+    let too_short = || "must be at least 100ms, or nothing is measured; such as 10s".to_owned();
+    if duration >= DURATION_MIN { Ok(duration) } else { Err(too_short()) }
 }

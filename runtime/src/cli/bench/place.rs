@@ -10,10 +10,11 @@ use super::super::exit::{Code, Failure};
 use super::super::open::{self, Open};
 use super::Bench;
 use super::measure::Figure;
+use super::temporary::Temporary;
 
 /// Where the store is. A temporary one goes with it.
 pub(super) enum Place {
-    Temporary(PathBuf),
+    Temporary(Temporary),
     Named(PathBuf),
 }
 
@@ -21,10 +22,7 @@ impl Place {
     /// The folder that was named, or a temporary one here.
     pub(super) fn of(data: Option<&Path>) -> Result<Self, Failure> {
         match data {
-            None => {
-                let key = getrandom::u64().expect("the system has random numbers, or nothing works");
-                Ok(Self::Temporary(PathBuf::from(format!("runner-bench-{key:016x}"))))
-            }
+            None => Ok(Self::Temporary(Temporary::make()?)),
             Some(data) => {
                 let named = Self::Named(data.to_owned());
                 named.look()?;
@@ -43,7 +41,8 @@ impl Place {
 
     fn path(&self) -> &Path {
         match self {
-            Self::Temporary(path) | Self::Named(path) => path,
+            Self::Temporary(temporary) => temporary.store(),
+            Self::Named(path) => path,
         }
     }
 
@@ -85,17 +84,6 @@ impl Place {
         drop(runtime);
         writer.join();
         super::super::failed_store(measured, failure, dir.as_ref())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Self::Temporary(path) = self
-            && path.exists()
-            && let Err(error) = std::fs::remove_dir_all(&*path)
-        {
-            super::super::output::note(&format!("`{}` is left, remove it: {error}", path.display()));
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::ask;
 use super::super::exit::Failure;
 use super::super::output::{Format, Table, cut, note, print_json};
 use super::Common;
+use super::filter::Which;
 use crate::api::count::{Count, Counts};
 
 /// What a table shows of an error; `-o json` shows all.
@@ -18,6 +19,8 @@ pub(in crate::cli) struct Args {
     /// What they have in common, or several of these with commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "state")]
     by: Vec<By>,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     common: Common,
 }
@@ -59,7 +62,8 @@ impl Args {
     /// Runs the verb.
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let names: Vec<&str> = self.by.iter().map(|by| by.name()).collect();
-        let path = format!("/v1/jobs/count?by={}", names.join(","));
+        let mut path = format!("/v1/jobs/count?by={}", names.join(","));
+        self.which.add_to(&mut path);
         let counts: Counts = ask(&self.common.target, async |client| client.get(&path).await?.json())?;
         if self.common.output == Format::Json {
             print_json(&counts);
@@ -73,7 +77,7 @@ impl Args {
             let example = count.example.as_ref().map(|text| cut(text, EXAMPLE_CHARS_MAX));
             table.row([count.jobs.to_string()].into_iter().chain(cells).chain(example));
         }
-        table.print(if has_errors { "no job that failed is retryable or discarded" } else { "there are no jobs" });
+        table.print(if has_errors { "no job that failed is retryable or discarded" } else { "there are no such jobs" });
         if counts.more {
             note("there are more than were counted, the newest first");
         }

@@ -1,4 +1,44 @@
-//! Which jobs, by what their rows say: the options of `job list`, and of verbs on many jobs.
+//! Which jobs, by what their rows say: the options of `job list` and `job count`, and of verbs on many jobs.
+
+use std::fmt::Write as _;
+
+use super::percent;
+
+/// What is listed, or counted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// Only in this state: held, blocked, scheduled, retryable, available, running, completed, discarded, cancelled
+    #[arg(long)]
+    state: Option<String>,
+    /// Only of this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only of this queue
+    #[arg(long)]
+    queue: Option<String>,
+    /// Only with this tag
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+impl Which {
+    /// Puts it behind a path that has a parameter already.
+    pub(super) fn add_to(&self, path: &mut String) {
+        let Self { state, kind, queue, tag, filters } = self;
+        let own = [("state", state), ("kind", kind), ("queue", queue), ("tag", tag)];
+        own.into_iter().chain(filters.pairs()).for_each(|(name, value)| add(path, name, value));
+    }
+}
+
+/// Puts a parameter behind others, if there is a value.
+pub(super) fn add(path: &mut String, name: &str, value: &Option<String>) {
+    if let Some(value) = value {
+        // Writing to a String cannot fail.
+        _ = write!(path, "&{name}={}", percent(value));
+    }
+}
 
 /// See the module.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -6,6 +6,9 @@
 //!
 //! It deliberately knows nothing of HTTP, and starts no look of the loader's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -204,7 +207,8 @@ impl Deploy {
         let Ok(Ok(turn)) = turn else { return Err(NotDeployed::Busy) };
         let deploy = self.clone();
         let working = tokio::task::spawn_blocking(move || {
-            let _held = (turn, place);
+            // Whoever gets the turn finds the place free.
+            let _held = (place, turn);
             work(&deploy)
         });
         working.await.unwrap_or_else(|error| Err(NotDeployed::Bug(error.to_string())))

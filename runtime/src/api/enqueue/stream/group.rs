@@ -194,7 +194,7 @@ impl Call<'_> {
             Ok(said) => said,
             Err(problem) => return (number, Err(problem)),
         };
-        let key = self.key.map(|key| IdempotencyKey { key: format!("{key}#{number}"), request });
+        let key = self.key.map(|key| IdempotencyKey::of_line(key, number, request));
         let accepted = accept(self.app, self.tenant, key, vec![spec]).await;
         (number, accepted.map(|jobs| jobs.into_iter().next().expect("a call with one job is answered with one")))
     }
