@@ -326,6 +326,7 @@ impl Core {
             Event::Leased { ask, runs } => self.leased(ask, runs),
             Event::LeaseBegan { run, lane, lasts } => self.lease_began(run, lane, lasts, now),
             Event::LeaseEnded(run) => self.lease_ended(run),
+            Event::LeaseReturned(run) => self.lease_returned(run, now),
             Event::Tick => {}
             Event::Drain => self.drain(actions),
             Event::Resume => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use runner_store::command::{Answer, Command, EndLeases, EndedLease, Leasing, Query, RunRef};
-use runner_store::job::{Job, KindId, Millis, TenantId, Time};
+use runner_store::job::{Job, KindId, Millis, OutcomeName, TenantId, Time};
 use runner_store::notice::Leased;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
@@ -169,9 +169,11 @@ impl Shell {
                     let lasts = if first { lasts.max(FOUND_LASTS_MIN) } else { lasts };
                     events.push(Event::LeaseBegan { run, lane, lasts });
                 }
-                Leased::Ended { .. } => {
+                Leased::Ended { outcome, .. } => {
                     self.parts.live.end_lease(run);
-                    events.push(Event::LeaseEnded(run));
+                    // No worker says so of a run: it was handed back before one was told of it.
+                    let is_returned = outcome == Some(OutcomeName::Interrupted);
+                    events.push(if is_returned { Event::LeaseReturned(run) } else { Event::LeaseEnded(run) });
                 }
             }
         }

@@ -149,6 +149,8 @@ pub enum Event {
     },
     /// An external worker's run has ended, as the store says.
     LeaseEnded(RunRef),
+    /// The same of one that no worker was told of, so that nothing of it has begun.
+    LeaseReturned(RunRef),
     /// Time has passed.
     Tick,
     /// The node rests, or stops: start nothing more.

@@ -96,6 +96,13 @@ impl Bucket {
         *self = Self { level: self.level(rate, now).saturating_sub(taken), since: now };
     }
 
+    /// Puts back what was taken for jobs that have not begun.
+    pub(super) fn put_back(&mut self, rate: Rate, jobs: u32, now: Millis) {
+        let back = u64::from(jobs).saturating_mul(rate.per.0);
+        let full = u64::from(rate.burst).saturating_mul(rate.per.0);
+        *self = Self { level: self.level(rate, now).saturating_add(back).min(full), since: now };
+    }
+
     /// When there will be so many tokens.
     pub(super) fn opens(&self, rate: Rate, tokens: u32, now: Millis) -> Millis {
         let missing = u64::from(tokens).saturating_mul(rate.per.0).saturating_sub(self.level(rate, now));
@@ -291,6 +298,16 @@ impl Core {
             }
         });
         self.key_started(lane, jobs);
+    }
+
+    /// What had counted as started has not begun after all; that it ends is said apart.
+    pub(super) fn gate_returned(&mut self, lane: Lane, jobs: u32, now: Moment) {
+        self.each_gate(lane, |gate| {
+            if let Some(rate) = gate.limits.rate {
+                gate.bucket.put_back(rate, jobs, now.uptime);
+            }
+        });
+        self.key_returned(lane, jobs);
     }
 
     pub(super) fn gate_ended(&mut self, lane: Lane) {

@@ -251,6 +251,14 @@ impl Core {
         });
     }
 
+    pub(super) fn key_returned(&mut self, lane: Lane, jobs: u32) {
+        self.change_key(lane, |key, limits, now| {
+            if let Some(rate) = limits.rate {
+                key.bucket.put_back(rate, jobs, now);
+            }
+        });
+    }
+
     pub(super) fn key_ended(&mut self, lane: Lane) {
         self.change_key(lane, |key, _, _| key.running = key.running.saturating_sub(1));
     }

@@ -165,6 +165,14 @@ impl Core {
         self.open_or_not(lane.tenant);
     }
 
+    /// A token is for a run that begins, and this one has not.
+    pub(super) fn lease_returned(&mut self, run: RunRef, now: Moment) {
+        if let Some(call) = self.running.get(&run).filter(|_| self.leases.held.contains_key(&run)) {
+            self.gate_returned(call.lane, 1, now);
+        }
+        self.lease_ended(run);
+    }
+
     pub(super) fn lease_ended(&mut self, run: RunRef) {
         let Some(held) = self.leases.held.remove(&run) else { return };
         self.leases.ends.remove(&(held.ends, run));

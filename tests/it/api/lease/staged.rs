@@ -1,4 +1,4 @@
-//! What a worker's finish brings with it, and how much of that.
+//! What goes to a worker and what its finish brings, and how much of each.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -41,5 +41,24 @@ async fn a_finish_brings_no_more_than_a_handler_may_stage() {
     refused(json!({"outcome": "discarded", "enqueue": [{"kind": "ok", "args": "x".repeat(1_024)}]}), "enqueue").await;
     let said = json!({"outcome": "completed", "output": "x".repeat(1_000)});
     assert_eq!(site.say(&run, "finish", said).await.status, 200);
+    site.stop().await;
+}
+
+/// The story: what was taken and did not fit into the answer was handed back, and had used up tokens of its rate.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_into_an_answer_goes_back_and_costs_no_token() {
+    let site = Site::new().await;
+    let set = site.api.patch("/v1/kinds/render", &json!({"rate": "9/1h burst 9"})).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let args = "x".repeat((1 << 20) - 2);
+    for _ in 0..9 {
+        site.enqueue(json!({"kind": "render", "args": args})).await;
+    }
+    let ask = json!({"kinds": ["render"], "max": 100, "worker": "w", "wait": "30s"});
+    let first = site.lease(ask.clone()).await.json();
+    assert_eq!(first["runs"].as_array().unwrap().len(), 8, "as many as fit");
+    let second = site.lease(ask).await.json();
+    let runs: Vec<_> = second["runs"].as_array().unwrap().iter().map(|run| (&run["id"], &run["run"])).collect();
+    assert_eq!(runs, [(&json!("9"), &json!(2))], "the ninth of nine tokens was there");
     site.stop().await;
 }

@@ -284,6 +284,37 @@ fn a_rate_gives_a_token_when_there_is_one_and_no_sooner() {
     assert_eq!(given(&site), 3);
 }
 
+/// What did not fit into the answer to a worker goes back, and had used up a token of each of its rates: jobs with large args
+/// ran at a fraction of what their rate lets through.
+#[test]
+fn what_is_returned_before_a_worker_is_told_of_it_costs_no_token() {
+    for of in [QUEUE, KIND] {
+        let mut site = Site::new(1);
+        site.enqueue(external(1), 9);
+        let rate = Some(Rate { jobs: 10, per: Millis(1_000), burst: 3 });
+        site.limit(of, Limits { rate, ..Limits::default() });
+        let first = site.ask(&[1], 5, 0);
+        assert_eq!(site.given(first), 3);
+        let ended = |site: &mut Site, n: usize, is_returned: bool| {
+            let run = site.given[&first][n];
+            assert!(site.held.remove(&run).is_some());
+            site.tell([if is_returned { Event::LeaseReturned(run) } else { Event::LeaseEnded(run) }]);
+        };
+        ended(&mut site, 0, false);
+        let waits = site.ask(&[1], 5, 60_000);
+        assert_eq!(site.given(waits), 0, "one that ended had its token");
+        ended(&mut site, 1, true);
+        assert_eq!(site.given(waits), 1, "one that never began has not");
+        // More than the burst is in no bucket, and what is not held is not returned twice.
+        site.pass(10_000);
+        ended(&mut site, 2, true);
+        let run = site.given[&first][2];
+        site.tell([Event::LeaseReturned(run)]);
+        let all = site.ask(&[1], 9, 0);
+        assert_eq!(site.given(all), 3);
+    }
+}
+
 #[test]
 fn nothing_is_given_while_its_queue_or_kind_is_paused() {
     for of in [QUEUE, KIND] {
