@@ -95,6 +95,10 @@ func dispatch(cx *Context, args []byte) ([]byte, error) {
 			return handle(cx, args)
 		}
 	}
+	if len(handlers) == 0 {
+		// Not a discard: the jobs are right, and the plugin will be.
+		return nil, errors.New("this plugin has no handler: call runner.Handle in `func init()`; a component has no `main`")
+	}
 	kinds := make([]string, 0, len(handlers))
 	for kind := range handlers {
 		kinds = append(kinds, kind)
@@ -137,10 +141,16 @@ func (f *Failure) Error() string { return f.text }
 func failure(err error) *Failure {
 	var known *Failure
 	if errors.As(err, &known) {
+		if known == nil {
+			return Retry("the handler's error is a nil *runner.Failure, which is an error in Go: answer with nil itself")
+		}
 		return known
 	}
 	return Retry("%s", err.Error())
 }
+
+// What is said as text: bytes that are none would end the run as a trap, so they become U+FFFD, as in JSON.
+func said(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 func (f *Failure) millis() uint32 {
 	ms := f.after.Milliseconds()

@@ -1,0 +1,60 @@
+//go:build !wasip1
+
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A plugin without handlers discarded every job for good, with an empty list of what it has; whoever calls Handle in `main`, as
+// a command may, gets one of these as a component.
+func TestWithoutHandlersNoJobIsGivenUp(t *testing.T) {
+	world := Test{}
+	_, err := world.Run("a.b", Nothing{})
+	if err == nil || End(err) != "retry" || !strings.Contains(err.Error(), "func init()") {
+		t.Error(err)
+	}
+}
+
+// In Go, a nil pointer in an error is an error: it was a panic of the SDK's, in a place that the author has never seen.
+func TestANilFailureIsNamed(t *testing.T) {
+	var none *Failure
+	if end := failure(none); end.end != "retry" || !strings.Contains(end.text, "nil *runner.Failure") {
+		t.Error(end)
+	}
+	if end := failure(fmt.Errorf("while reading: %w", Discard("gone"))); end.end != "discard" || end.text != "gone" {
+		t.Error(end)
+	}
+	if end := failure(errors.New("plain")); end.end != "retry" || end.text != "plain" {
+		t.Error(end)
+	}
+}
+
+// Go's text may be any bytes, the contract's is UTF-8: an error that quoted what it could not read ended the run as a trap.
+func TestWhatIsSaidIsText(t *testing.T) {
+	if got := said("bad \xff\xfe, ä"); got != "bad \uFFFD, ä" {
+		t.Errorf("%q", got)
+	}
+}
+
+// The world of tests raised it to 25, so that no test could see a last attempt.
+func TestAWorldHasTheAttemptsItIsGiven(t *testing.T) {
+	seen := map[bool]int{}
+	Handle("sdk.last", func(cx *Context, _ Nothing) (Nothing, error) {
+		seen[cx.LastAttempt()]++
+		return Nothing{}, nil
+	})
+	defer delete(handlers, "sdk.last")
+	for _, job := range []Job{{}, {Attempt: 2, MaxAttempts: 3}, {Attempt: 3, MaxAttempts: 3}} {
+		world := Test{Job: job}
+		if _, err := world.Run("sdk.last", Nothing{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if seen[true] != 1 || seen[false] != 2 {
+		t.Error(seen)
+	}
+}
