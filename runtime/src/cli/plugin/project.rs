@@ -35,6 +35,7 @@ const PYTHON: Sdk = sdk!(
     "guest.py",
     "handlers.py",
     "testing.py",
+    "text.py",
 );
 
 /// The project, without its manifest and what git is to ignore.
