@@ -7,17 +7,24 @@
       this.name = new.target.name;
     }
   }
+  // What is no number would be no time at all: a snooze of "5m" would be over at once, again and again.
+  const millis = (after, right) => {
+    if (typeof after === "number" && !Number.isNaN(after)) return after;
+    throw new TypeError(`milliseconds are a number, as in ${right}, not ${typeof after === "string" ? JSON.stringify(after) : String(after)}`);
+  };
   class Retry extends Failure {
-    constructor(why, { after } = {}) {
+    constructor(why, options) {
       super(why);
-      this.after = after;
+      // A number alone would be taken for no options.
+      const after = typeof options === "number" ? `the second argument ${options}` : options?.after;
+      this.after = after === undefined || after === null ? undefined : millis(after, 'new Retry("why", {after: 5000})');
     }
   }
   class Discard extends Failure {}
   class Snooze extends Failure {
     constructor(after, why) {
       super(why);
-      this.after = after;
+      this.after = millis(after, 'new Snooze(300000, "why")');
     }
   }
   class CallError extends Error {
@@ -40,7 +47,8 @@
   const kinds = {
     string: ["a string", v => typeof v === "string"],
     integer: ["an integer", v => Number.isSafeInteger(v)],
-    number: ["a number", v => typeof v === "number"],
+    // 1e400 is read as one that no JSON can say.
+    number: ["a number", v => Number.isFinite(v)],
     boolean: ["true or false", v => typeof v === "boolean"],
     list: ["a list", v => Array.isArray(v)],
     object: ["an object", v => typeof v === "object" && v !== null && !Array.isArray(v)],
@@ -49,7 +57,7 @@
   const misfit = (path, why) => new Discard(`args do not fit: ${path ? `\`${path}\`: ` : ""}${why}`);
   const expect = (kind, value, path) => {
     if (kinds[kind] === undefined) throw new TypeError(`a shape has ${Object.keys(kinds).join(", ")}, not ${kind}`);
-    if (!kinds[kind][1](value)) throw misfit(path, `is ${String(JSON.stringify(value)).slice(0, 60)}, not ${kinds[kind][0]}`);
+    if (!kinds[kind][1](value)) throw misfit(path, `is ${String(typeof value === "number" ? value : JSON.stringify(value)).slice(0, 60)}, not ${kinds[kind][0]}`);
   };
   const check = (value, shape, path = "") => {
     if (typeof shape === "string") {
