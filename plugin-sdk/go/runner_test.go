@@ -58,3 +58,38 @@ func TestAWorldHasTheAttemptsItIsGiven(t *testing.T) {
 		t.Error(seen)
 	}
 }
+
+// null is nothing to encoding/json, whatever the type: a job whose args were null, or had null for a text, ran with empty ones.
+func TestNullIsMissing(t *testing.T) {
+	type user struct {
+		ID   int     `json:"id"`
+		Nick *string `json:"nick"`
+	}
+	type args struct {
+		Name  string         `json:"name"`
+		User  user           `json:"user"`
+		Peers []*user        `json:"peers"`
+		More  map[string]any `json:"more"`
+		Any   any            `json:"any"`
+		Size  float64        `json:"size,omitempty"`
+	}
+	const right = `{"name": "a", "user": {"id": 1}, "peers": [], "more": {}, "any": 1}`
+	for _, given := range [][2]string{
+		{right, ""},
+		{`null`, "name"},
+		{`{"name": null, "user": {"id": 1}, "peers": [], "more": {}, "any": 1}`, "name"},
+		{`{"name": "a", "user": null, "peers": [], "more": {}, "any": 1}`, "user.id"},
+		{`{"name": "a", "user": {"id": null}, "peers": [], "more": {}, "any": 1}`, "user.id"},
+		{`{"name": "a", "user": {"id": 1}, "peers": [{"id": 1}, {}], "more": {}, "any": 1}`, "peers[1].id"},
+		{`{"name": "a", "user": {"id": 1, "nick": null}, "peers": [null], "more": null, "any": null, "size": null}`, ""},
+		{`{"name": "a", "user": {"id": 1}, "peers": null, "more": {}, "any": 1}`, ""},
+	} {
+		_, err := read[args]([]byte(given[0]))
+		if given[1] == "" && err != nil || given[1] != "" && (err == nil || err.Error() != "args do not fit: `"+given[1]+"`: it is missing") {
+			t.Errorf("%s: %v", given[0], err)
+		}
+	}
+	if _, err := read[Nothing]([]byte("null")); err != nil {
+		t.Error(err)
+	}
+}

@@ -4,7 +4,7 @@ import unittest
 from dataclasses import dataclass
 from typing import Any
 
-from runner import Discard, handler
+from runner import CallError, Discard, handler
 from runner.args import read
 from runner.testing import World
 from runner.text import text
@@ -51,6 +51,52 @@ class Output(unittest.TestCase):
         self.assertEqual(World().run("sdk.echo", b'"x \\ud800 y"'), "x \ufffd y")
         self.assertEqual(World().run("sdk.echo", b'"\\ud83e\\udd80"'), "\U0001f980")
         self.assertEqual(text("\ud83e\udd80 \udc00"), "\U0001f980 \ufffd")
+
+
+class Calls(unittest.TestCase):
+    def call(self, call):
+        """Makes a call of a handler's context."""
+        from runner.handlers import _handlers
+
+        handler("sdk.call")(lambda _, cx: call(cx))
+        try:
+            world = World()
+            return world.run("sdk.call"), world
+        finally:
+            del _handlers["sdk.call"]
+
+    def test_what_a_call_cannot_take_is_an_error_with_a_line(self):
+        """It was a panic within the component, which named a line of its own Rust and none of the handler's."""
+        for wrong, says in [
+            (lambda cx: cx.kv.set("k", "text"), r"bytes there, not 'text': write .encode\(\)"),
+            (lambda cx: cx.kv.get(7), "text there, not 7"),
+            (lambda cx: cx.leave({"page": 7}), "bytes there, not {'page': 7}"),
+            (lambda cx: cx.kv.compare_and_set("k", None, 7), "bytes there, not 7"),
+            (lambda cx: cx.config(b"NAME"), "text there, not b'NAME'"),
+            (lambda cx: cx.send("GET", "https://example.com", headers={"a": 1}), "text there, not 1"),
+        ]:
+            with self.assertRaisesRegex(TypeError, says):
+                self.call(wrong)
+        with self.assertRaises(CallError) as caught:
+            self.call(lambda cx: cx.kv.get("\ud800"))
+        self.assertEqual(caught.exception.code, "invalid")
+        self.assertEqual(self.call(lambda cx: cx.leave(bytearray(b"7")))[1].left, b"7")
+
+    def test_whatever_is_said_becomes_text(self):
+        def say(cx):
+            cx.info(42)
+            cx.warn("half \ud800")
+            cx.progress(40.4, None)
+
+        world = self.call(say)[1]
+        self.assertEqual((world.logs, world.told), (["info: 42", "warn: half \ufffd"], (40, "None")))
+
+    def test_a_new_job_is_json(self):
+        """Its args were `NaN`, which its own handler could not read."""
+        for args, options in [(float("nan"), {}), (object(), {}), (1, {"delay": {1, 2}})]:
+            with self.assertRaises(CallError) as caught:
+                self.call(lambda cx: cx.enqueue("a.b", args, **options))
+            self.assertEqual(caught.exception.code, "invalid")
 
 
 class Handlers(unittest.TestCase):

@@ -30,10 +30,10 @@ class Runner:
     """The contract's imports."""
 
     def log(self, level: str, message: str) -> None:
-        host.log(LEVELS[level], text(message))
+        host.log(LEVELS[level], message)
 
     def progress(self, percent: int, message: str) -> None:
-        host.progress(round(percent), text(message))
+        host.progress(percent, message)
 
     def cancelled(self) -> bool:
         return host.cancelled()
