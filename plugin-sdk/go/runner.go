@@ -77,6 +77,12 @@ func written(output any) ([]byte, error) {
 		return output, nil
 	case Nothing, nil:
 		return nil, nil
+	case *Failure:
+		// Returned as the value, where it was meant as the error; as JSON it would be an empty object.
+		if output == nil {
+			return nil, nil
+		}
+		return nil, output
 	}
 	bytes, err := json.Marshal(output)
 	if err != nil {

@@ -93,3 +93,13 @@ func TestNullIsMissing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// It completed the job, with an empty object as its output.
+func TestAFailureInThePlaceOfTheValueIsOne(t *testing.T) {
+	Handle("sdk.value", func(*Context, Nothing) (any, error) { return Discard("never"), nil })
+	defer delete(handlers, "sdk.value")
+	world := Test{}
+	if output, err := world.Run("sdk.value", Nothing{}); err == nil || End(err) != "discard" || err.Error() != "never" {
+		t.Errorf("%s, %v", output, err)
+	}
+}

@@ -84,6 +84,12 @@
   for (const name of ["log", "info", "debug"]) console[name] = (...values) => host.print(shown(values));
   for (const name of ["warn", "error"]) console[name] = (...values) => host.printError(shown(values));
 
+  // Anything else would be stored as its text: [object Object].
+  const data = value => {
+    if (typeof value === "string" || value instanceof Uint8Array) return value;
+    throw new TypeError(`a call takes text or a Uint8Array there, not ${shown([value])}: JSON.stringify it`);
+  };
+
   const context = job => {
     const cx = {
       ...job,
@@ -93,14 +99,17 @@
       cancelled: () => host.cancelled(),
       enqueue: (kind, args, options) =>
         ask(host.enqueue, kind, JSON.stringify(args ?? null), options === undefined ? "" : JSON.stringify(options)),
-      leave: data => ask(host.checkpoint, data),
+      leave: checkpoint => ask(host.checkpoint, data(checkpoint)),
       outputOf: id => ask(host.outputOf, String(id)),
       pauseSchedule: () => ask(host.pauseSchedule),
       kv: {
         get: key => ask(host.kvGet, key),
-        set: (key, value) => ask(host.kvSet, key, value),
+        set: (key, value) => ask(host.kvSet, key, data(value)),
         remove: key => ask(host.kvRemove, key),
-        compareAndSet: (key, expected, value) => ask(host.kvCompareAndSet, key, expected ?? null, value ?? null),
+        compareAndSet: (key, expected, value) => {
+          const maybe = value => (value === undefined || value === null ? null : data(value));
+          return ask(host.kvCompareAndSet, key, maybe(expected), maybe(value));
+        },
         keys: (prefix = "", { after = null, limit = 1000 } = {}) => ask(host.kvKeys, prefix, after, limit),
       },
       blobs: container => ({
@@ -108,7 +117,7 @@
         read: (name, offset = 0, length = 1 << 20) => ask(host.blobRead, container, name, offset, length),
         write: (name, ...parts) => {
           const writer = ask(host.blobBegin, container, name);
-          for (const part of parts) ask(host.blobWrite, writer, part);
+          for (const part of parts) ask(host.blobWrite, writer, data(part));
           ask(host.blobFinish, writer);
         },
         remove: name => ask(host.blobRemove, container, name),
@@ -117,7 +126,7 @@
       config: name => ask(host.config, name),
       secret: name => ask(host.secret, name),
       send: ({ method = "GET", url, headers = {}, body = "", timeout = null }) => {
-        const [status, pairs, bytes] = ask(host.send, method, url, Object.entries(headers).flat(), body, timeout);
+        const [status, pairs, bytes] = ask(host.send, method, url, Object.entries(headers).flat(), data(body), timeout);
         const answer = { status, headers: pairs, body: bytes };
         answer.header = name => pairs.find(pair => pair[0].toLowerCase() === name.toLowerCase())?.[1];
         answer.text = () => host.text(bytes);
@@ -144,5 +153,10 @@
     return ["error", thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown), null];
   };
   Object.assign(globalThis, { Retry, Discard, Snooze, CallError, check, console, text: host.text, bytes: host.bytes });
-  return { context, parse, ended, written: value => JSON.stringify(value) };
+  // An error that is returned was meant to be thrown; as JSON it would be nothing, and the job completed.
+  const written = value => {
+    if (value instanceof Error) throw value;
+    return JSON.stringify(value);
+  };
+  return { context, parse, ended, written };
 })

@@ -6,16 +6,40 @@ import { join } from "node:path";
 import test from "node:test";
 import { World } from "./testing.mjs";
 
-/** Runs a handler's text on args that are JSON. */
-const run = async (handler, args = "{}") => {
+/** The world of a script with this handler. */
+const worldOf = async handler => {
   const folder = mkdtempSync(join(tmpdir(), "runner-"));
   try {
     writeFileSync(join(folder, "script.mjs"), `export default ${handler}`);
-    return await (await World.of(join(folder, "script.mjs"))).handler(JSON.parse(args), {});
+    return await World.of(join(folder, "script.mjs"));
   } finally {
     rmSync(folder, { recursive: true });
   }
 };
+
+/** Runs a handler on args as they are read; `World.run` makes JSON of them first, so that 1e400 would be null. */
+const run = async (handler, args = "{}") => {
+  const world = await worldOf(handler);
+  return world.handler(JSON.parse(args), world.prelude.context(world.job));
+};
+
+// It completed the job, with an output that says nothing of it.
+test("an error that is returned is thrown", async () => {
+  const returned = async text => (await worldOf(text)).run();
+  await assert.rejects(returned('() => new Discard("never")'), { name: "Discard", message: "never" });
+  await assert.rejects(returned('async () => new Error("no")'), { name: "Error", message: "no" });
+  assert.deepEqual(await returned("() => ({ error: 1 })"), { error: 1 });
+});
+
+// What is neither text nor bytes was stored as its text: [object Object].
+test("calls take text and bytes", async () => {
+  for (const call of ['cx.kv.set("k", {a: 1})', "cx.leave(7)", 'cx.kv.compareAndSet("k", null, [1])', 'cx.send({url: "https://x", body: {}})']) {
+    await assert.rejects(run(`(_, cx) => ${call}`), /^TypeError: a call takes text or a Uint8Array there, not/);
+  }
+  const world = await worldOf('(_, cx) => { cx.kv.set("a", "ä"); cx.kv.set("b", bytes("b")); cx.kv.compareAndSet("c", null, "c"); }');
+  await world.run();
+  assert.deepEqual([...world.kv.keys()], ["a", "b", "c"]);
+});
 
 // It was taken for none: a snooze of "5m" was over after 100 ms, again and again, and no attempt was counted.
 test("a time that is no number is an error", async () => {

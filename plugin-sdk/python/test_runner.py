@@ -4,8 +4,9 @@ import unittest
 from dataclasses import dataclass
 from typing import Any
 
-from runner import CallError, Discard, handler
+from runner import CallError, Discard, Retry, Snooze, handler
 from runner.args import read
+from runner.handlers import _handlers
 from runner.testing import World
 from runner.text import text
 
@@ -46,6 +47,15 @@ class Output(unittest.TestCase):
             with self.assertRaisesRegex(Discard, f"^the output is not JSON: .*{why}"):
                 World().run(kind, args)
 
+    def test_a_failure_that_is_returned_is_raised(self):
+        """It was tried again, as a value that is not JSON: whatever the handler meant."""
+        for end in (Discard("never"), Snooze(5, "yet"), Retry("no")):
+            handler("sdk.ended")(lambda: end)
+            with self.assertRaises(type(end)) as caught:
+                World().run("sdk.ended")
+            self.assertIs(caught.exception, end)
+            _handlers.pop("sdk.ended")
+
     def test_half_a_surrogate_pair_is_not_the_end(self):
         """JSON may have one, UTF-8 may not: the job failed with a UnicodeEncodeError, each time."""
         self.assertEqual(World().run("sdk.echo", b'"x \\ud800 y"'), "x \ufffd y")
@@ -56,8 +66,6 @@ class Output(unittest.TestCase):
 class Calls(unittest.TestCase):
     def call(self, call):
         """Makes a call of a handler's context."""
-        from runner.handlers import _handlers
-
         handler("sdk.call")(lambda _, cx: call(cx))
         try:
             world = World()

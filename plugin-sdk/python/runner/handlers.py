@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from .args import read
 from .context import Context
-from .failure import Discard
+from .failure import Discard, Failure
 from .text import text
 
 _handlers: dict[str, tuple[Callable, Any, int]] = {}
@@ -49,6 +49,9 @@ def dispatch(cx: Context, data: bytes) -> bytes:
         raise Discard(f"this plugin has no handler for {cx.kind!r}; it has {', '.join(kinds()) or 'none'}")
     function, wanted, count = found
     output = function(*(read(wanted, data), cx)[:count]) if count else function()
+    if isinstance(output, Failure):
+        # Returned where it was meant to be raised.
+        raise output
     if output is None or isinstance(output, bytes):
         return output or b""
     try:
