@@ -103,3 +103,11 @@ func TestAFailureInThePlaceOfTheValueIsOne(t *testing.T) {
 		t.Errorf("%s, %v", output, err)
 	}
 }
+
+// A command reads the job and its args at once: args that are nested too deep were a job that it could not read, and tried again.
+func TestArgsOfACommandThatAreNestedTooDeepAreGivenUp(t *testing.T) {
+	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
+	if line := string(answer([]byte(`{"id": "1", "args": ` + deep + `}`))); !strings.HasPrefix(line, `{"discard": "args are not JSON`) {
+		t.Error(line)
+	}
+}

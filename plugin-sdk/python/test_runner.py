@@ -1,5 +1,6 @@
 """Tests of the SDK in an ordinary Python, each with what went wrong once: `python3 -m unittest` in this folder."""
 
+import json
 import unittest
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,20 @@ class Args(unittest.TestCase):
         for wrong in (b'{"width": NaN}', b"[Infinity]", b"-Infinity"):
             with self.assertRaisesRegex(Discard, "^args are not JSON: .*none of its numbers"):
                 read(Any, wrong)
+
+    def test_what_is_nested_too_deep_is_given_up(self):
+        """Python's own limit came too late in a plugin: its stack overflowed, and the trap was tried again."""
+        for wrong in ("[" * 100_000 + "]" * 100_000, "[" * 600, '{"a":' * 100_000, '["]", "\\\\", "\\"]"' + ", [" * 1_200):
+            with self.assertRaisesRegex(Discard, "^args are not JSON: they are nested deeper than 500"):
+                read(Any, wrong.encode())
+        for right in (
+            "[" + "[]," * 2_000 + "[]]",
+            "[" * 450 + "]" * 450,
+            json.dumps("[{" * 5_000),
+            json.dumps(['\\"[' * 5_000, {"]": "\\"}] * 3),
+            json.dumps([{"a": [{}]}] * 1_000),
+        ):
+            self.assertEqual(read(Any, right.encode()), json.loads(right))
 
     def test_a_number_that_no_float_holds_is_named(self):
         """1e400 was infinite, which no output can say, and a whole number of 400 digits an OverflowError: both tried again."""

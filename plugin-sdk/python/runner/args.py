@@ -11,6 +11,8 @@ from typing import Any
 
 from .failure import Discard
 
+DEPTH_MAX = 500  # Lists and objects within each other: more than any args have, and less than the stack of a plugin holds.
+NOT_NESTING = bytes(set(range(256)) - set(b"[]{}"))
 JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
@@ -18,11 +20,29 @@ def read(wanted: Any, data: bytes) -> Any:
     """Args as `wanted`: `bytes` (as they are), a dataclass, or whatever JSON is. Discards what does not fit."""
     if wanted is bytes:
         return data
+    if is_too_deep(data):
+        raise Discard(f"args are not JSON: they are nested deeper than {DEPTH_MAX}")
     try:
         value = json.loads(data, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise Discard(f"args are not JSON: {error}") from None
     return fit(wanted, value, "")
+
+
+def is_too_deep(data: bytes) -> bool:
+    """Whether reading it would end the plugin's stack, and the run as a trap: there, Python's own limit comes too late."""
+    if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
+        return False
+    # What is outside of strings, and of that what opens and closes; then a level goes at a time, the innermost first.
+    outside = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    nested = outside.translate(None, NOT_NESTING)
+    for _ in range(DEPTH_MAX):
+        shorter = nested.replace(b"[]", b"").replace(b"{}", b"")
+        if len(shorter) == len(nested):
+            break
+        nested = shorter
+    # What was never closed is as deep as it is long.
+    return len(nested) > DEPTH_MAX
 
 
 def no_constant(word: str) -> Any:
