@@ -24,6 +24,7 @@ pub(super) struct Behaviour {
     pub(super) needs: Option<String>,
     pub(super) args: String,
     pub(super) args_bytes: Option<usize>,
+    pub(super) deep: Option<usize>,
     pub(super) given: Option<String>,
     outcome: Vec<String>,
     #[serde(default)]

@@ -89,9 +89,12 @@ impl Place {
     }
 }
 
-/// The args of a behaviour, padded as it says.
+/// The args of a behaviour, padded and nested as it says.
 pub(super) fn args(behaviour: &Behaviour, address: &str) -> Vec<u8> {
-    let text = behaviour.args.replace("{server}", &format!("http://{address}"));
+    let mut text = behaviour.args.replace("{server}", &format!("http://{address}"));
+    if let Some(deep) = behaviour.deep {
+        text = text.replace("{deep}", &("[".repeat(deep) + &"]".repeat(deep)));
+    }
     let Some(bytes) = behaviour.args_bytes else { return text.into_bytes() };
     let bare = text.replace("{pad}", "");
     text.replace("{pad}", &"x".repeat(bytes - bare.len())).into_bytes()
