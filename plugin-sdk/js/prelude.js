@@ -79,7 +79,7 @@
   const context = job => {
     const cx = {
       ...job,
-      get isLastAttempt() { return job.attempt >= job.maxAttempts; },
+      get isLastAttempt() { return cx.attempt >= cx.maxAttempts; },
       log: (level, message) => host.log(["trace", "debug", "info", "warn", "error"].indexOf(level), String(message)),
       progress: (percent, message = "") => host.progress(percent, String(message)),
       cancelled: () => host.cancelled(),

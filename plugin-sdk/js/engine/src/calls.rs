@@ -51,36 +51,35 @@ pub(crate) fn host(context: &mut Context) -> JsObject {
     object.build()
 }
 
-/// The job as scripts see it.
-pub(crate) fn job(job: &Job, context: &mut Context) -> JsResult<JsObject> {
+/// Tells the handler's second argument of the job: what it said of another one is written over.
+pub(crate) fn tell(cx: &JsObject, job: &Job, context: &mut Context) -> JsResult<()> {
+    let text = |text: &String| JsValue::from(JsString::from(text.as_str()));
     let (tags, meta) = (table(&job.tags, context)?, table(&[], context)?);
     let dependencies = strings(job.dependencies.clone(), context);
     let checkpoint = match &job.checkpoint {
         Some(bytes) => octets_of(bytes.clone(), context)?,
         None => JsValue::null(),
     };
-    let mut object = ObjectInitializer::new(context);
     for (key, value) in [
-        ("id", &job.id),
-        ("kind", &job.kind),
-        ("tenant", &job.tenant),
-        ("queue", &job.queue),
-        ("enqueuedAt", &job.enqueued_at),
-        ("runAt", &job.run_at),
+        (js_string!("id"), text(&job.id)),
+        (js_string!("kind"), text(&job.kind)),
+        (js_string!("tenant"), text(&job.tenant)),
+        (js_string!("queue"), text(&job.queue)),
+        (js_string!("enqueuedAt"), text(&job.enqueued_at)),
+        (js_string!("runAt"), text(&job.run_at)),
+        (js_string!("run"), job.run.into()),
+        (js_string!("attempt"), job.attempt.into()),
+        (js_string!("maxAttempts"), job.max_attempts.into()),
+        (js_string!("timeoutMs"), job.timeout_ms.into()),
+        (js_string!("priority"), i32::from(job.priority).into()),
+        (js_string!("tags"), tags.into()),
+        (js_string!("meta"), meta.into()),
+        (js_string!("checkpoint"), checkpoint),
+        (js_string!("dependencies"), dependencies.into()),
     ] {
-        object.property(JsString::from(key), JsString::from(value.as_str()), Attribute::all());
+        cx.create_data_property_or_throw(key, value, context)?;
     }
-    for (key, value) in
-        [("run", job.run), ("attempt", job.attempt), ("maxAttempts", job.max_attempts), ("timeoutMs", job.timeout_ms)]
-    {
-        object.property(JsString::from(key), value, Attribute::all());
-    }
-    object.property(js_string!("priority"), i32::from(job.priority), Attribute::all());
-    object.property(js_string!("tags"), tags, Attribute::all());
-    object.property(js_string!("meta"), meta, Attribute::all());
-    object.property(js_string!("checkpoint"), checkpoint, Attribute::all());
-    object.property(js_string!("dependencies"), dependencies, Attribute::all());
-    Ok(object.build())
+    Ok(())
 }
 
 fn table(pairs: &[(String, String)], context: &mut Context) -> JsResult<JsObject> {

@@ -11,6 +11,7 @@
 //! It deliberately offers no modules to import, no timers and no files: what a script may do is what its manifest asks for.
 
 mod calls;
+mod json;
 mod script;
 
 use std::cell::RefCell;
@@ -24,14 +25,14 @@ use crate::runner::plugin::types::{Failure, Job, Retry, Snooze};
 wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
 
 thread_local! {
-    /// What the snapshot was taken with.
-    static PREPARED: RefCell<Option<Ready>> = const { RefCell::new(None) };
+    /// What the snapshot was taken with; in an instance that is kept, what the runs so far have left.
+    static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
 }
 
 /// Called once, before the snapshot is taken; it calls nothing of the runner.
 #[unsafe(export_name = "prepare")]
 pub extern "C" fn prepare() {
-    PREPARED.set(Some(Ready::new()));
+    READY.set(Some(Ready::new()));
 }
 
 struct Engine;
@@ -46,16 +47,11 @@ impl Guest for Engine {
         };
         let name = meta("script-name").unwrap_or("script.js");
         let script = Script { name, source };
-        match PREPARED.take() {
-            Some(mut ready) => {
-                let answer = run(&job, script, &mut ready);
-                // Taking it apart would take longer than the script. The instance goes, and its memory with it; one that is
-                // kept has this one context too many, and drops those to come.
-                std::mem::forget(ready);
-                answer
-            }
-            None => run(&job, script, &mut Ready::new()),
-        }
+        let mut ready = READY.take().filter(|ready| ready.is_for(&script)).unwrap_or_else(Ready::new);
+        let answer = run(&job, script, &mut ready);
+        // Nothing is taken apart: that would take longer than the script, and the instance goes with its memory.
+        READY.set(Some(ready));
+        answer
     }
 }
 

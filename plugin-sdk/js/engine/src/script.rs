@@ -10,7 +10,7 @@ use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
 use boa_engine::{Context, JsError, JsNativeError, JsResult, JsString, JsValue, Module, Source, js_string};
 
-use super::{calls, millis};
+use super::{calls, json, millis};
 use crate::runner::plugin::types::Job;
 
 const PRELUDE: &str = include_str!("../../prelude.js");
@@ -36,10 +36,21 @@ struct Alone;
 /// The prelude's functions.
 struct Prelude(JsObject);
 
-/// A context that no script has seen, with the prelude in it.
+/// A context with the prelude in it, and what it has of a script.
 pub(crate) struct Ready {
     context: Context,
     prelude: Prelude,
+    /// A handler's second argument that no run has had.
+    cx: Option<JsObject>,
+    loaded: Option<Loaded>,
+}
+
+/// A script that was evaluated in a context.
+struct Loaded {
+    name: String,
+    source: String,
+    /// Its default export.
+    handler: JsValue,
 }
 
 impl Ready {
@@ -48,7 +59,37 @@ impl Ready {
         let mut context = made.expect("it asks for nothing that could be missing");
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
-        Self { context, prelude }
+        let mut ready = Self { context, prelude, cx: None, loaded: None };
+        ready.cx = Some(ready.fresh_cx().expect("the prelude has it"));
+        ready
+    }
+
+    /// Whether the script may run here: one that another was in before it would find what that left.
+    pub(crate) fn is_for(&self, script: &Script<'_>) -> bool {
+        self.loaded.as_ref().is_none_or(|loaded| loaded.name == script.name && loaded.source == script.source)
+    }
+
+    fn fresh_cx(&mut self) -> JsResult<JsObject> {
+        let none = JsObject::with_null_proto();
+        let cx = self.prelude.call("context", none.into(), &mut self.context)?;
+        Ok(cx.as_object().expect("the prelude makes an object"))
+    }
+
+    /// The handler's two arguments.
+    fn args(&mut self, job: &Job) -> JsResult<[JsValue; 2]> {
+        let args = match json::read(&job.args, &mut self.context) {
+            Some(args) => args,
+            None => {
+                let text = String::from_utf8_lossy(&job.args);
+                self.prelude.call("parse", JsString::from(text.as_ref()).into(), &mut self.context)?
+            }
+        };
+        let cx = match self.cx.take() {
+            Some(cx) => cx,
+            None => self.fresh_cx()?,
+        };
+        calls::tell(&cx, job, &mut self.context)?;
+        Ok([args, cx.into()])
     }
 }
 
@@ -75,21 +116,18 @@ impl Prelude {
 
 impl Script<'_> {
     pub(crate) fn run(&self, job: &Job, ready: &mut Ready) -> Result<Vec<u8>, Ended> {
-        let Ready { context, prelude } = ready;
-        self.answer(job, prelude, context).map_err(|error| self.ended(error, prelude, context))
+        self.answer(job, ready).map_err(|error| self.ended(error, &ready.prelude, &mut ready.context))
     }
 
-    fn answer(&self, job: &Job, prelude: &Prelude, context: &mut Context) -> JsResult<Vec<u8>> {
-        let handler = self.handler(context)?;
-        let text = String::from_utf8_lossy(&job.args);
-        let args = prelude.call("parse", JsString::from(text.as_ref()).into(), context)?;
-        let seen = calls::job(job, context)?;
-        let cx = prelude.call("context", seen.into(), context)?;
+    fn answer(&self, job: &Job, ready: &mut Ready) -> JsResult<Vec<u8>> {
+        let handler = self.handler(ready)?;
+        let args = ready.args(job)?;
+        let Ready { context, prelude, .. } = ready;
         let handler = handler.as_callable().ok_or_else(|| {
             let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
             JsNativeError::typ().with_message(why)
         })?;
-        let value = handler.call(&JsValue::undefined(), &[args, cx], context)?;
+        let value = handler.call(&JsValue::undefined(), &args, context)?;
         let value = awaited(value, context)?;
         if value.is_undefined() {
             return Ok(Vec::new());
@@ -101,13 +139,20 @@ impl Script<'_> {
         Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
     }
 
-    /// The default export.
-    fn handler(&self, context: &mut Context) -> JsResult<JsValue> {
+    /// The default export; the script is evaluated once in a context.
+    fn handler(&self, ready: &mut Ready) -> JsResult<JsValue> {
+        if let Some(loaded) = &ready.loaded {
+            return Ok(loaded.handler.clone());
+        }
+        let context = &mut ready.context;
         let source = Source::from_bytes(self.source.as_bytes()).with_path(Path::new(self.name));
         let module = Module::parse(source, None, context)?;
-        let loaded = module.load_link_evaluate(context);
-        settled(&loaded, context)?;
-        module.namespace(context).get(js_string!("default"), context)
+        let evaluated = module.load_link_evaluate(context);
+        settled(&evaluated, context)?;
+        let handler = module.namespace(context).get(js_string!("default"), context)?;
+        let (name, source) = (self.name.to_owned(), self.source.to_owned());
+        ready.loaded = Some(Loaded { name, source, handler: handler.clone() });
+        Ok(handler)
     }
 
     fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
