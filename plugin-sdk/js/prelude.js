@@ -121,6 +121,13 @@
     return cx;
   };
 
+  // An engine that evaluates a script before its runs must know what differs from run to run.
+  if (host.depends !== undefined) {
+    const random = Math.random;
+    const { random: own } = { random() { host.depends(); return random(); } };
+    Object.defineProperty(Math, "random", { value: own, writable: true, enumerable: false, configurable: true });
+  }
+
   const parse = text => {
     try {
       return JSON.parse(text);

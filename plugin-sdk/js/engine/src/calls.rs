@@ -1,5 +1,7 @@
 //! The calls of the runner as functions of the script language. What is refused is thrown as `{code, message}`.
 
+use std::cell::Cell;
+
 use boa_engine::object::builtins::{JsArray, JsUint8Array};
 use boa_engine::object::{JsObject, ObjectInitializer};
 use boa_engine::property::Attribute;
@@ -9,9 +11,27 @@ use super::millis;
 use crate::runner::plugin::types::{CallError, Job};
 use crate::runner::plugin::{blobs, config, host as asked, http, kv};
 
+thread_local! {
+    static DEPENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that what is done depends on the run: on its time or on chance, or that it is to be seen in it.
+pub(crate) fn depends() {
+    DEPENDS.set(true);
+}
+
+/// Whether something did since this was last asked.
+pub(crate) fn has_depended() -> bool {
+    DEPENDS.replace(false)
+}
+
 type Call = fn(&JsValue, &[JsValue], &mut Context) -> JsResult<JsValue>;
 
-const CALLS: [(&str, Call); 26] = [
+const CALLS: [(&str, Call); 27] = [
+    ("depends", |_, _, _| {
+        depends();
+        Ok(JsValue::undefined())
+    }),
     ("log", log),
     ("print", print),
     ("printError", print_error),
@@ -103,11 +123,13 @@ fn log(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue
 }
 
 fn print(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    depends();
     println!("{}", text(args, 0, context)?);
     Ok(JsValue::undefined())
 }
 
 fn print_error(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    depends();
     eprintln!("{}", text(args, 0, context)?);
     Ok(JsValue::undefined())
 }

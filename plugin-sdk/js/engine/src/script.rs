@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use boa_engine::builtins::promise::PromiseState;
+use boa_engine::context::time::{Clock, JsInstant, StdClock};
 use boa_engine::module::{ModuleLoader, ModuleRequest, Referrer};
 use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
@@ -18,6 +19,7 @@ const PRELUDE: &str = include_str!("../../prelude.js");
 const RECURSION_MAX: usize = 400;
 
 /// A script and the name that errors call it by.
+#[derive(Clone, Copy)]
 pub(crate) struct Script<'a> {
     pub(crate) name: &'a str,
     pub(crate) source: &'a str,
@@ -53,9 +55,23 @@ struct Loaded {
     handler: JsValue,
 }
 
+/// The time. There are no timers, so only the calendar's matters: what asks for the other one would ask the runner for nothing.
+struct Calendar;
+
+impl Clock for Calendar {
+    fn now(&self) -> JsInstant {
+        JsInstant::new(0, 0)
+    }
+
+    fn system_time_millis(&self) -> i64 {
+        calls::depends();
+        StdClock::new().system_time_millis()
+    }
+}
+
 impl Ready {
     pub(crate) fn new() -> Self {
-        let made = Context::builder().module_loader(Rc::new(Alone)).build();
+        let made = Context::builder().module_loader(Rc::new(Alone)).clock(Rc::new(Calendar)).build();
         let mut context = made.expect("it asks for nothing that could be missing");
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
@@ -65,8 +81,91 @@ impl Ready {
     }
 
     /// Whether the script may run here: one that another was in before it would find what that left.
-    pub(crate) fn is_for(&self, script: &Script<'_>) -> bool {
+    pub(crate) fn is_for(&self, script: Script<'_>) -> bool {
         self.loaded.as_ref().is_none_or(|loaded| loaded.name == script.name && loaded.source == script.source)
+    }
+
+    /// Evaluates a script, unless it is here already.
+    pub(crate) fn load(&mut self, script: Script<'_>) -> Result<(), Ended> {
+        if self.loaded.is_none() {
+            let handler = self.evaluate(script).map_err(|error| self.ended(error, script.name))?;
+            let (name, source) = (script.name.to_owned(), script.source.to_owned());
+            self.loaded = Some(Loaded { name, source, handler });
+        }
+        Ok(())
+    }
+
+    /// The default export.
+    fn evaluate(&mut self, script: Script<'_>) -> JsResult<JsValue> {
+        let context = &mut self.context;
+        let source = Source::from_bytes(script.source.as_bytes()).with_path(Path::new(script.name));
+        let module = Module::parse(source, None, context)?;
+        let evaluated = module.load_link_evaluate(context);
+        settled(&evaluated, context)?;
+        module.namespace(context).get(js_string!("default"), context)
+    }
+
+    /// Runs the script that is here.
+    pub(crate) fn run(&mut self, job: &Job) -> Result<Vec<u8>, Ended> {
+        let Some(Loaded { name, handler, .. }) = &self.loaded else {
+            let why = "this plugin runs scripts: put NAME.js beside it into the plugin folder";
+            return Err(Ended::Discard { why: why.to_owned() });
+        };
+        let (name, handler) = (name.clone(), handler.clone());
+        self.answer(&handler, job).map_err(|error| self.ended(error, &name))
+    }
+
+    fn answer(&mut self, handler: &JsValue, job: &Job) -> JsResult<Vec<u8>> {
+        let args = self.args(job)?;
+        let Self { context, prelude, .. } = self;
+        let handler = handler.as_callable().ok_or_else(|| {
+            let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
+            JsNativeError::typ().with_message(why)
+        })?;
+        let value = handler.call(&JsValue::undefined(), &args, context)?;
+        let value = awaited(value, context)?;
+        if value.is_undefined() {
+            return Ok(Vec::new());
+        }
+        if let Some(bytes) = value.as_object().and_then(|object| JsUint8Array::from_object(object.clone()).ok()) {
+            return bytes.to_vec(context);
+        }
+        let text = prelude.call("written", value, context)?;
+        Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
+    }
+
+    fn ended(&mut self, error: JsError, script: &str) -> Ended {
+        let Self { context, prelude, .. } = self;
+        let trace = error.to_string();
+        let place = place(&trace, script);
+        let said = |why: String| match &place {
+            Some(place) => format!("{why} ({place})"),
+            None => why,
+        };
+        let thrown = match error.into_opaque(context) {
+            Ok(thrown) => thrown,
+            // The engine's own end: a limit.
+            Err(_) => {
+                eprintln!("{trace}");
+                let why = trace.lines().next().unwrap_or_default().to_owned();
+                return Ended::Retry { why: said(why), after_ms: None };
+            }
+        };
+        let told = prelude.call("ended", thrown, context).ok().and_then(|told| told.as_object());
+        let Some(told) = told else { return Ended::Retry { why: trace, after_ms: None } };
+        let mut part = |index: u32| told.get(index, context).unwrap_or_default();
+        let text = |value: JsValue| value.as_string().map(|text| text.to_std_string_lossy()).unwrap_or_default();
+        let (how, why, after) = (text(part(0)), text(part(1)), part(2));
+        match how.as_str() {
+            "discard" => Ended::Discard { why },
+            "snooze" => Ended::Snooze { why, after_ms: millis(&after).unwrap_or(0) },
+            "retry" => Ended::Retry { why, after_ms: millis(&after) },
+            _ => {
+                // All frames go to the log, the first one of the script's own into the message.
+                eprintln!("{trace}");
+                Ended::Retry { why: said(why), after_ms: None }
+            }
+        }
     }
 
     fn fresh_cx(&mut self) -> JsResult<JsObject> {
@@ -114,94 +213,6 @@ impl Prelude {
     }
 }
 
-impl Script<'_> {
-    pub(crate) fn run(&self, job: &Job, ready: &mut Ready) -> Result<Vec<u8>, Ended> {
-        self.answer(job, ready).map_err(|error| self.ended(error, &ready.prelude, &mut ready.context))
-    }
-
-    fn answer(&self, job: &Job, ready: &mut Ready) -> JsResult<Vec<u8>> {
-        let handler = self.handler(ready)?;
-        let args = ready.args(job)?;
-        let Ready { context, prelude, .. } = ready;
-        let handler = handler.as_callable().ok_or_else(|| {
-            let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
-            JsNativeError::typ().with_message(why)
-        })?;
-        let value = handler.call(&JsValue::undefined(), &args, context)?;
-        let value = awaited(value, context)?;
-        if value.is_undefined() {
-            return Ok(Vec::new());
-        }
-        if let Some(bytes) = value.as_object().and_then(|object| JsUint8Array::from_object(object.clone()).ok()) {
-            return bytes.to_vec(context);
-        }
-        let text = prelude.call("written", value, context)?;
-        Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
-    }
-
-    /// The default export; the script is evaluated once in a context.
-    fn handler(&self, ready: &mut Ready) -> JsResult<JsValue> {
-        if let Some(loaded) = &ready.loaded {
-            return Ok(loaded.handler.clone());
-        }
-        let context = &mut ready.context;
-        let source = Source::from_bytes(self.source.as_bytes()).with_path(Path::new(self.name));
-        let module = Module::parse(source, None, context)?;
-        let evaluated = module.load_link_evaluate(context);
-        settled(&evaluated, context)?;
-        let handler = module.namespace(context).get(js_string!("default"), context)?;
-        let (name, source) = (self.name.to_owned(), self.source.to_owned());
-        ready.loaded = Some(Loaded { name, source, handler: handler.clone() });
-        Ok(handler)
-    }
-
-    fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
-        let trace = error.to_string();
-        let place = self.place(&trace);
-        let said = |why: String| match &place {
-            Some(place) => format!("{why} ({place})"),
-            None => why,
-        };
-        let thrown = match error.into_opaque(context) {
-            Ok(thrown) => thrown,
-            // The engine's own end: a limit.
-            Err(_) => {
-                eprintln!("{trace}");
-                let why = trace.lines().next().unwrap_or_default().to_owned();
-                return Ended::Retry { why: said(why), after_ms: None };
-            }
-        };
-        let told = prelude.call("ended", thrown, context).ok().and_then(|told| told.as_object());
-        let Some(told) = told else { return Ended::Retry { why: trace, after_ms: None } };
-        let mut part = |index: u32| told.get(index, context).unwrap_or_default();
-        let text = |value: JsValue| value.as_string().map(|text| text.to_std_string_lossy()).unwrap_or_default();
-        let (how, why, after) = (text(part(0)), text(part(1)), part(2));
-        match how.as_str() {
-            "discard" => Ended::Discard { why },
-            "snooze" => Ended::Snooze { why, after_ms: millis(&after).unwrap_or(0) },
-            "retry" => Ended::Retry { why, after_ms: millis(&after) },
-            _ => {
-                // All frames go to the log, the first one of the script's own into the message.
-                eprintln!("{trace}");
-                Ended::Retry { why: said(why), after_ms: None }
-            }
-        }
-    }
-
-    /// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
-    /// The engine puts a place behind the message, too, but that is the outermost frame's.
-    fn place(&self, trace: &str) -> Option<String> {
-        let is_frame = |line: &&str| line.starts_with("    at ");
-        let mut frames = trace.lines().filter(is_frame).filter_map(|line| self.place_in(line));
-        frames.next().or_else(|| trace.lines().find_map(|line| self.place_in(line)))
-    }
-
-    fn place_in(&self, line: &str) -> Option<String> {
-        let from = line.find(&format!("{}:", self.name))?;
-        Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
-    }
-}
-
 fn prelude(context: &mut Context) -> JsResult<Prelude> {
     let source = Source::from_bytes(PRELUDE.as_bytes()).with_path(Path::new("runner"));
     let make = context.eval(source)?;
@@ -227,4 +238,17 @@ fn settled(promise: &JsPromise, context: &mut Context) -> JsResult<JsValue> {
             .with_message("the script waits for something that never comes: there are no timers")
             .into()),
     }
+}
+
+/// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
+/// The engine puts a place behind the message, too, but that is the outermost frame's.
+fn place(trace: &str, script: &str) -> Option<String> {
+    let is_frame = |line: &&str| line.starts_with("    at ");
+    let mut frames = trace.lines().filter(is_frame).filter_map(|line| place_in(line, script));
+    frames.next().or_else(|| trace.lines().find_map(|line| place_in(line, script)))
+}
+
+fn place_in(line: &str, script: &str) -> Option<String> {
+    let from = line.find(&format!("{script}:"))?;
+    Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
 }
