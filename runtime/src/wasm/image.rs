@@ -2,7 +2,7 @@
 //!
 //! The engine's component asks for a module `image` that brings its memory, and has one in a section of that name: the memory of
 //! an engine that no script has seen. When a script is loaded, it is evaluated once on that, and the engine hands over
-//! what its memory is then ([`Kept`]); a module of it is made ([`module`]), and every run begins there. So the engine is compiled once
+//! what its memory is then ([`Kept`]); a module of it is made, and every run begins there ([`evaluated`]). So the engine is compiled once
 //! for all scripts, and no run parses its script again. An image is data: one with code in it is refused.
 
 use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType};
@@ -10,9 +10,10 @@ use wasmparser::{Parser, Payload};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Module, StoreContextMut};
 
+use super::exports::Exports;
 use super::gate;
 use super::guest::Guest;
-use super::plugin::{PluginError, chain};
+use super::plugin::{Plugin, PluginError, chain};
 use super::spawn::Host;
 
 /// How the module is asked for, and the section that has the first one.
@@ -21,13 +22,23 @@ const IMAGE: &str = "image";
 const HANDS_OVER: &str = "runner:engine/image@0.1.0";
 /// What a component may import that asks for an image.
 pub(super) const OFFERED: [&str; 2] = [IMAGE, HANDS_OVER];
+/// What is larger would be copied into each instance instead of being shared by all.
+const IMAGE_BYTES_MAX: usize = 16 << 20;
 /// WebAssembly's page, and how finely is looked for what is not zero: the system's page.
 const PAGE_BYTES: usize = 64 << 10;
 const STEP_BYTES: usize = 4 << 10;
 
-/// What an engine handed over, in the order in which it did; beyond its memory it has nothing to hand over.
+/// Pieces of its memory that an engine handed over.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Vec<(u32, Vec<u8>)>);
+
+impl Kept {
+    /// Whether another piece is not too much.
+    fn take(&mut self, at: u32, piece: Vec<u8>) -> bool {
+        self.0.push((at, piece));
+        self.0.iter().map(|(_, piece)| piece.len()).sum::<usize>() <= IMAGE_BYTES_MAX
+    }
+}
 
 /// The image that a component has with it.
 ///
@@ -79,8 +90,11 @@ pub(super) fn linked(host: &Host, component: &Component, image: &Module) -> wasm
     let mut linker = host.component_linker().clone();
     linker.root().module(IMAGE, image)?;
     let keep = |mut store: StoreContextMut<'_, Guest>, (at, piece): (u32, Vec<u8>)| {
-        if let Some(Kept(pieces)) = &mut store.data_mut().image {
-            pieces.push((at, piece));
+        let image = &mut store.data_mut().image;
+        if let Some(kept) = image
+            && !kept.take(at, piece)
+        {
+            *image = None;
         }
         Ok(())
     };
@@ -88,8 +102,21 @@ pub(super) fn linked(host: &Host, component: &Component, image: &Module) -> wasm
     linker.instantiate_pre(component)
 }
 
+/// Has a plugin's script evaluated, once for all its runs: what they begin with then. None: each run evaluates it.
+pub(super) fn evaluated(host: &Host, plugin: &Plugin) -> Option<Exports> {
+    let exports = plugin.exports()?;
+    let image = module(host, &host.evaluate(plugin))?;
+    match image.and_then(|image| linked(host, exports.pre.component(), &image)) {
+        Ok(pre) => Some(Exports::of(pre)),
+        Err(error) => {
+            tracing::warn!(plugin = plugin.name(), "every run evaluates its script: {}", chain(&error));
+            None
+        }
+    }
+}
+
 /// The image of what was handed over; none: nothing was.
-pub(super) fn module(host: &Host, kept: &Kept) -> Option<wasmtime::Result<Module>> {
+fn module(host: &Host, kept: &Kept) -> Option<wasmtime::Result<Module>> {
     let Kept(pieces) = kept;
     let end = pieces.iter().map(|(at, piece)| *at as usize + piece.len()).max()?;
     let mut memories = MemorySection::new();

@@ -242,7 +242,7 @@ impl Plugin {
         };
         plugin.keep(host);
         plugin.ask_policy(host);
-        plugin.evaluate(host);
+        plugin.evaluated = image::evaluated(host, &plugin).map(Arc::new);
         Ok(plugin)
     }
 
@@ -270,16 +270,6 @@ impl Plugin {
         }
         self.manifest.described = described;
         self.description.warnings.extend(wrong.into_iter().map(|why| format!("its policy: {why}")));
-    }
-
-    /// Has its script evaluated, once for all its runs.
-    fn evaluate(&mut self, host: &Host) {
-        let Some(exports) = self.exports() else { return };
-        let Some(image) = image::module(host, &host.evaluate(self)) else { return };
-        match image.and_then(|image| image::linked(host, exports.pre.component(), &image)) {
-            Ok(pre) => self.evaluated = Some(Arc::new(Exports::of(pre))),
-            Err(error) => tracing::warn!(plugin = self.name, "every run evaluates its script: {}", chain(&error)),
-        }
     }
 
     /// Its name within its tenant.

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use runner_runtime::wasm::{JobView, RunReport};
+use runner_runtime::wasm::{Host, HostSettings, JobView, Manifest, RunReport};
 use runner_store::job::outcome::Outcome;
 
 use super::run::{Place, Subject};
@@ -81,6 +81,10 @@ fn every_run_begins_behind_a_script_that_was_just_evaluated() {
     for _ in 0..3 {
         assert_eq!(answer(&place, &subject, "{}"), serde_json::json!({ "runs": 1, "made": [1, 4, 9] }));
     }
+    // One that depends on its run is parsed by each: that is most of what a small script costs.
+    let each = place.script(&format!("Math.random();\n{text}"));
+    let (beforehand, each) = (run(&place, &subject).fuel_used, run(&place, &each).fuel_used);
+    assert!(beforehand * 2 < each, "{beforehand} of fuel, and {each} where every run evaluates the script");
 }
 
 /// Evaluated beforehand, it would have had the same chance, the same time and the same line for all runs, or none.
@@ -142,4 +146,17 @@ fn args_are_read_as_the_language_reads_them() {
     }
     let error = run_with(&place, &subject, "{").outcome.error().unwrap_or_default();
     assert!(error.contains("args are not JSON"), "{error}");
+}
+
+/// Images are compiled in the runner's own process, as there is nothing in them to compile.
+#[test]
+fn an_image_with_code_in_it_is_refused() {
+    let image = wat::parse_str(r#"(module (memory (export "memory") 1) (func))"#).unwrap();
+    let section = [&[5], b"image".as_slice(), &image].concat();
+    let mut component = wat::parse_str("(component)").unwrap();
+    component.extend([0, u8::try_from(section.len()).expect("it is short")]);
+    component.extend(section);
+    let host = Host::new(&HostSettings::default()).expect("wasmtime runs here");
+    let refused = host.compile("image", &component, Manifest::default()).expect_err("it has code").to_string();
+    assert!(refused.contains("has more in it than a memory"), "{refused}");
 }

@@ -102,6 +102,28 @@ pub(crate) fn tell(cx: &JsObject, job: &Job, context: &mut Context) -> JsResult<
     Ok(())
 }
 
+/// What an argument is told of that nobody has seen yet.
+pub(crate) fn no_job() -> Job {
+    Job {
+        id: String::new(),
+        kind: String::new(),
+        tenant: String::new(),
+        queue: String::new(),
+        args: Vec::new(),
+        run: 0,
+        attempt: 0,
+        max_attempts: 0,
+        priority: 0,
+        enqueued_at: String::new(),
+        run_at: String::new(),
+        timeout_ms: 0,
+        tags: Vec::new(),
+        checkpoint: None,
+        dependencies: Vec::new(),
+        meta: Vec::new(),
+    }
+}
+
 fn table(pairs: &[(String, String)], context: &mut Context) -> JsResult<JsObject> {
     let object = JsObject::with_object_proto(context.intrinsics());
     for (key, value) in pairs {

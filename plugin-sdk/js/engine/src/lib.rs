@@ -15,6 +15,7 @@
 mod calls;
 mod image;
 mod json;
+mod near;
 mod script;
 
 use std::cell::RefCell;
@@ -68,6 +69,7 @@ impl Evaluates for Engine {
         if evaluated.is_ok() && !calls::has_depended() {
             // What parsing left would be in every run's way.
             boa_gc::force_collect();
+            near::begin();
             image::keep();
         }
     }

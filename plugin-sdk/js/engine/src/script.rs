@@ -76,7 +76,10 @@ impl Ready {
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
         let mut ready = Self { context, prelude, cx: None, loaded: None };
-        ready.cx = Some(ready.fresh_cx().expect("the prelude has it"));
+        let cx = ready.fresh_cx().expect("the prelude has it");
+        // It has a place for everything that a job is.
+        calls::tell(&cx, &calls::no_job(), &mut ready.context).expect("nothing of it is locked");
+        ready.cx = Some(cx);
         ready
     }
 
