@@ -20,11 +20,8 @@ pub(super) fn component(host: &Host, component: &Component, image: Option<&Modul
     let imports: Vec<String> = ty.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = ty.exports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     check_contract(imports.iter().chain(&exports))?;
-    let mut unknown: Vec<String> = imports
-        .iter()
-        .filter(|name| !offered(name) && !(image.is_some() && image::OFFERED.contains(&name.as_str())))
-        .cloned()
-        .collect();
+    let brought = |name: &str| image.is_some() && image::OFFERED.contains(&name);
+    let mut unknown: Vec<String> = imports.iter().filter(|name| !(offered(name) || brought(name))).cloned().collect();
     unknown.extend(unknown_functions(host.engine(), &ty));
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
