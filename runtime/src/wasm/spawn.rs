@@ -27,6 +27,7 @@ use super::folder::{self, LoadError, TENANT_DEFAULT};
 use super::guest::Guest;
 use super::host;
 use super::host::contract::exports::runner::plugin::policy::KindPolicy;
+use super::image::Kept;
 use super::manifest::Manifest;
 use super::memory::InUse;
 use super::plugin::{Plugin, PluginError};
@@ -257,6 +258,20 @@ impl Host {
             let answer = scope.spawn(|| threads.block_on(asked)).join();
             answer.unwrap_or_else(|_| Some(Err("the host panicked, a bug".to_owned())))
         })
+    }
+
+    /// Has a script evaluated by its engine; nothing, if that has no use of it or the engine cannot do it. Not for async code.
+    pub(super) fn evaluate(&self, plugin: &Plugin) -> Kept {
+        let Some((exports, script)) = plugin.exports().zip(plugin.script()) else { return Kept::default() };
+        let Some(evaluate) = exports.evaluate else { return Kept::default() };
+        let asked = async {
+            // Never closed, as above.
+            let _place = self.asides.acquire().await.ok();
+            run::evaluate(self.means(), plugin, (exports, evaluate), script).await
+        };
+        let threads = self.threads();
+        // As above: on a thread of its own.
+        std::thread::scope(|scope| scope.spawn(|| threads.block_on(asked)).join().unwrap_or_default())
     }
 
     /// The guests' threads, for a future that is about a run.

@@ -47,9 +47,13 @@ impl Place {
 
     /// Loads a test handler with the manifest of all.
     pub(super) fn load(&self, file: &Path) -> Subject {
+        self.load_with(file, "")
+    }
+
+    fn load_with(&self, file: &Path, more: &str) -> Subject {
         let text = std::fs::read_to_string(super::sdk().join("conformance.toml")).unwrap();
         let http = format!("\n[[allow.http]]\nurl = \"http://{}/hook\"\nmethods = [\"POST\"]\n", self.server.address);
-        let manifest = Manifest::parse(&(text + &http)).expect("the manifest is right");
+        let manifest = Manifest::parse(&(text + &http + more)).expect("the manifest is right");
         let plugin = super::mixed::load(&self.host, file, manifest);
         let is_command = plugin.describe().flavour == Flavour::Command;
         Subject { plugin: Arc::new(plugin), is_command }
@@ -57,9 +61,14 @@ impl Place {
 
     /// Loads a script that a test has written.
     pub(super) fn script(&self, text: &str) -> Subject {
+        self.script_with(text, "")
+    }
+
+    /// The same with more in its manifest.
+    pub(super) fn script_with(&self, text: &str, more: &str) -> Subject {
         let file = self.folder.path().join("script.js");
         std::fs::write(&file, text).unwrap();
-        self.load(&file)
+        self.load_with(&file, more)
     }
 
     pub(super) fn run(&self, subject: &Subject, behaviour: &Behaviour) -> RunReport {
