@@ -3,8 +3,12 @@
 //! The engine's component asks for a module `image` that brings its memory, and has one in a section of that name: the memory of
 //! an engine that no script has seen. When a script is loaded, it is evaluated once on that, and the engine hands over
 //! what its memory is then ([`Kept`]); a module of it is made, and every run begins there ([`evaluated`]). So the engine is compiled once
-//! for all scripts, and no run parses its script again. An image is data: one with code in it is refused.
+//! for all scripts, and no run parses its script again. An image is data: one with code in it is refused. All images together
+//! have a bound; the scripts behind it are evaluated by each of their runs.
 
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
 use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType};
 use wasmparser::{Parser, Payload};
 use wasmtime::component::{Component, InstancePre};
@@ -24,6 +28,8 @@ const HANDS_OVER: &str = "runner:engine/image@0.1.0";
 pub(super) const OFFERED: [&str; 2] = [IMAGE, HANDS_OVER];
 /// What is larger would be copied into each instance instead of being shared by all.
 const IMAGE_BYTES_MAX: usize = 16 << 20;
+/// Pieces of one: the engine hands its memory over in a few.
+const PIECES_MAX: usize = 1_024;
 /// WebAssembly's page, and how finely is looked for what is not zero: the system's page.
 const PAGE_BYTES: usize = 64 << 10;
 const STEP_BYTES: usize = 4 << 10;
@@ -36,7 +42,7 @@ impl Kept {
     /// Whether another piece is not too much.
     fn take(&mut self, at: u32, piece: Vec<u8>) -> bool {
         self.0.push((at, piece));
-        self.0.iter().map(|(_, piece)| piece.len()).sum::<usize>() <= IMAGE_BYTES_MAX
+        self.0.len() <= PIECES_MAX && self.0.iter().map(|(_, piece)| piece.len()).sum::<usize>() <= IMAGE_BYTES_MAX
     }
 }
 
@@ -102,21 +108,33 @@ pub(super) fn linked(host: &Host, component: &Component, image: &Module) -> wasm
     linker.instantiate_pre(component)
 }
 
+/// What the runs of a script begin with that was evaluated, and the room of its image.
+pub(super) struct Evaluated {
+    pub(super) exports: Exports,
+    _room: OwnedSemaphorePermit,
+}
+
 /// Has a plugin's script evaluated, once for all its runs: what they begin with then. None: each run evaluates it.
-pub(super) fn evaluated(host: &Host, plugin: &Plugin) -> Option<Exports> {
+pub(super) fn evaluated(host: &Host, plugin: &Plugin) -> Option<Evaluated> {
     let exports = plugin.exports()?;
-    let image = module(host, &host.evaluate(plugin))?;
-    match image.and_then(|image| linked(host, exports.pre.component(), &image)) {
-        Ok(pre) => Some(Exports::of(pre)),
+    let image = encoded(&host.evaluate(plugin))?;
+    let each_run = |why: &str| tracing::warn!(plugin = plugin.name(), "every run evaluates its script: {why}");
+    let kib = u32::try_from(image.len().div_ceil(1024)).unwrap_or(u32::MAX);
+    let Ok(room) = Arc::clone(host.images()).try_acquire_many_owned(kib) else {
+        each_run("the scripts that were loaded before take what memory there is for that");
+        return None;
+    };
+    match compiled(host, &image).and_then(|image| linked(host, exports.pre.component(), &image)) {
+        Ok(pre) => Some(Evaluated { exports: Exports::of(pre), _room: room }),
         Err(error) => {
-            tracing::warn!(plugin = plugin.name(), "every run evaluates its script: {}", chain(&error));
+            each_run(&chain(&error));
             None
         }
     }
 }
 
-/// The image of what was handed over; none: nothing was.
-fn module(host: &Host, kept: &Kept) -> Option<wasmtime::Result<Module>> {
+/// A module of what was handed over; none: nothing was.
+fn encoded(kept: &Kept) -> Option<Vec<u8>> {
     let Kept(pieces) = kept;
     let end = pieces.iter().map(|(at, piece)| *at as usize + piece.len()).max()?;
     let mut memories = MemorySection::new();
@@ -133,7 +151,7 @@ fn module(host: &Host, kept: &Kept) -> Option<wasmtime::Result<Module>> {
     }
     let mut image = wasm_encoder::Module::new();
     image.section(&memories).section(&exports).section(&data);
-    Some(compiled(host, &image.finish()))
+    Some(image.finish())
 }
 
 /// The parts of a piece that are not zero.

@@ -18,7 +18,7 @@ use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
-use super::image;
+use super::image::{self, Evaluated};
 use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, KindLimits, Manifest, QueueLimits, RetrySettings};
@@ -39,7 +39,7 @@ pub struct Plugin {
     description: Description,
     code: Code,
     /// What it begins with where its script was evaluated before; then `code` is for others that share it.
-    evaluated: Option<Arc<Exports>>,
+    evaluated: Option<Evaluated>,
     /// SHA-256 of the bytes that `code` was made from: an engine's, where it is a script.
     code_digest: String,
     script: Option<Script>,
@@ -242,7 +242,7 @@ impl Plugin {
         };
         plugin.keep(host);
         plugin.ask_policy(host);
-        plugin.evaluated = image::evaluated(host, &plugin).map(Arc::new);
+        plugin.evaluated = image::evaluated(host, &plugin);
         Ok(plugin)
     }
 
@@ -387,7 +387,8 @@ impl Plugin {
     /// What a component exports.
     pub(super) fn exports(&self) -> Option<&Exports> {
         match (&self.evaluated, &self.code) {
-            (Some(exports), _) | (None, Code::Component(exports)) => Some(exports),
+            (Some(evaluated), _) => Some(&evaluated.exports),
+            (None, Code::Component(exports)) => Some(exports),
             (None, Code::Command(_)) => None,
         }
     }

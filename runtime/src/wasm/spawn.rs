@@ -79,6 +79,8 @@ pub struct Host {
     asides: Arc<Semaphore>,
     /// For instances that wait for their next run.
     kept: Arc<Semaphore>,
+    /// For the images of scripts, in KiB.
+    images: Arc<Semaphore>,
     egress: Arc<Egress>,
     memory: Arc<InUse>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
@@ -132,6 +134,7 @@ impl Host {
             places,
             asides,
             kept,
+            images: Arc::new(Semaphore::new(settings.scripts_kib as usize)),
             egress: Egress::new(egress),
             memory: Arc::default(),
             guests: Some(guests),
@@ -354,6 +357,10 @@ impl Host {
 
     pub(super) fn kept(&self) -> Arc<Semaphore> {
         Arc::clone(&self.kept)
+    }
+
+    pub(super) fn images(&self) -> &Arc<Semaphore> {
+        &self.images
     }
 
     fn guests(&self) -> &Runtime {

@@ -31,6 +31,11 @@ pub(super) struct Subject {
 
 impl Place {
     pub(super) fn new() -> Self {
+        Self::with_room_for_scripts(HostSettings::default().scripts_kib)
+    }
+
+    /// One that keeps so much of evaluated scripts.
+    pub(super) fn with_room_for_scripts(scripts_kib: u32) -> Self {
         let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
         std::fs::write(folder.path().join("password"), "pass-word-1\n").unwrap();
         let text = format!(
@@ -41,7 +46,8 @@ impl Place {
         );
         let operator = Arc::new(Operator::read(&text, folder.path()).unwrap());
         let (compiler, cache) = (super::mixed::compiler(), Some(super::mixed::cache()));
-        let settings = HostSettings { slots: 2, threads: 1, operator, compiler, cache, ..HostSettings::default() };
+        let settings =
+            HostSettings { slots: 2, threads: 1, operator, compiler, cache, scripts_kib, ..HostSettings::default() };
         Self { host: Host::new(&settings).expect("wasmtime runs here"), server, folder }
     }
 

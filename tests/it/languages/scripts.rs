@@ -87,6 +87,24 @@ fn every_run_begins_behind_a_script_that_was_just_evaluated() {
     assert!(beforehand * 2 < each, "{beforehand} of fuel, and {each} where every run evaluates the script");
 }
 
+/// The story: each script that was evaluated beforehand took two mebibytes for as long as it was loaded, however many there were.
+#[test]
+fn scripts_that_are_evaluated_beforehand_have_a_bound_together() {
+    // Room for one of them.
+    let place = Place::with_room_for_scripts(4 << 10);
+    let text = "export default () => 1;";
+    let first = place.script(text);
+    let second = place.script(text);
+    let fuel = |subject| {
+        assert_eq!(answer(&place, subject, "{}"), 1);
+        run(&place, subject).fuel_used
+    };
+    let (beforehand, each) = (fuel(&first), fuel(&second));
+    assert!(beforehand * 2 < each, "{beforehand} of fuel, and {each} of the one without room");
+    drop((first, second));
+    assert!(fuel(&place.script(text)) * 2 < each, "the room is free when the script is gone");
+}
+
 /// Evaluated beforehand, it would have had the same chance, the same time and the same line for all runs, or none.
 #[test]
 fn what_a_script_takes_from_its_run_while_it_is_evaluated_is_that_runs_own() {
