@@ -95,7 +95,7 @@ fn scripts_that_are_evaluated_beforehand_have_a_bound_together() {
     let text = "export default () => 1;";
     let first = place.script(text);
     let second = place.script(text);
-    let fuel = |subject| {
+    let fuel = |subject: &Subject| {
         assert_eq!(answer(&place, subject, "{}"), 1);
         run(&place, subject).fuel_used
     };
