@@ -1,6 +1,7 @@
 /* What needs no host: memory, buffers, answers, and JSON. For the plugin and for native tests alike. */
 #include "runner.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,50 @@ void runner_add_string(runner_buffer *buffer, runner_text text) {
   runner_add(buffer, "\"");
 }
 
+/* Behind the character that begins at `at`, or NULL if it is no UTF-8: too short, too long, a surrogate, or beyond U+10FFFF. */
+static const char *past_character(const char *at, const char *end) {
+  unsigned char first = (unsigned char)*at++;
+  if (first < 0x80) return at;
+  int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+  if (first < 0xc2 || first > 0xf4 || end - at < more) return NULL;
+  unsigned char second = (unsigned char)*at;
+  if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) || (first == 0xf0 && second < 0x90) ||
+      (first == 0xf4 && second > 0x8f)) {
+    return NULL;
+  }
+  for (; more > 0; more--) {
+    if (((unsigned char)*at++ & 0xc0) != 0x80) return NULL;
+  }
+  return at;
+}
+
+/* How many bytes of it are UTF-8, from its beginning. */
+static size_t plain(runner_text text) {
+  const char *at = text.at, *end = text.at + text.len;
+  while (at < end) {
+    const char *past = past_character(at, end);
+    if (past == NULL) break;
+    at = past;
+  }
+  return (size_t)(at - text.at);
+}
+
+/* What the contract calls a string: other bytes would end the run as a trap, so each becomes U+FFFD. */
+runner_text runner_utf8(runner_text text);
+runner_text runner_utf8(runner_text text) {
+  if (text.len == 0 || plain(text) == text.len) return text;
+  runner_buffer made = {0};
+  while (text.len > 0) {
+    size_t fits = plain(text);
+    runner_add_text(&made, (runner_text){text.at, fits});
+    text = (runner_text){text.at + fits, text.len - fits};
+    if (text.len == 0) break;
+    runner_add(&made, "\xef\xbf\xbd");
+    text = (runner_text){text.at + 1, text.len - 1};
+  }
+  return runner_text_of(made);
+}
+
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
 
 runner_answer runner_ok_text(runner_text output) { return (runner_answer){.end = RUNNER_OK, .text = output}; }
@@ -133,7 +178,7 @@ static const char *past_string(const char *at, const char *end) {
     if (*at == '"') return at + 1;
     if ((unsigned char)*at < 0x20) return NULL;
     if (*at != '\\') continue;
-    if (++at == end || strchr("\"\\/bfnrtu", *at) == NULL) return NULL;
+    if (++at == end || *at == 0 || strchr("\"\\/bfnrtu", *at) == NULL) return NULL;
     if (*at != 'u') continue;
     for (int digit = 0; digit < 4; digit++) {
       if (++at >= end || *at == 0 || strchr("0123456789abcdefABCDEF", *at) == NULL) return NULL;
@@ -241,15 +286,18 @@ static void misfit(runner_args *args, const char *path, const char *why, runner_
   runner_add(&text, why);
   if (found.at != NULL) {
     enum { SHOWN_MAX = 60 };
+    size_t shown = found.len < SHOWN_MAX ? found.len : SHOWN_MAX;
+    /* Half a character would be no text. */
+    while (shown < found.len && ((unsigned char)found.at[shown] & 0xc0) == 0x80) shown--;
     runner_add(&text, ", not ");
-    runner_add_text(&text, (runner_text){found.at, found.len < SHOWN_MAX ? found.len : SHOWN_MAX});
+    runner_add_text(&text, (runner_text){found.at, shown});
   }
   args->failed = true;
   args->answer = (runner_answer){.end = RUNNER_DISCARD, .text = runner_text_of(text)};
 }
 
 runner_args runner_read_text(runner_text json, const char *what) {
-  const char *end = json.at + json.len, *past = past_value(json.at, end, 0);
+  const char *end = json.at + json.len, *past = plain(json) == json.len ? past_value(json.at, end, 0) : NULL;
   if (past != NULL && space(past, end) == end) return (runner_args){.json = trimmed(json.at, end)};
   runner_buffer why = {0};
   runner_add(&why, what);
@@ -379,7 +427,9 @@ double runner_f64(runner_args *args, const char *path) {
   char *text = runner_alloc(found.len + 1);
   memcpy(text, found.at, found.len);
   text[found.len] = 0;
-  return strtod(text, NULL);
+  double value = strtod(text, NULL);
+  if (value < -DBL_MAX || value > DBL_MAX) misfit(args, path, "must be a number that a double holds", found);
+  return args->failed ? 0 : value;
 }
 
 bool runner_bool_or(runner_args *args, const char *path, bool otherwise) {

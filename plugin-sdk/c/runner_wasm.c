@@ -7,6 +7,7 @@
 #include <string.h>
 
 void runner_release(void);
+runner_text runner_utf8(runner_text text);
 
 #define EXPORT(name) __attribute__((export_name(name)))
 #define IMPORT(interface, name) \
@@ -69,6 +70,7 @@ wire_answer *runner_export_handle(wire_job *job) {
   runner_answer answer = runner_handle(&seen);
   memset(&answered, 0, sizeof answered);
   answered.is_failure = answer.end != RUNNER_OK;
+  if (answered.is_failure) answer.text = runner_utf8(answer.text);
   switch (answer.end) {
     case RUNNER_OK:
       answered.u.output = answer.text;
@@ -169,8 +171,16 @@ void http_send(const char *, size_t, const char *, size_t, const runner_pair *, 
 IMPORT("config", "get") void config_get(const char *, size_t, area *);
 IMPORT("config", "secret") void config_secret(const char *, size_t, area *);
 
-void runner_log(runner_level level, runner_text message) { host_log((uint32_t)level, TEXT(message)); }
-void runner_progress(uint8_t percent, runner_text message) { host_progress(percent, TEXT(message)); }
+void runner_log(runner_level level, runner_text message) {
+  message = runner_utf8(message);
+  host_log((uint32_t)level, TEXT(message));
+}
+
+void runner_progress(uint8_t percent, runner_text message) {
+  message = runner_utf8(message);
+  host_progress(percent, TEXT(message));
+}
+
 bool runner_cancelled(void) { return host_cancelled() != 0; }
 
 runner_result runner_enqueue(const char *kind, runner_text args, runner_text options, runner_text *id) {

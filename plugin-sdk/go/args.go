@@ -53,6 +53,9 @@ func called(wanted reflect.Type) string {
 // The path of the first required field that is not there.
 func missing(wanted reflect.Type, input json.RawMessage, path string) string {
 	if wanted.Kind() == reflect.Pointer {
+		if isNull(input) {
+			return ""
+		}
 		return missing(wanted.Elem(), input, path)
 	}
 	if wanted.Implements(reflect.TypeFor[json.Unmarshaler]()) || reflect.PointerTo(wanted).Implements(reflect.TypeFor[json.Unmarshaler]()) {
@@ -68,10 +71,11 @@ func missing(wanted reflect.Type, input json.RawMessage, path string) string {
 }
 
 func missingInList(wanted reflect.Type, input json.RawMessage, path string) string {
-	for wanted.Kind() == reflect.Pointer {
-		wanted = wanted.Elem()
+	part := wanted
+	for part.Kind() == reflect.Pointer {
+		part = part.Elem()
 	}
-	if wanted.Kind() != reflect.Struct && wanted.Kind() != reflect.Slice {
+	if part.Kind() != reflect.Struct && part.Kind() != reflect.Slice {
 		return ""
 	}
 	var items []json.RawMessage
@@ -87,8 +91,9 @@ func missingInList(wanted reflect.Type, input json.RawMessage, path string) stri
 }
 
 func missingInObject(wanted reflect.Type, input json.RawMessage, path string) string {
+	// Of null nothing is there.
 	var members map[string]json.RawMessage
-	if bytes.Equal(bytes.TrimSpace(input), []byte("null")) || json.Unmarshal(input, &members) != nil {
+	if json.Unmarshal(input, &members) != nil {
 		return ""
 	}
 	for i := range wanted.NumField() {
@@ -102,7 +107,7 @@ func missingInObject(wanted reflect.Type, input json.RawMessage, path string) st
 		}
 		value, found := member(members, name)
 		at := strings.TrimPrefix(path+"."+name, ".")
-		if !found {
+		if !found || isNull(value) && isPlain(field.Type) {
 			if field.Type.Kind() != reflect.Pointer && !strings.Contains(options, "omitempty") && !strings.Contains(options, "omitzero") {
 				return at
 			}
@@ -113,6 +118,17 @@ func missingInObject(wanted reflect.Type, input json.RawMessage, path string) st
 		}
 	}
 	return ""
+}
+
+func isNull(input json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(input), []byte("null")) }
+
+// Whether null leaves a value of this type as it is, unseen: a list of Go's that is nil is null, and read as one; a text is not.
+func isPlain(wanted reflect.Type) bool {
+	if reflect.PointerTo(wanted).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return false
+	}
+	kind := wanted.Kind()
+	return kind >= reflect.Bool && kind <= reflect.Float64 || kind == reflect.String
 }
 
 // As encoding/json finds it: exactly, or else whatever the case of its letters.

@@ -132,18 +132,18 @@ func handle(address uint32) uint32 {
 	failure := failure(err)
 	switch failure.end {
 	case "retry":
-		answered.put(2, []byte(failure.text))
+		answered.put(2, []byte(said(failure.text)))
 		if failure.states {
 			answered.words[4], answered.words[5] = 1, failure.millis()
 		}
 	case "discard":
 		answered.words[1] = 1
-		answered.put(2, []byte(failure.text))
+		answered.put(2, []byte(said(failure.text)))
 	case "snooze":
 		answered.words[1], answered.words[2] = 2, failure.millis()
 		if failure.text != "" {
 			answered.words[3] = 1
-			answered.put(4, []byte(failure.text))
+			answered.put(4, []byte(said(failure.text)))
 		}
 	}
 	return answered.address()

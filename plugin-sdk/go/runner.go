@@ -77,6 +77,12 @@ func written(output any) ([]byte, error) {
 		return output, nil
 	case Nothing, nil:
 		return nil, nil
+	case *Failure:
+		// Returned as the value, where it was meant as the error; as JSON it would be an empty object.
+		if output == nil {
+			return nil, nil
+		}
+		return nil, output
 	}
 	bytes, err := json.Marshal(output)
 	if err != nil {
@@ -94,6 +100,10 @@ func dispatch(cx *Context, args []byte) ([]byte, error) {
 		for _, handle := range handlers {
 			return handle(cx, args)
 		}
+	}
+	if len(handlers) == 0 {
+		// Not a discard: the jobs are right, and the plugin will be.
+		return nil, errors.New("this plugin has no handler: call runner.Handle in `func init()`; a component has no `main`")
 	}
 	kinds := make([]string, 0, len(handlers))
 	for kind := range handlers {
@@ -137,10 +147,16 @@ func (f *Failure) Error() string { return f.text }
 func failure(err error) *Failure {
 	var known *Failure
 	if errors.As(err, &known) {
+		if known == nil {
+			return Retry("the handler's error is a nil *runner.Failure, which is an error in Go: answer with nil itself")
+		}
 		return known
 	}
 	return Retry("%s", err.Error())
 }
+
+// What is said as text: bytes that are none would end the run as a trap, so they become U+FFFD, as in JSON.
+func said(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 func (f *Failure) millis() uint32 {
 	ms := f.after.Milliseconds()

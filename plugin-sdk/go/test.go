@@ -48,7 +48,10 @@ func (t *Test) Run(kind string, args any) ([]byte, error) {
 	if job.ID == "" {
 		job.ID, job.Tenant, job.Queue = "1", "default", "default"
 	}
-	job.Run, job.Attempt, job.MaxAttempts = max(job.Run, 1), max(job.Attempt, 1), max(job.MaxAttempts, 25)
+	job.Run, job.Attempt = max(job.Run, 1), max(job.Attempt, 1)
+	if job.MaxAttempts == 0 {
+		job.MaxAttempts = 25
+	}
 	return dispatch(&Context{Job: job, host: t}, input)
 }
 

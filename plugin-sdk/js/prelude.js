@@ -7,17 +7,24 @@
       this.name = new.target.name;
     }
   }
+  // What is no number would be no time at all: a snooze of "5m" would be over at once, again and again.
+  const millis = (after, right) => {
+    if (typeof after === "number" && !Number.isNaN(after)) return after;
+    throw new TypeError(`milliseconds are a number, as in ${right}, not ${typeof after === "string" ? JSON.stringify(after) : String(after)}`);
+  };
   class Retry extends Failure {
-    constructor(why, { after } = {}) {
+    constructor(why, options) {
       super(why);
-      this.after = after;
+      // A number alone would be taken for no options.
+      const after = typeof options === "number" ? `the second argument ${options}` : options?.after;
+      this.after = after === undefined || after === null ? undefined : millis(after, 'new Retry("why", {after: 5000})');
     }
   }
   class Discard extends Failure {}
   class Snooze extends Failure {
     constructor(after, why) {
       super(why);
-      this.after = after;
+      this.after = millis(after, 'new Snooze(300000, "why")');
     }
   }
   class CallError extends Error {
@@ -40,7 +47,8 @@
   const kinds = {
     string: ["a string", v => typeof v === "string"],
     integer: ["an integer", v => Number.isSafeInteger(v)],
-    number: ["a number", v => typeof v === "number"],
+    // 1e400 is read as one that no JSON can say.
+    number: ["a number", v => Number.isFinite(v)],
     boolean: ["true or false", v => typeof v === "boolean"],
     list: ["a list", v => Array.isArray(v)],
     object: ["an object", v => typeof v === "object" && v !== null && !Array.isArray(v)],
@@ -49,7 +57,7 @@
   const misfit = (path, why) => new Discard(`args do not fit: ${path ? `\`${path}\`: ` : ""}${why}`);
   const expect = (kind, value, path) => {
     if (kinds[kind] === undefined) throw new TypeError(`a shape has ${Object.keys(kinds).join(", ")}, not ${kind}`);
-    if (!kinds[kind][1](value)) throw misfit(path, `is ${String(JSON.stringify(value)).slice(0, 60)}, not ${kinds[kind][0]}`);
+    if (!kinds[kind][1](value)) throw misfit(path, `is ${String(typeof value === "number" ? value : JSON.stringify(value)).slice(0, 60)}, not ${kinds[kind][0]}`);
   };
   const check = (value, shape, path = "") => {
     if (typeof shape === "string") {
@@ -76,6 +84,12 @@
   for (const name of ["log", "info", "debug"]) console[name] = (...values) => host.print(shown(values));
   for (const name of ["warn", "error"]) console[name] = (...values) => host.printError(shown(values));
 
+  // Anything else would be stored as its text: [object Object].
+  const data = value => {
+    if (typeof value === "string" || value instanceof Uint8Array) return value;
+    throw new TypeError(`a call takes text or a Uint8Array there, not ${shown([value])}: JSON.stringify it`);
+  };
+
   const context = job => {
     const cx = {
       ...job,
@@ -85,14 +99,17 @@
       cancelled: () => host.cancelled(),
       enqueue: (kind, args, options) =>
         ask(host.enqueue, kind, JSON.stringify(args ?? null), options === undefined ? "" : JSON.stringify(options)),
-      leave: data => ask(host.checkpoint, data),
+      leave: checkpoint => ask(host.checkpoint, data(checkpoint)),
       outputOf: id => ask(host.outputOf, String(id)),
       pauseSchedule: () => ask(host.pauseSchedule),
       kv: {
         get: key => ask(host.kvGet, key),
-        set: (key, value) => ask(host.kvSet, key, value),
+        set: (key, value) => ask(host.kvSet, key, data(value)),
         remove: key => ask(host.kvRemove, key),
-        compareAndSet: (key, expected, value) => ask(host.kvCompareAndSet, key, expected ?? null, value ?? null),
+        compareAndSet: (key, expected, value) => {
+          const maybe = value => (value === undefined || value === null ? null : data(value));
+          return ask(host.kvCompareAndSet, key, maybe(expected), maybe(value));
+        },
         keys: (prefix = "", { after = null, limit = 1000 } = {}) => ask(host.kvKeys, prefix, after, limit),
       },
       blobs: container => ({
@@ -100,7 +117,7 @@
         read: (name, offset = 0, length = 1 << 20) => ask(host.blobRead, container, name, offset, length),
         write: (name, ...parts) => {
           const writer = ask(host.blobBegin, container, name);
-          for (const part of parts) ask(host.blobWrite, writer, part);
+          for (const part of parts) ask(host.blobWrite, writer, data(part));
           ask(host.blobFinish, writer);
         },
         remove: name => ask(host.blobRemove, container, name),
@@ -109,7 +126,7 @@
       config: name => ask(host.config, name),
       secret: name => ask(host.secret, name),
       send: ({ method = "GET", url, headers = {}, body = "", timeout = null }) => {
-        const [status, pairs, bytes] = ask(host.send, method, url, Object.entries(headers).flat(), body, timeout);
+        const [status, pairs, bytes] = ask(host.send, method, url, Object.entries(headers).flat(), data(body), timeout);
         const answer = { status, headers: pairs, body: bytes };
         answer.header = name => pairs.find(pair => pair[0].toLowerCase() === name.toLowerCase())?.[1];
         answer.text = () => host.text(bytes);
@@ -143,5 +160,10 @@
     return ["error", thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown), null];
   };
   Object.assign(globalThis, { Retry, Discard, Snooze, CallError, check, console, text: host.text, bytes: host.bytes });
-  return { context, parse, ended, written: value => JSON.stringify(value) };
+  // An error that is returned was meant to be thrown; as JSON it would be nothing, and the job completed.
+  const written = value => {
+    if (value instanceof Error) throw value;
+    return JSON.stringify(value);
+  };
+  return { context, parse, ended, written };
 })

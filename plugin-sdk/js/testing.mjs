@@ -36,7 +36,7 @@ export class World {
   async run(args = {}) {
     const context = this.prelude.context(this.job);
     const output = await this.handler(JSON.parse(JSON.stringify(args)), context);
-    return output === undefined || output instanceof Uint8Array ? output : JSON.parse(JSON.stringify(output));
+    return output === undefined || output instanceof Uint8Array ? output : JSON.parse(this.prelude.written(output));
   }
 
   container(name) {

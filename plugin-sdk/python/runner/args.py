@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from typing import Any
@@ -18,10 +19,15 @@ def read(wanted: Any, data: bytes) -> Any:
     if wanted is bytes:
         return data
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise Discard(f"args are not JSON: {error}") from None
     return fit(wanted, value, "")
+
+
+def no_constant(word: str) -> Any:
+    # Python reads them, and would write them again; nobody else takes them for JSON.
+    raise ValueError(f"{word} is none of its numbers")
 
 
 def misfit(path: str, why: str) -> Discard:
@@ -80,9 +86,14 @@ def expect(wanted: type, value: Any, path: str) -> Any:
     # In Python True is 1; in JSON it is not.
     fits = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            value, fits = math.inf, True
     if not fits:
         raise misfit(path, f"is {shown(value)}, not {JSON_NAMES[wanted]}")
+    if wanted is float and math.isinf(value):
+        raise misfit(path, "is more than a number of 64 bits can be")
     return value
 
 

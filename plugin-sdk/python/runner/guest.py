@@ -1,5 +1,6 @@
 """The plugin's side of the contract: the export that the runner calls, and its imports as a host. In a plugin only."""
 
+import sys
 import traceback
 from typing import Any, Callable
 
@@ -8,9 +9,14 @@ from wit_world.imports import blobs, config, host, http, kv, types
 
 from .context import CallError, Context, Job, Response
 from .failure import Discard, Retry, Snooze
-from .handlers import dispatch
+from .handlers import dispatch, kinds
+from .text import text
 
 LEVELS = {level.name.lower(): level for level in host.Level}
+
+# The plugin's module has been imported by now. Without a handler every job would be discarded; so nothing is built.
+if not kinds():
+    raise TypeError('there is no handler in this plugin: decorate a function with @handler("a.b")')
 
 
 def asked(call: Callable, *args: Any) -> Any:
@@ -72,13 +78,14 @@ class Handler:
         try:
             return dispatch(Context(seen, Runner()), job.args)
         except Retry as end:
-            raise Err(types.Failure_Retry(types.Retry(str(end), end.after_ms))) from None
+            raise Err(types.Failure_Retry(types.Retry(text(end), end.after_ms))) from None
         except Discard as end:
-            raise Err(types.Failure_Discard(str(end))) from None
+            raise Err(types.Failure_Discard(text(end))) from None
         except Snooze as end:
-            raise Err(types.Failure_Snooze(types.Snooze(end.after_ms, end.why))) from None
-        except Exception as error:
+            raise Err(types.Failure_Snooze(types.Snooze(end.after_ms, end.why and text(end.why)))) from None
+        except BaseException as error:
+            # `sys.exit` and its kin, too: there is no process to end, and what is not answered is a trap without a word.
             # To the run's log; the innermost line is the handler's own.
-            traceback.print_exc()
-            why = f"{type(error).__name__}: {error}"
+            print(text(traceback.format_exc()), end="", file=sys.stderr)
+            why = text(f"{type(error).__name__}: {error}")
             raise Err(types.Failure_Retry(types.Retry(why, None))) from None

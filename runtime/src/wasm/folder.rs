@@ -176,7 +176,7 @@ pub fn load(
     shelf.look(host, folder, is_tenant, Look::AtAll)?;
     let uptime = || Clock::System.uptime();
     while let Some(place) = shelf.next(uptime()) {
-        let made = make(host, folder, &place, &stop);
+        let made = make(host, folder, &place, shelf.same(&place).as_deref(), &stop);
         shelf.put(&place, made, uptime());
     }
     Ok(shelf.serve())

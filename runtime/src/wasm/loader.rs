@@ -254,9 +254,12 @@ impl Folder {
 
     /// Compiles what is next, and says how it stands.
     fn go_on(&mut self) {
-        if let Some(place) = lock(&self.shelf).next(Clock::System.uptime()) {
+        let mut shelf = lock(&self.shelf);
+        let next = shelf.next(Clock::System.uptime()).map(|place| (shelf.same(&place), place));
+        drop(shelf);
+        if let Some((same, place)) = next {
             let (host, path, at, stop) = (Arc::clone(&self.host), self.path.clone(), place.clone(), self.stop.clone());
-            let making = tokio::task::spawn_blocking(move || make(&host, &path, &at, &stop));
+            let making = tokio::task::spawn_blocking(move || make(&host, &path, &at, same.as_deref(), &stop));
             self.compiling = Some((place, Clock::System.now(), making));
         }
         self.publish();

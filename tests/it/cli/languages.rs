@@ -97,3 +97,38 @@ fn what_cannot_be_built_is_said_with_the_command_that_mends_it() {
         assert!(built.status.code() == Some(1) && said.contains("is missing") && said.contains(says), "{lang}: {said}");
     }
 }
+
+/// What a project is was told by whichever file came first: `pyproject.toml` was taken for a manifest, a helper in Python for the
+/// plugin of a project in C, and a project called `test_x` or `x_test` had nothing but tests.
+#[test]
+fn a_project_is_what_its_manifest_is_called_whatever_lies_beside() {
+    let place = Place::new();
+    let check = |name: &str, files: &[&str], missing: &str| {
+        std::fs::create_dir(place.path(name)).unwrap();
+        for file in files {
+            place.write(&format!("{name}/{file}"), b"");
+        }
+        let built = Command::new(env!("CARGO_BIN_EXE_runner"))
+            .args(["plugin", "build", name])
+            .current_dir(place.path("."))
+            .env("PATH", place.path("nothing"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(said.contains(missing), "{name} with {files:?}: {said}");
+    };
+    let (c, python) = ("clang is missing", "componentize-py is missing");
+    check("a", &["hello.c", "hello.toml", "make_tables.py", "view.js"], c);
+    check("b", &["hello.py", "hello.toml", "conftest.py", "app.toml", "pyproject.toml"], python);
+    check("c", &["my_hello.py", "my-hello.toml", "setup.js"], python);
+    check("d", &["test_x.c", "test_x.toml", "test_test_x.c"], c);
+    check("e", &["x_test.py", "x_test.toml", "test_x_test.py"], python);
+    // Without a manifest: the source that is called as the folder is.
+    check("f", &["conftest.py", "f.py", "pyproject.toml"], python);
+    // A script needs no tools, so that its name is seen.
+    std::fs::create_dir(place.path("g")).unwrap();
+    for file in ["eslint.config.js", "hook.js", "hook.test.mjs", "aaa.toml", "hook.toml"] {
+        place.write(&format!("g/{file}"), b"// nothing\n");
+    }
+    place.check(&["plugin", "build", "g"], 0, &["target/hook.js"]);
+}

@@ -49,3 +49,29 @@ fn a_new_project_takes_nobodys_place() {
     }
     place.check(&["plugin", "new", "mid", "--with", "middleware,batch"], 2, &["stands alone"]);
 }
+
+/// A project called `Cargo` had its manifest written over its Cargo.toml; one called `json` in Python had a module that stood in
+/// the place of the library's own, `class` one that nothing can import; and one called `js-engine` would have replaced the engine
+/// of all scripts. In Go, `main` and `fmt` were the paths of packages that Go has.
+#[test]
+fn a_name_that_a_language_has_for_itself_is_refused_or_does_no_harm() {
+    let place = Place::new();
+    for (name, lang, why) in [
+        ("Cargo", "rust", "in the place of Cargo.toml"),
+        ("cargo", "rust", "in the place of Cargo.toml"),
+        ("class", "python", "a keyword or a module of Python"),
+        ("json", "python", "a keyword or a module of Python"),
+        ("wit-world", "python", "a keyword or a module of Python"),
+        ("js-engine", "js", "what the engine of scripts is called"),
+        ("js-engine", "c", "what the engine of scripts is called"),
+        ("runner", "ts", "what the SDK's folder is called"),
+    ] {
+        place.check(&["plugin", "new", name, "--lang", lang], 2, &[why, "choose another name"]);
+        assert!(!place.path(name).exists(), "{name}");
+    }
+    for (name, lang) in [("Cargo", "python"), ("json", "c"), ("class", "js"), ("main", "go"), ("jsonlint", "python")] {
+        place.check(&["plugin", "new", name, "--lang", lang], 0, &[]);
+    }
+    let module = std::fs::read_to_string(place.path("main").join("go.mod")).unwrap();
+    assert!(module.starts_with("module plugins/main\n"), "{module}");
+}

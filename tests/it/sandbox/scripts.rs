@@ -7,6 +7,7 @@ use std::path::Path;
 
 use runner_runtime::wasm::folder::{self, Registry, TENANT_DEFAULT};
 use runner_runtime::wasm::plugin::digest;
+use runner_runtime::wasm::{Host, HostSettings};
 
 use super::guests::command;
 use super::host;
@@ -55,6 +56,26 @@ fn a_script_is_a_plugin_with_a_version_of_its_own() {
     assert_eq!(registry.get(TENANT_DEFAULT, "other").expect("is served").digest(), digest(b"export default () => 2"));
     assert_eq!(registry.get("acme", "hello").expect("runs in the operator's engine").digest(), digest(SCRIPT));
     assert_eq!(registry.named(TENANT_DEFAULT, "js-engine").expect("is a plugin").digest(), digest(&engine));
+}
+
+/// All were in line before the first had an engine, so that each had it compiled anew where there is no cache: seventy scripts
+/// took four minutes before the first job of a new store ran, and each had code of its own in memory.
+#[test]
+fn an_engine_is_compiled_once_for_all_scripts_of_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("js-engine.wasm"), command("")).expect("writes");
+    fs::create_dir(folder.path().join("acme")).expect("a folder");
+    for name in ["a.js", "b.js", "acme/a.js", "z.js"] {
+        fs::write(folder.path().join(name), format!("export default () => {name:?}")).expect("writes");
+    }
+    // Of its own, as what others compile meanwhile is not to be counted.
+    let host = Host::new(&HostSettings::default()).expect("wasmtime runs here");
+    let (registry, reports) = folder::load(&host, folder.path(), &|name| name == "acme").expect("the folder is usable");
+    assert!(reports.is_empty(), "{reports:?}");
+    assert_eq!(registry.plugins().count(), 5);
+    assert_eq!(host.compile_figures().compiled, 1);
+    let script = registry.get("acme", "a").expect("is served");
+    assert_eq!(script.digest(), digest(b"export default () => \"acme/a.js\""));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `runner plugin build`: makes a plugin of a project, with the tools of its language.
 //!
-//! The language is told by the project's files. Everything is made in the project's folder `target`, and nothing is installed:
+//! The language is told by the project's files (`find`). Everything is made in the project's folder `target`, and nothing is installed:
 //! what is missing is named with the command that installs it. The SDK that a project in C, Go or Python needs is its own
 //! folder `runner`, as `plugin new` makes it; the wrapper that makes a component of what C and Go make is within this program.
 
+mod find;
 mod rust;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -42,7 +43,7 @@ struct Project {
 }
 
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let project = find(&args.project)?;
+    let project = find::project(&args.project)?;
     let target = project.folder.join("target");
     make_folder(&target)?;
     let file = project::plugin_file(project.lang, &project.name);
@@ -67,40 +68,6 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let size = fs::metadata(&made).map_or(0, |found| found.len());
     print(&format!("made {} ({})\n", to.join(&file).display(), bytes(size)));
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a folder has in it says its language; its manifest says its name.
-fn find(folder: &Path) -> Result<Project, Failure> {
-    let folder = folder.canonicalize().map_err(|error| Failure::file(folder, &error))?;
-    let mut names: Vec<String> = fs::read_dir(&folder)
-        .map_err(|error| Failure::file(&folder, &error))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    let is_there = |name: &str| names.iter().any(|found| found == name);
-    let stems = |suffix: &str| -> Vec<&str> { names.iter().filter_map(|name| name.strip_suffix(suffix)).collect() };
-    let is_test = |stem: &str| stem.starts_with("test_") || stem.ends_with("_test") || stem.ends_with(".test");
-    let own = |suffix: &str| stems(suffix).into_iter().find(|stem| !is_test(stem));
-    let lang = if is_there("Cargo.toml") {
-        Lang::Rust
-    } else if is_there("go.mod") {
-        Lang::Go
-    } else if own(".ts").is_some() {
-        Lang::Ts
-    } else if own(".js").is_some() {
-        Lang::Js
-    } else if own(".py").is_some() {
-        Lang::Python
-    } else if own(".c").is_some() {
-        Lang::C
-    } else {
-        let why = "there is no Cargo.toml, go.mod, .c, .js, .ts or .py file; `runner plugin new NAME --lang …` makes a project";
-        return Err(Failure::usage(format!("`{}` is no project of a plugin: {why}", folder.display())));
-    };
-    let manifest = stems(".toml").into_iter().find(|stem| *stem != "Cargo");
-    let by_folder = folder.file_name().and_then(OsStr::to_str);
-    let name = manifest.or(by_folder).unwrap_or("plugin").to_owned();
-    Ok(Project { folder, lang, name })
 }
 
 fn c(project: &Project, made: &Path) -> Result<(), Failure> {
@@ -142,12 +109,12 @@ fn python(project: &Project, made: &Path) -> Result<(), Failure> {
     let entry = project.folder.join("target/entry");
     make_folder(&entry.join("wit"))?;
     write(&entry.join("wit/plugin.wit"), CONTRACT.as_bytes())?;
-    // componentize-py begins with a module that has the export and the handlers.
+    // componentize-py begins with a module that has the export and the handlers. No plugin can be called as it is.
     let module = project::module(&project.name);
-    write(&entry.join("entry.py"), format!("import {module}\nfrom runner.guest import Handler\n").as_bytes())?;
+    write(&entry.join("_entry.py"), format!("import {module}\nfrom runner.guest import Handler\n").as_bytes())?;
     let mut command = Command::new(componentize);
     command.args(["--quiet", "-d", "target/entry/wit", "-w", WORLD, "componentize"]);
-    command.args(["-p", "target/entry", "-p", ".", "entry", "-o"]).arg(made);
+    command.args(["-p", "target/entry", "-p", ".", "_entry", "-o"]).arg(made);
     run(project, command, "a module that is imported must be pure Python, and lie in this folder")
 }
 

@@ -90,8 +90,8 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
             "--with and --sdk are for Rust; other languages have the handler, and their SDK within",
         ));
     }
-    if *lang != Lang::Rust && project::is_taken(name) {
-        return Err(Failure::usage(format!("{name:?} is what the SDK's folder is called; choose another name")));
+    if let Some(why) = project::taken(*lang, name) {
+        return Err(Failure::usage(format!("{name:?} {why}; choose another name")));
     }
     if with.contains(&Export::Middleware) && with.len() > 1 {
         return Err(Failure::usage("--with middleware stands alone: it wraps handlers, and has none of its own"));

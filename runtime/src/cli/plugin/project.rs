@@ -35,6 +35,7 @@ const PYTHON: Sdk = sdk!(
     "guest.py",
     "handlers.py",
     "testing.py",
+    "text.py",
 );
 
 /// The project, without its manifest and what git is to ignore.
@@ -119,7 +120,25 @@ pub(super) fn module(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// Whether a name can be a language's own: `runner` is the SDK's folder in all of them.
-pub(super) fn is_taken(name: &str) -> bool {
-    name == "runner"
+/// Keywords of Python, modules of its own library, and those that componentize-py makes: a file of such a name cannot be imported,
+/// or stands in the place of what others import.
+const OF_PYTHON: &str = include_str!("templates/python-names.txt");
+/// The engine of scripts, which stands beside plugins under this name.
+const ENGINE: &str = "js-engine";
+
+/// Why a project of this language cannot be called so.
+pub(super) fn taken(lang: Lang, name: &str) -> Option<&'static str> {
+    match lang {
+        _ if name.eq_ignore_ascii_case(ENGINE) => Some("is what the engine of scripts is called, beside plugins"),
+        // Some file systems take both for one file.
+        Lang::Rust if name.eq_ignore_ascii_case("cargo") => Some("would have its manifest in the place of Cargo.toml"),
+        Lang::Rust => None,
+        Lang::C | Lang::Go | Lang::Js | Lang::Ts | Lang::Python if name == "runner" => {
+            Some("is what the SDK's folder is called")
+        }
+        Lang::Python if OF_PYTHON.split_whitespace().any(|own| own == module(name)) => {
+            Some("is a keyword or a module of Python itself")
+        }
+        Lang::C | Lang::Go | Lang::Js | Lang::Ts | Lang::Python => None,
+    }
 }

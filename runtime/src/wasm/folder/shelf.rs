@@ -190,6 +190,11 @@ impl Shelf {
         None
     }
 
+    /// A plugin with the code that is to be compiled at a place: scripts in line share an engine, which was compiled for the first.
+    pub(crate) fn same(&self, place: &Place) -> Option<Arc<Plugin>> {
+        self.loaded(&self.files.get(place)?.version.as_ref()?.code)
+    }
+
     /// When something may be compiled that has to wait for its tenant's share.
     pub(crate) fn next_at(&self, now: Millis) -> Option<Millis> {
         self.turns.next_at(now)
@@ -401,14 +406,18 @@ impl Made {
     }
 }
 
-/// Compiles the plugin at a place, as it is now. Takes up to minutes.
-pub(crate) fn make(host: &Host, folder: &Path, place: &Place, stop: &Stop) -> Made {
+/// Compiles the plugin at a place, as it is now, unless `same` has its code already. Takes up to minutes.
+pub(crate) fn make(host: &Host, folder: &Path, place: &Place, same: Option<&Plugin>, stop: &Stop) -> Made {
     let begun = Instant::now();
     let mut found = None;
     let plugin = read_again(folder, place).and_then(|read| {
         found = Some((read.stamps, read.version));
         let broken = |error| LoadError::Plugin { path: place.path(folder), error };
         let manifest = read.manifest?;
+        let code = found.as_ref().map(|(_, version)| version.code.as_str());
+        if let Some(same) = same.filter(|same| Some(same.code_digest()) == code) {
+            return same.again(host, place.whose(), (&read.bytes, read.script), &manifest).map_err(broken);
+        }
         let checked = Checked::new(place.whose(), &read.bytes, read.script, &manifest).map_err(broken)?;
         match checked.cached(host, &manifest) {
             Some(plugin) => plugin.map_err(broken),
