@@ -66,12 +66,13 @@ build_engine() {
   reveal js-engine.wasm
 }
 
-# What takes every run of a script long is done here, once: the module begins with the memory that `prepare` left.
+# What takes every run of a script long is done here, once: the module begins with the memory that `prepare` left. That memory is
+# then taken out of the component, as each script has one of its own.
 engine() { # TO
   local made=$target_dir/js-engine
   (cd plugin-sdk/js/engine && run_cargo --locked --release --target-dir "$made") &&
     "$snapshot" "$made/$TARGET/release/js_engine.wasm" "$1.core" prepare &&
-    "$componentize" "$1.core" "$1" && rm -f "$1.core"
+    "$componentize" "$1.core" "$1.whole" && "$snapshot" "$1.whole" "$1" && rm -f "$1.core" "$1.whole"
 }
 
 # What takes snapshots of modules, and wraps them as components. Unoptimised: so they are built in a third of the time, and

@@ -93,7 +93,7 @@
   const context = job => {
     const cx = {
       ...job,
-      get isLastAttempt() { return job.attempt >= job.maxAttempts; },
+      get isLastAttempt() { return cx.attempt >= cx.maxAttempts; },
       log: (level, message) => host.log(["trace", "debug", "info", "warn", "error"].indexOf(level), String(message)),
       progress: (percent, message = "") => host.progress(percent, String(message)),
       cancelled: () => host.cancelled(),
@@ -137,6 +137,13 @@
     for (const level of ["trace", "debug", "info", "warn", "error"]) cx[level] = message => cx.log(level, message);
     return cx;
   };
+
+  // An engine that evaluates a script before its runs must know what differs from run to run.
+  if (host.depends !== undefined) {
+    const random = Math.random;
+    const { random: own } = { random() { host.depends(); return random(); } };
+    Object.defineProperty(Math, "random", { value: own, writable: true, enumerable: false, configurable: true });
+  }
 
   const parse = text => {
     try {

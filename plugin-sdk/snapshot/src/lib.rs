@@ -1,4 +1,5 @@
-//! Calls a function of a core module once, and makes a module that begins with the memory as it is then.
+//! Calls a function of a core module once, and makes a module that begins with the memory as it is then; takes the memory out
+//! of the component that is made of it ([`split`]), so that one component can begin with many.
 //!
 //! What takes an instance long to prepare – an interpreter's own objects – is prepared when the plugin is built. The function
 //! may compute and take memory; it must not call the runner, as there is none, and what it asks of WASI (random bytes, the time, the
@@ -7,6 +8,9 @@
 
 mod prepare;
 mod rewrite;
+mod split;
+
+pub use self::split::{IMAGE, split};
 
 /// What libraries call first; it has been called, and the new module has it no more.
 const INITIALIZE: &str = "_initialize";
@@ -96,5 +100,48 @@ mod tests {
         let passive = r#"(module (memory (export "memory") 1) (data "x") (func (export "f")))"#;
         assert!(says(passive, "f").contains("copied when it runs"));
         assert!(snapshot(b"hello", "f").is_err());
+    }
+
+    const COMPONENT: &str = r#"(component
+        (core module $guest
+          (import "given" "nothing" (func))
+          (memory (export "memory") 1)
+          (data (i32.const 8) "once")
+          (func (export "seen") (result i32) (i32.load8_u (i32.const 8))))
+        (core module $shim (func (export "nothing")))
+        (core instance $shims (instantiate $shim))
+        (core instance $guests (instantiate $guest (with "given" (instance $shims))))
+        (func (export "seen") (result u32) (canon lift (core func $guests "seen"))))"#;
+
+    #[test]
+    fn a_component_without_its_memory_asks_for_it_and_brings_it_along() {
+        let made = split(&wat::parse_str(COMPONENT).unwrap()).unwrap();
+        wasmparser::validate(&made).unwrap();
+        let (mut asks, mut brings, mut modules) = (false, None, Vec::new());
+        for payload in wasmparser::Parser::new(0).parse_all(&made) {
+            match payload.unwrap() {
+                wasmparser::Payload::ComponentImportSection(section) => {
+                    asks |= section.into_iter().any(|import| import.unwrap().name.name == IMAGE);
+                }
+                wasmparser::Payload::CustomSection(section) if section.name() == IMAGE => brings = Some(section.data()),
+                wasmparser::Payload::ModuleSection { unchecked_range, .. } => modules.push(&made[unchecked_range]),
+                _ => {}
+            }
+        }
+        assert!(asks);
+        // What it brings is the memory, and the guest runs with it.
+        let engine = wasmi::Engine::default();
+        let mut linker = wasmi::Linker::new(&engine);
+        let mut store = wasmi::Store::new(&engine, ());
+        let image = wasmi::Module::new(&engine, brings.unwrap()).unwrap();
+        let image = linker.instantiate_and_start(&mut store, &image).unwrap();
+        linker.define(IMAGE, "memory", image.get_memory(&store, "memory").unwrap()).unwrap();
+        linker.func_wrap("given", "nothing", || ()).unwrap();
+        let guest = wasmi::Module::new(&engine, modules[0]).unwrap();
+        let guest = linker.instantiate_and_start(&mut store, &guest).unwrap();
+        let seen = guest.get_typed_func::<(), i32>(&store, "seen").unwrap();
+        assert_eq!(seen.call(&mut store, ()).unwrap(), i32::from(b'o'));
+        let none = wat::parse_str("(component (core module (func (export \"f\"))))").unwrap();
+        assert!(matches!(split(&none), Err(Error::NoMemory)));
     }
 }

@@ -84,6 +84,9 @@ pub struct HostSettings {
     pub compiler: Compiler,
     /// What was compiled before. Default: none, and each start compiles.
     pub cache: Option<Arc<Cache>>,
+    /// Memory, in KiB, for what the scripts that are loaded leave behind when they are evaluated, so that no run does that again.
+    /// Default: 256 MiB, of some hundred scripts.
+    pub scripts_kib: u32,
 }
 
 /// What native code depends on beside the plugin: wasmtime's version, the processor and all settings above, as SHA-256.
@@ -93,7 +96,15 @@ impl Default for HostSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = u32::try_from(cores.saturating_mul(8)).unwrap_or(u32::MAX);
-        Self { slots, threads: cores, operator: Arc::default(), pooled: true, compiler: Compiler::Here, cache: None }
+        Self {
+            slots,
+            threads: cores,
+            operator: Arc::default(),
+            pooled: true,
+            compiler: Compiler::Here,
+            cache: None,
+            scripts_kib: 256 << 10,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! A component is a plugin if it offers something to be run ([`Exports::is_plugin`]); `policy` and `merge` are only
 //! advice about it.
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use super::guest::Guest;
 use super::host::contract::exports::runner::plugin::{batch, handler, merge, middleware, policy};
@@ -20,6 +20,8 @@ pub(super) struct Exports {
     pub(super) policy: Option<policy::GuestIndices>,
     pub(super) merge: Option<merge::GuestIndices>,
     pub(super) middleware: Option<middleware::GuestIndices>,
+    /// Of the engine of scripts: evaluates one and hands the memory over.
+    pub(super) evaluate: Option<ComponentExportIndex>,
 }
 
 impl Exports {
@@ -32,6 +34,7 @@ impl Exports {
             policy: policy::GuestIndices::new(&pre).ok(),
             merge: merge::GuestIndices::new(&pre).ok(),
             middleware: middleware::GuestIndices::new(&pre).ok(),
+            evaluate: evaluate(pre.component()),
             pre,
         }
     }
@@ -57,4 +60,9 @@ impl Exports {
         ];
         NAMES.into_iter().zip(there).filter_map(|(name, there)| there.then_some(name)).collect()
     }
+}
+
+fn evaluate(component: &Component) -> Option<ComponentExportIndex> {
+    let interface = component.get_export_index(None, "runner:engine/script@0.1.0")?;
+    component.get_export_index(Some(&interface), "evaluate")
 }

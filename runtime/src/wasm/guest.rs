@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::engine::{FUEL_YIELD_INTERVAL, HOST_YIELD_INTERVAL, RESOURCES_MAX};
 use super::host::{self, Job};
+use super::image::Kept;
 use super::limits::{Limits, MemoryLimiter};
 
 /// A run's side of its store.
@@ -26,6 +27,8 @@ pub(super) struct Guest {
     /// Everything behind `wasi`, in both versions.
     pub(super) wasi: WasiP1Ctx,
     http: WasiHttpCtx,
+    /// What it hands over of its memory, where it is asked to.
+    pub(super) image: Option<Kept>,
     /// Exits from the guest as wasmtime counts them: host calls, growing memory, and every yield by fuel.
     exits: u64,
     limits: Limits,
@@ -43,7 +46,7 @@ impl Guest {
     pub(super) fn new(memory: MemoryLimiter, job: Job, mut wasi: WasiP1Ctx, limits: Limits) -> Self {
         // wasmtime's default is a million.
         wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-        Self { memory, job, wasi, http: host::http_context(), exits: 0, limits, yielded: Instant::now() }
+        Self { memory, job, wasi, http: host::http_context(), image: None, exits: 0, limits, yielded: Instant::now() }
     }
 
     /// For another run of the same instance.

@@ -26,6 +26,7 @@ pub mod grants;
 mod guest;
 mod header;
 mod host;
+mod image;
 mod kept;
 pub mod limits;
 pub mod loader;

@@ -18,6 +18,7 @@ use super::compile::{self, Compiled, Stop};
 use super::exports::Exports;
 use super::grants::Grants;
 use super::guest::Guest;
+use super::image::{self, Evaluated};
 use super::kept::Shelf;
 use super::limits::Limits;
 use super::manifest::{self, Batch, KindLimits, Manifest, QueueLimits, RetrySettings};
@@ -37,6 +38,8 @@ pub struct Plugin {
     advice_grants: Arc<Grants>,
     description: Description,
     code: Code,
+    /// What it begins with where its script was evaluated before; then `code` is for others that share it.
+    evaluated: Option<Evaluated>,
     /// SHA-256 of the bytes that `code` was made from: an engine's, where it is a script.
     code_digest: String,
     script: Option<Script>,
@@ -147,7 +150,9 @@ impl<'a> Checked<'a> {
         manifest: &Manifest,
     ) -> Result<Plugin, PluginError> {
         let (code, imports, exports) = match compiled {
-            Compiled::Component(component) => link::component(host, component)?,
+            Compiled::Component(component) => {
+                link::component(host, component, image::brought(host, self.bytes)?.as_ref())?
+            }
             Compiled::Module(module) => link::command(host, module)?,
         };
         let description = Description {
@@ -230,12 +235,14 @@ impl Plugin {
             advice_grants,
             description,
             code,
+            evaluated: None,
             code_digest,
             script,
             shelf: None,
         };
         plugin.keep(host);
         plugin.ask_policy(host);
+        plugin.evaluated = image::evaluated(host, &plugin);
         Ok(plugin)
     }
 
@@ -379,9 +386,10 @@ impl Plugin {
 
     /// What a component exports.
     pub(super) fn exports(&self) -> Option<&Exports> {
-        match &self.code {
-            Code::Component(exports) => Some(exports),
-            Code::Command(_) => None,
+        match (&self.evaluated, &self.code) {
+            (Some(evaluated), _) => Some(&evaluated.exports),
+            (None, Code::Component(exports)) => Some(exports),
+            (None, Code::Command(_)) => None,
         }
     }
 
@@ -397,6 +405,11 @@ impl Plugin {
     /// What its code, an engine, runs.
     pub(super) fn script(&self) -> Option<&Script> {
         self.script.as_ref()
+    }
+
+    /// What each run has to be given: its script, unless it begins with that.
+    pub(super) fn script_to_give(&self) -> Option<&Script> {
+        self.script.as_ref().filter(|_| self.evaluated.is_none())
     }
 }
 

@@ -8,6 +8,7 @@
 mod aside;
 mod call;
 mod enter;
+mod evaluate;
 mod layers;
 mod merge;
 mod outcome;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use wasmtime::Engine;
 
 pub(super) use self::call::rfc3339;
+pub(super) use self::evaluate::evaluate;
 pub use self::layers::AFTER_ENDED_TIME;
 pub(super) use self::merge::merge;
 pub use self::merge::{MERGE_FUEL, MERGE_TIME, MergeError};

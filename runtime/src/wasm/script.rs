@@ -1,8 +1,9 @@
 //! Bare scripts: `NAME.js` in a plugin folder, run by an engine that is itself a plugin.
 //!
 //! The engine is a component like any other and is compiled once; a script is text that goes into each run's `meta`, so it has
-//! the limits, the grants and the sandbox of every plugin. Its version is its own digest. It deliberately knows nothing of the
-//! language: what a script must look like is the engine's to say.
+//! the limits, the grants and the sandbox of every plugin. Where the engine could evaluate it when it was loaded, runs begin with
+//! the engine's memory as it was then (`image`), and the text stays here. Its version is its own digest. It deliberately knows
+//! nothing of the language: what a script must look like is the engine's to say.
 
 use std::sync::Arc;
 
@@ -38,6 +39,15 @@ impl Script {
     /// SHA-256 in hex: the version.
     pub(super) fn digest(&self) -> String {
         super::plugin::digest(self.text.as_bytes())
+    }
+
+    /// Its file's name.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn size_bytes(&self) -> u64 {

@@ -27,6 +27,7 @@ use super::folder::{self, LoadError, TENANT_DEFAULT};
 use super::guest::Guest;
 use super::host;
 use super::host::contract::exports::runner::plugin::policy::KindPolicy;
+use super::image::Kept;
 use super::manifest::Manifest;
 use super::memory::InUse;
 use super::plugin::{Plugin, PluginError};
@@ -78,6 +79,8 @@ pub struct Host {
     asides: Arc<Semaphore>,
     /// For instances that wait for their next run.
     kept: Arc<Semaphore>,
+    /// For the images of scripts, in KiB.
+    images: Arc<Semaphore>,
     egress: Arc<Egress>,
     memory: Arc<InUse>,
     // Taken by `drop` alone, as a runtime may not be dropped where async code runs.
@@ -131,6 +134,7 @@ impl Host {
             places,
             asides,
             kept,
+            images: Arc::new(Semaphore::new(settings.scripts_kib as usize)),
             egress: Egress::new(egress),
             memory: Arc::default(),
             guests: Some(guests),
@@ -259,6 +263,20 @@ impl Host {
         })
     }
 
+    /// Has a script evaluated by its engine; nothing, if that has no use of it or the engine cannot do it. Not for async code.
+    pub(super) fn evaluate(&self, plugin: &Plugin) -> Kept {
+        let Some((exports, script)) = plugin.exports().zip(plugin.script()) else { return Kept::default() };
+        let Some(evaluate) = exports.evaluate else { return Kept::default() };
+        let asked = async {
+            // Never closed, as above.
+            let _place = self.asides.acquire().await.ok();
+            run::evaluate(self.means(), plugin, (exports, evaluate), script).await
+        };
+        let threads = self.threads();
+        // As above: on a thread of its own.
+        std::thread::scope(|scope| scope.spawn(|| threads.block_on(asked)).join().unwrap_or_default())
+    }
+
     /// The guests' threads, for a future that is about a run.
     pub(crate) fn threads(&self) -> tokio::runtime::Handle {
         self.guests().handle().clone()
@@ -339,6 +357,10 @@ impl Host {
 
     pub(super) fn kept(&self) -> Arc<Semaphore> {
         Arc::clone(&self.kept)
+    }
+
+    pub(super) fn images(&self) -> &Arc<Semaphore> {
+        &self.images
     }
 
     fn guests(&self) -> &Runtime {

@@ -31,6 +31,11 @@ pub(super) struct Subject {
 
 impl Place {
     pub(super) fn new() -> Self {
+        Self::with_room_for_scripts(HostSettings::default().scripts_kib)
+    }
+
+    /// One that keeps so much of evaluated scripts.
+    pub(super) fn with_room_for_scripts(scripts_kib: u32) -> Self {
         let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
         std::fs::write(folder.path().join("password"), "pass-word-1\n").unwrap();
         let text = format!(
@@ -41,15 +46,20 @@ impl Place {
         );
         let operator = Arc::new(Operator::read(&text, folder.path()).unwrap());
         let (compiler, cache) = (super::mixed::compiler(), Some(super::mixed::cache()));
-        let settings = HostSettings { slots: 2, threads: 1, operator, compiler, cache, ..HostSettings::default() };
+        let settings =
+            HostSettings { slots: 2, threads: 1, operator, compiler, cache, scripts_kib, ..HostSettings::default() };
         Self { host: Host::new(&settings).expect("wasmtime runs here"), server, folder }
     }
 
     /// Loads a test handler with the manifest of all.
     pub(super) fn load(&self, file: &Path) -> Subject {
+        self.load_with(file, "")
+    }
+
+    fn load_with(&self, file: &Path, more: &str) -> Subject {
         let text = std::fs::read_to_string(super::sdk().join("conformance.toml")).unwrap();
         let http = format!("\n[[allow.http]]\nurl = \"http://{}/hook\"\nmethods = [\"POST\"]\n", self.server.address);
-        let manifest = Manifest::parse(&(text + &http)).expect("the manifest is right");
+        let manifest = Manifest::parse(&(text + &http + more)).expect("the manifest is right");
         let plugin = super::mixed::load(&self.host, file, manifest);
         let is_command = plugin.describe().flavour == Flavour::Command;
         Subject { plugin: Arc::new(plugin), is_command }
@@ -57,9 +67,14 @@ impl Place {
 
     /// Loads a script that a test has written.
     pub(super) fn script(&self, text: &str) -> Subject {
+        self.script_with(text, "")
+    }
+
+    /// The same with more in its manifest.
+    pub(super) fn script_with(&self, text: &str, more: &str) -> Subject {
         let file = self.folder.path().join("script.js");
         std::fs::write(&file, text).unwrap();
-        self.load(&file)
+        self.load_with(&file, more)
     }
 
     pub(super) fn run(&self, subject: &Subject, behaviour: &Behaviour) -> RunReport {

@@ -1,12 +1,28 @@
-//! What is wrong with a script is said, with its line; and no run of a script sees what another one left.
+//! What is wrong with a script is said, with its line; no run of a script sees what another one left; and what is done before its
+//! runs is not to be seen in them.
 
-use runner_runtime::wasm::{JobView, RunReport};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use runner_runtime::wasm::{Host, HostSettings, JobView, Manifest, RunReport};
+use runner_store::job::outcome::Outcome;
 
 use super::run::{Place, Subject};
 
 fn run(place: &Place, subject: &Subject) -> RunReport {
-    let job = JobView { id: 7, kind: "conformance".to_owned(), args: b"{}".to_vec(), ..JobView::default() };
+    run_with(place, subject, "{}")
+}
+
+fn run_with(place: &Place, subject: &Subject, args: &str) -> RunReport {
+    let job = JobView { id: 7, kind: "conformance".to_owned(), args: args.as_bytes().to_vec(), ..JobView::default() };
     place.run_job(subject, job, None)
+}
+
+/// The answer of a run that completes.
+fn answer(place: &Place, subject: &Subject, args: &str) -> serde_json::Value {
+    match run_with(place, subject, args).outcome {
+        Outcome::Completed { output } => serde_json::from_slice(&output).unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A script, how it ends, and what its error says.
@@ -49,13 +65,116 @@ fn no_run_of_a_script_leaves_anything_for_the_next() {
     );
     let mut firsts = std::collections::BTreeSet::new();
     for _ in 0..3 {
-        let report = run(&place, &subject);
-        let runner_store::job::outcome::Outcome::Completed { output } = &report.outcome else {
-            panic!("{:?}", report.outcome)
-        };
-        let output: serde_json::Value = serde_json::from_slice(output).unwrap();
+        let output = answer(&place, &subject, "{}");
         assert_eq!(output["seen"], 0);
         firsts.insert(output["first"].to_string());
     }
     assert_eq!(firsts.len(), 3, "random numbers are not part of what was made beforehand");
+}
+
+/// A script is evaluated when it is loaded, and its runs begin behind that: each as if it had just evaluated it.
+#[test]
+fn every_run_begins_behind_a_script_that_was_just_evaluated() {
+    let place = Place::new();
+    let text = "let runs = 0;\nconst made = [1, 2, 3].map(n => n * n);\nexport default () => ({ runs: ++runs, made });";
+    let subject = place.script(text);
+    for _ in 0..3 {
+        assert_eq!(answer(&place, &subject, "{}"), serde_json::json!({ "runs": 1, "made": [1, 4, 9] }));
+    }
+    // One that depends on its run is parsed by each: that is most of what a small script costs.
+    let each = place.script(&format!("Math.random();\n{text}"));
+    let (beforehand, each) = (run(&place, &subject).fuel_used, run(&place, &each).fuel_used);
+    assert!(beforehand * 2 < each, "{beforehand} of fuel, and {each} where every run evaluates the script");
+}
+
+/// The story: each script that was evaluated beforehand took two mebibytes for as long as it was loaded, however many there were.
+#[test]
+fn scripts_that_are_evaluated_beforehand_have_a_bound_together() {
+    // Room for one of them.
+    let place = Place::with_room_for_scripts(4 << 10);
+    let text = "export default () => 1;";
+    let first = place.script(text);
+    let second = place.script(text);
+    let fuel = |subject: &Subject| {
+        assert_eq!(answer(&place, subject, "{}"), 1);
+        run(&place, subject).fuel_used
+    };
+    let (beforehand, each) = (fuel(&first), fuel(&second));
+    assert!(beforehand * 2 < each, "{beforehand} of fuel, and {each} of the one without room");
+    drop((first, second));
+    assert!(fuel(&place.script(text)) * 2 < each, "the room is free when the script is gone");
+}
+
+/// Evaluated beforehand, it would have had the same chance, the same time and the same line for all runs, or none.
+#[test]
+fn what_a_script_takes_from_its_run_while_it_is_evaluated_is_that_runs_own() {
+    let place = Place::new();
+    let chance = place.script("const first = Math.random();\nexport default () => first;");
+    assert_ne!(answer(&place, &chance, "{}"), answer(&place, &chance, "{}"));
+
+    let time = place.script("const at = Date.now();\nexport default () => at;");
+    let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let at = answer(&place, &time, "{}").as_f64().unwrap();
+    assert!(at >= loaded as f64, "{at} is before {loaded}");
+
+    let line = place.script("console.log('a line');\nexport default () => 1;");
+    for _ in 0..2 {
+        assert_eq!(run(&place, &line).log.shown(), "a line\n");
+    }
+}
+
+/// As in every other language: the manifest's `reuse` says that runs may find what others left.
+#[test]
+fn a_kept_instance_keeps_its_script() {
+    let place = Place::new();
+    let reuse = "\n[instance]\nreuse = { max_runs = 9 }\n";
+    for (first, text) in [
+        ("evaluated when it was loaded", "let runs = 0;\nexport default () => ++runs;"),
+        ("evaluated by the first run", "let runs = 0;\nMath.random();\nexport default () => ++runs;"),
+    ] {
+        let subject = place.script_with(text, reuse);
+        let seen: Vec<_> = (0..3).map(|_| answer(&place, &subject, "{}")).collect();
+        assert_eq!(seen, [1, 2, 3], "{first}");
+    }
+}
+
+/// Args are read by a reader of our own, which must read them as the language does.
+#[test]
+fn args_are_read_as_the_language_reads_them() {
+    let place = Place::new();
+    let subject = place.script(
+        "export default ({ text, value }) => {\n  const own = JSON.parse(text);\n  \
+         return [JSON.stringify(value), Object.is(value, own), Object.keys(value ?? {}).join()];\n};",
+    );
+    for (text, written, is_same, keys) in [
+        ("-0", "0", true, ""),
+        ("9007199254740993", "9007199254740992", true, ""),
+        ("18446744073709551616", "18446744073709552000", true, ""),
+        ("2.2250738585072011e-308", "2.225073858507201e-308", true, ""),
+        ("0.1e-6", "1e-7", true, ""),
+        ("4294967295", "4294967295", true, ""),
+        ("null", "null", true, ""),
+        (r#"{"b":1,"a":2,"b":3,"1":true}"#, r#"{"1":true,"b":3,"a":2}"#, false, "1,b,a"),
+        (r#"{"__proto__":{"x":1}}"#, r#"{"__proto__":{"x":1}}"#, false, "__proto__"),
+        (r#"[[],{},"\u00e4\ud83e\udd80"]"#, r#"[[],{},"ä🦀"]"#, false, "0,1,2"),
+    ] {
+        let args = serde_json::json!({ "text": text }).to_string();
+        let args = format!("{},\"value\":{text}}}", args.strip_suffix('}').unwrap());
+        assert_eq!(answer(&place, &subject, &args), serde_json::json!([written, is_same, keys]), "{text}");
+    }
+    let error = run_with(&place, &subject, "{").outcome.error().unwrap_or_default();
+    assert!(error.contains("args are not JSON"), "{error}");
+}
+
+/// Images are compiled in the runner's own process, as there is nothing in them to compile.
+#[test]
+fn an_image_with_code_in_it_is_refused() {
+    let image = wat::parse_str(r#"(module (memory (export "memory") 1) (func))"#).unwrap();
+    let section = [&[5], b"image".as_slice(), &image].concat();
+    let mut component = wat::parse_str("(component)").unwrap();
+    component.extend([0, u8::try_from(section.len()).expect("it is short")]);
+    component.extend(section);
+    let host = Host::new(&HostSettings::default()).expect("wasmtime runs here");
+    let refused = host.compile("image", &component, Manifest::default()).expect_err("it has code").to_string();
+    assert!(refused.contains("has more in it than a memory"), "{refused}");
 }

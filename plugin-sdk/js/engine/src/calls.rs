@@ -1,5 +1,7 @@
 //! The calls of the runner as functions of the script language. What is refused is thrown as `{code, message}`.
 
+use std::cell::Cell;
+
 use boa_engine::object::builtins::{JsArray, JsUint8Array};
 use boa_engine::object::{JsObject, ObjectInitializer};
 use boa_engine::property::Attribute;
@@ -9,9 +11,27 @@ use super::millis;
 use crate::runner::plugin::types::{CallError, Job};
 use crate::runner::plugin::{blobs, config, host as asked, http, kv};
 
+thread_local! {
+    static DEPENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that what is done depends on the run: on its time or on chance, or that it is to be seen in it.
+pub(crate) fn depends() {
+    DEPENDS.set(true);
+}
+
+/// Whether something did since this was last asked.
+pub(crate) fn has_depended() -> bool {
+    DEPENDS.replace(false)
+}
+
 type Call = fn(&JsValue, &[JsValue], &mut Context) -> JsResult<JsValue>;
 
-const CALLS: [(&str, Call); 26] = [
+const CALLS: [(&str, Call); 27] = [
+    ("depends", |_, _, _| {
+        depends();
+        Ok(JsValue::undefined())
+    }),
     ("log", log),
     ("print", print),
     ("printError", print_error),
@@ -51,36 +71,57 @@ pub(crate) fn host(context: &mut Context) -> JsObject {
     object.build()
 }
 
-/// The job as scripts see it.
-pub(crate) fn job(job: &Job, context: &mut Context) -> JsResult<JsObject> {
+/// Tells the handler's second argument of the job: what it said of another one is written over.
+pub(crate) fn tell(cx: &JsObject, job: &Job, context: &mut Context) -> JsResult<()> {
+    let text = |text: &String| JsValue::from(JsString::from(text.as_str()));
     let (tags, meta) = (table(&job.tags, context)?, table(&[], context)?);
     let dependencies = strings(job.dependencies.clone(), context);
     let checkpoint = match &job.checkpoint {
         Some(bytes) => octets_of(bytes.clone(), context)?,
         None => JsValue::null(),
     };
-    let mut object = ObjectInitializer::new(context);
     for (key, value) in [
-        ("id", &job.id),
-        ("kind", &job.kind),
-        ("tenant", &job.tenant),
-        ("queue", &job.queue),
-        ("enqueuedAt", &job.enqueued_at),
-        ("runAt", &job.run_at),
+        (js_string!("id"), text(&job.id)),
+        (js_string!("kind"), text(&job.kind)),
+        (js_string!("tenant"), text(&job.tenant)),
+        (js_string!("queue"), text(&job.queue)),
+        (js_string!("enqueuedAt"), text(&job.enqueued_at)),
+        (js_string!("runAt"), text(&job.run_at)),
+        (js_string!("run"), job.run.into()),
+        (js_string!("attempt"), job.attempt.into()),
+        (js_string!("maxAttempts"), job.max_attempts.into()),
+        (js_string!("timeoutMs"), job.timeout_ms.into()),
+        (js_string!("priority"), i32::from(job.priority).into()),
+        (js_string!("tags"), tags.into()),
+        (js_string!("meta"), meta.into()),
+        (js_string!("checkpoint"), checkpoint),
+        (js_string!("dependencies"), dependencies.into()),
     ] {
-        object.property(JsString::from(key), JsString::from(value.as_str()), Attribute::all());
+        cx.create_data_property_or_throw(key, value, context)?;
     }
-    for (key, value) in
-        [("run", job.run), ("attempt", job.attempt), ("maxAttempts", job.max_attempts), ("timeoutMs", job.timeout_ms)]
-    {
-        object.property(JsString::from(key), value, Attribute::all());
+    Ok(())
+}
+
+/// What an argument is told of that nobody has seen yet.
+pub(crate) fn no_job() -> Job {
+    Job {
+        id: String::new(),
+        kind: String::new(),
+        tenant: String::new(),
+        queue: String::new(),
+        args: Vec::new(),
+        run: 0,
+        attempt: 0,
+        max_attempts: 0,
+        priority: 0,
+        enqueued_at: String::new(),
+        run_at: String::new(),
+        timeout_ms: 0,
+        tags: Vec::new(),
+        checkpoint: None,
+        dependencies: Vec::new(),
+        meta: Vec::new(),
     }
-    object.property(js_string!("priority"), i32::from(job.priority), Attribute::all());
-    object.property(js_string!("tags"), tags, Attribute::all());
-    object.property(js_string!("meta"), meta, Attribute::all());
-    object.property(js_string!("checkpoint"), checkpoint, Attribute::all());
-    object.property(js_string!("dependencies"), dependencies, Attribute::all());
-    Ok(object.build())
 }
 
 fn table(pairs: &[(String, String)], context: &mut Context) -> JsResult<JsObject> {
@@ -104,11 +145,13 @@ fn log(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue
 }
 
 fn print(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    depends();
     println!("{}", text(args, 0, context)?);
     Ok(JsValue::undefined())
 }
 
 fn print_error(_: &JsValue, args: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    depends();
     eprintln!("{}", text(args, 0, context)?);
     Ok(JsValue::undefined())
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use boa_engine::builtins::promise::PromiseState;
+use boa_engine::context::time::{Clock, JsInstant, StdClock};
 use boa_engine::module::{ModuleLoader, ModuleRequest, Referrer};
 use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
 use boa_engine::{Context, JsError, JsNativeError, JsResult, JsString, JsValue, Module, Source, js_string};
 
-use super::{calls, millis};
+use super::{calls, json, millis};
 use crate::runner::plugin::types::Job;
 
 const PRELUDE: &str = include_str!("../../prelude.js");
@@ -18,6 +19,7 @@ const PRELUDE: &str = include_str!("../../prelude.js");
 const RECURSION_MAX: usize = 400;
 
 /// A script and the name that errors call it by.
+#[derive(Clone, Copy)]
 pub(crate) struct Script<'a> {
     pub(crate) name: &'a str,
     pub(crate) source: &'a str,
@@ -36,60 +38,94 @@ struct Alone;
 /// The prelude's functions.
 struct Prelude(JsObject);
 
-/// A context that no script has seen, with the prelude in it.
+/// A context with the prelude in it, and what it has of a script.
 pub(crate) struct Ready {
     context: Context,
     prelude: Prelude,
+    /// A handler's second argument that no run has had.
+    cx: Option<JsObject>,
+    loaded: Option<Loaded>,
+}
+
+/// A script that was evaluated in a context.
+struct Loaded {
+    name: String,
+    source: String,
+    /// Its default export.
+    handler: JsValue,
+}
+
+/// The time. There are no timers, so only the calendar's matters: what asks for the other one would ask the runner for nothing.
+struct Calendar;
+
+impl Clock for Calendar {
+    fn now(&self) -> JsInstant {
+        JsInstant::new(0, 0)
+    }
+
+    fn system_time_millis(&self) -> i64 {
+        calls::depends();
+        StdClock::new().system_time_millis()
+    }
 }
 
 impl Ready {
     pub(crate) fn new() -> Self {
-        let made = Context::builder().module_loader(Rc::new(Alone)).build();
+        let made = Context::builder().module_loader(Rc::new(Alone)).clock(Rc::new(Calendar)).build();
         let mut context = made.expect("it asks for nothing that could be missing");
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
-        Self { context, prelude }
-    }
-}
-
-impl ModuleLoader for Alone {
-    async fn load_imported_module(
-        self: Rc<Self>,
-        _: Referrer,
-        request: ModuleRequest,
-        _: &RefCell<&mut Context>,
-    ) -> JsResult<Module> {
-        let name = request.specifier().to_std_string_lossy();
-        let why = format!("there is no {name:?} to import: a script is one file, and its world is in `runner.d.ts`");
-        Err(JsNativeError::typ().with_message(why).into())
-    }
-}
-
-impl Prelude {
-    fn call(&self, name: &str, arg: JsValue, context: &mut Context) -> JsResult<JsValue> {
-        let function = self.0.get(JsString::from(name), context)?;
-        let function = function.as_callable().expect("the prelude has it");
-        function.call(&JsValue::undefined(), &[arg], context)
-    }
-}
-
-impl Script<'_> {
-    pub(crate) fn run(&self, job: &Job, ready: &mut Ready) -> Result<Vec<u8>, Ended> {
-        let Ready { context, prelude } = ready;
-        self.answer(job, prelude, context).map_err(|error| self.ended(error, prelude, context))
+        let mut ready = Self { context, prelude, cx: None, loaded: None };
+        let cx = ready.fresh_cx().expect("the prelude has it");
+        // It has a place for everything that a job is.
+        calls::tell(&cx, &calls::no_job(), &mut ready.context).expect("nothing of it is locked");
+        ready.cx = Some(cx);
+        ready
     }
 
-    fn answer(&self, job: &Job, prelude: &Prelude, context: &mut Context) -> JsResult<Vec<u8>> {
-        let handler = self.handler(context)?;
-        let text = String::from_utf8_lossy(&job.args);
-        let args = prelude.call("parse", JsString::from(text.as_ref()).into(), context)?;
-        let seen = calls::job(job, context)?;
-        let cx = prelude.call("context", seen.into(), context)?;
+    /// Whether the script may run here: one that another was in before it would find what that left.
+    pub(crate) fn is_for(&self, script: Script<'_>) -> bool {
+        self.loaded.as_ref().is_none_or(|loaded| loaded.name == script.name && loaded.source == script.source)
+    }
+
+    /// Evaluates a script, unless it is here already.
+    pub(crate) fn load(&mut self, script: Script<'_>) -> Result<(), Ended> {
+        if self.loaded.is_none() {
+            let handler = self.evaluate(script).map_err(|error| self.ended(error, script.name))?;
+            let (name, source) = (script.name.to_owned(), script.source.to_owned());
+            self.loaded = Some(Loaded { name, source, handler });
+        }
+        Ok(())
+    }
+
+    /// The default export.
+    fn evaluate(&mut self, script: Script<'_>) -> JsResult<JsValue> {
+        let context = &mut self.context;
+        let source = Source::from_bytes(script.source.as_bytes()).with_path(Path::new(script.name));
+        let module = Module::parse(source, None, context)?;
+        let evaluated = module.load_link_evaluate(context);
+        settled(&evaluated, context)?;
+        module.namespace(context).get(js_string!("default"), context)
+    }
+
+    /// Runs the script that is here.
+    pub(crate) fn run(&mut self, job: &Job) -> Result<Vec<u8>, Ended> {
+        let Some(Loaded { name, handler, .. }) = &self.loaded else {
+            let why = "this plugin runs scripts: put NAME.js beside it into the plugin folder";
+            return Err(Ended::Discard { why: why.to_owned() });
+        };
+        let (name, handler) = (name.clone(), handler.clone());
+        self.answer(&handler, job).map_err(|error| self.ended(error, &name))
+    }
+
+    fn answer(&mut self, handler: &JsValue, job: &Job) -> JsResult<Vec<u8>> {
+        let args = self.args(job)?;
+        let Self { context, prelude, .. } = self;
         let handler = handler.as_callable().ok_or_else(|| {
             let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
             JsNativeError::typ().with_message(why)
         })?;
-        let value = handler.call(&JsValue::undefined(), &[args, cx], context)?;
+        let value = handler.call(&JsValue::undefined(), &args, context)?;
         let value = awaited(value, context)?;
         if value.is_undefined() {
             return Ok(Vec::new());
@@ -101,18 +137,10 @@ impl Script<'_> {
         Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
     }
 
-    /// The default export.
-    fn handler(&self, context: &mut Context) -> JsResult<JsValue> {
-        let source = Source::from_bytes(self.source.as_bytes()).with_path(Path::new(self.name));
-        let module = Module::parse(source, None, context)?;
-        let loaded = module.load_link_evaluate(context);
-        settled(&loaded, context)?;
-        module.namespace(context).get(js_string!("default"), context)
-    }
-
-    fn ended(&self, error: JsError, prelude: &Prelude, context: &mut Context) -> Ended {
+    fn ended(&mut self, error: JsError, script: &str) -> Ended {
+        let Self { context, prelude, .. } = self;
         let trace = error.to_string();
-        let place = self.place(&trace);
+        let place = place(&trace, script);
         let said = |why: String| match &place {
             Some(place) => format!("{why} ({place})"),
             None => why,
@@ -143,17 +171,48 @@ impl Script<'_> {
         }
     }
 
-    /// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
-    /// The engine puts a place behind the message, too, but that is the outermost frame's.
-    fn place(&self, trace: &str) -> Option<String> {
-        let is_frame = |line: &&str| line.starts_with("    at ");
-        let mut frames = trace.lines().filter(is_frame).filter_map(|line| self.place_in(line));
-        frames.next().or_else(|| trace.lines().find_map(|line| self.place_in(line)))
+    fn fresh_cx(&mut self) -> JsResult<JsObject> {
+        let none = JsObject::with_null_proto();
+        let cx = self.prelude.call("context", none.into(), &mut self.context)?;
+        Ok(cx.as_object().expect("the prelude makes an object"))
     }
 
-    fn place_in(&self, line: &str) -> Option<String> {
-        let from = line.find(&format!("{}:", self.name))?;
-        Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
+    /// The handler's two arguments.
+    fn args(&mut self, job: &Job) -> JsResult<[JsValue; 2]> {
+        let args = match json::read(&job.args, &mut self.context) {
+            Some(args) => args,
+            None => {
+                let text = String::from_utf8_lossy(&job.args);
+                self.prelude.call("parse", JsString::from(text.as_ref()).into(), &mut self.context)?
+            }
+        };
+        let cx = match self.cx.take() {
+            Some(cx) => cx,
+            None => self.fresh_cx()?,
+        };
+        calls::tell(&cx, job, &mut self.context)?;
+        Ok([args, cx.into()])
+    }
+}
+
+impl ModuleLoader for Alone {
+    async fn load_imported_module(
+        self: Rc<Self>,
+        _: Referrer,
+        request: ModuleRequest,
+        _: &RefCell<&mut Context>,
+    ) -> JsResult<Module> {
+        let name = request.specifier().to_std_string_lossy();
+        let why = format!("there is no {name:?} to import: a script is one file, and its world is in `runner.d.ts`");
+        Err(JsNativeError::typ().with_message(why).into())
+    }
+}
+
+impl Prelude {
+    fn call(&self, name: &str, arg: JsValue, context: &mut Context) -> JsResult<JsValue> {
+        let function = self.0.get(JsString::from(name), context)?;
+        let function = function.as_callable().expect("the prelude has it");
+        function.call(&JsValue::undefined(), &[arg], context)
     }
 }
 
@@ -182,4 +241,17 @@ fn settled(promise: &JsPromise, context: &mut Context) -> JsResult<JsValue> {
             .with_message("the script waits for something that never comes: there are no timers")
             .into()),
     }
+}
+
+/// `NAME.js:LINE:COLUMN` of the innermost frame that is the script's own; of none, what a syntax error says of its place.
+/// The engine puts a place behind the message, too, but that is the outermost frame's.
+fn place(trace: &str, script: &str) -> Option<String> {
+    let is_frame = |line: &&str| line.starts_with("    at ");
+    let mut frames = trace.lines().filter(is_frame).filter_map(|line| place_in(line, script));
+    frames.next().or_else(|| trace.lines().find_map(|line| place_in(line, script)))
+}
+
+fn place_in(line: &str, script: &str) -> Option<String> {
+    let from = line.find(&format!("{script}:"))?;
+    Some(line[from..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect())
 }

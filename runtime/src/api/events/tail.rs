@@ -28,8 +28,8 @@ const TOLD_BYTES_MAX: usize = 128 << 10;
 /// From so many events on, their text is handed on as it is; that of fewer is put together, as one follower gets it all at once.
 const SHARED_EVENTS_MIN: usize = 150;
 /// How long a follower rests behind each turn, for each that follows: waking one and looking costs some microseconds, so all of
-/// them together take a few hundredths of a core. Few never wait; a thousand hear of a thing within a quarter of a second.
-const REST_FOR_EACH: Duration = Duration::from_micros(250);
+/// them together take a few hundredths of a core. Few never wait; a thousand hear of a thing within half a second.
+const REST_FOR_EACH: Duration = Duration::from_micros(500);
 /// How long it is before the log is read again, for each that follows: what many look at is to be read in few pieces.
 const READ_FOR_EACH: Duration = Duration::from_micros(25);
 /// What all followers are told in a second, at most. More would take the machine from who writes: it goes through the kernel

@@ -9,21 +9,28 @@ use wasmtime::{Engine, Module};
 use super::{Code, PluginError, chain};
 use crate::wasm::exports::Exports;
 use crate::wasm::host;
+use crate::wasm::image;
 use crate::wasm::spawn::Host;
 
 type Linked = (Code, Vec<String>, Vec<String>);
 
-pub(super) fn component(host: &Host, component: &Component) -> Result<Linked, PluginError> {
+/// `image` is what the component brings, if it asks for one.
+pub(super) fn component(host: &Host, component: &Component, image: Option<&Module>) -> Result<Linked, PluginError> {
     let ty = component.component_type();
     let imports: Vec<String> = ty.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = ty.exports(host.engine()).map(|(name, _)| name.to_owned()).collect();
     check_contract(imports.iter().chain(&exports))?;
-    let mut unknown: Vec<String> = imports.iter().filter(|name| !offered(name)).cloned().collect();
+    let brought = |name: &str| image.is_some() && image::OFFERED.contains(&name);
+    let mut unknown: Vec<String> = imports.iter().filter(|name| !(offered(name) || brought(name))).cloned().collect();
     unknown.extend(unknown_functions(host.engine(), &ty));
     if !unknown.is_empty() {
         return Err(PluginError::UnknownImports { names: unknown });
     }
-    let pre = host.component_linker().instantiate_pre(component).map_err(|e| link_error(&e))?;
+    let pre = match image {
+        Some(image) => image::linked(host, component, image),
+        None => host.component_linker().instantiate_pre(component),
+    };
+    let pre = pre.map_err(|e| link_error(&e))?;
     let found = Exports::of(pre);
     if !found.is_plugin() {
         return Err(no_plugin(&exports));

@@ -43,15 +43,16 @@ pub(super) enum Called {
 impl<'a> Entry<'a> {
     /// What is called for jobs of a kind.
     pub(super) fn of(plugin: &'a Plugin, kind: &str) -> Option<Self> {
-        match plugin.code() {
-            Code::Command(pre) => Some(Self::Command(pre)),
-            Code::Component(exports) => match (&exports.handler, &exports.batch) {
-                (Some(_), Some(batch)) if plugin.batch(kind).is_some() => Some(Self::Batch(exports, batch)),
-                (Some(handler), _) => Some(Self::Handler(exports, handler)),
-                (None, Some(batch)) => Some(Self::Batch(exports, batch)),
-                // Middleware alone has no jobs of its own.
-                (None, None) => None,
-            },
+        if let Code::Command(pre) = plugin.code() {
+            return Some(Self::Command(pre));
+        }
+        let exports = plugin.exports()?;
+        match (&exports.handler, &exports.batch) {
+            (Some(_), Some(batch)) if plugin.batch(kind).is_some() => Some(Self::Batch(exports, batch)),
+            (Some(handler), _) => Some(Self::Handler(exports, handler)),
+            (None, Some(batch)) => Some(Self::Batch(exports, batch)),
+            // Middleware alone has no jobs of its own.
+            (None, None) => None,
         }
     }
 }

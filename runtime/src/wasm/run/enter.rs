@@ -33,7 +33,7 @@ pub(super) async fn enter(means: Means<'_>, plugin: &Plugin, request: RunRequest
     let Some(entry) = Entry::of(plugin, &job.kind) else {
         return RunReport::unstarted(plugin, others.len(), begun, "the plugin has no handler for jobs");
     };
-    if let Some(script) = plugin.script() {
+    if let Some(script) = plugin.script_to_give() {
         script.give_to(&mut job);
     }
     let (role, stdin, copied_bytes_max) = match &entry {
