@@ -7,6 +7,7 @@ from typing import Any
 
 from runner import CallError, Discard, Retry, Snooze, handler
 from runner.args import read
+from runner.failure import described
 from runner.handlers import _handlers
 from runner.testing import World
 from runner.text import text
@@ -120,6 +121,19 @@ class Calls(unittest.TestCase):
             with self.assertRaises(CallError) as caught:
                 self.call(lambda cx: cx.enqueue("a.b", args, **options))
             self.assertEqual(caught.exception.code, "invalid")
+
+
+class Errors(unittest.TestCase):
+    def test_what_a_plugin_cannot_load_is_said_with_where_it_belongs(self):
+        """`import uuid` within a function works in every test and in no plugin; its error said only that there is no such module."""
+        for wrong, says in [
+            (lambda: __import__("no_such_module"), "^ModuleNotFoundError: .*; import it at the head"),
+            (lambda: b"x".decode("no-such-codec"), "^LookupError: unknown encoding: .*; look it up with `codecs.lookup`"),
+            (lambda: {}["a"], "^KeyError: 'a'$"),
+        ]:
+            with self.assertRaises(Exception) as caught:
+                wrong()
+            self.assertRegex(described(caught.exception), says)
 
 
 class Handlers(unittest.TestCase):

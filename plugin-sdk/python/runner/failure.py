@@ -35,3 +35,14 @@ class Snooze(Failure):
 def millis(duration: float | timedelta) -> int:
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     return max(0, min(round(seconds * 1000), MILLIS_MAX))
+
+
+def described(error: BaseException) -> str:
+    """What the run's error says of an exception that nobody caught."""
+    why = f"{type(error).__name__}: {error}"
+    # Nothing is loaded while a plugin runs: it has what was imported while it was built.
+    if isinstance(error, ImportError):
+        return f"{why}; import it at the head of the module, as a plugin has what was imported while it was built"
+    if isinstance(error, LookupError) and str(error).startswith("unknown encoding"):
+        return f"{why}; look it up with `codecs.lookup` at the head of the module, as a plugin has what was used while it was built"
+    return why

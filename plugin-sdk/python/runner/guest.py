@@ -8,7 +8,7 @@ from componentize_py_types import Err
 from wit_world.imports import blobs, config, host, http, kv, types
 
 from .context import CallError, Context, Job, Response
-from .failure import Discard, Retry, Snooze
+from .failure import Discard, Retry, Snooze, described
 from .handlers import dispatch, kinds
 from .text import text
 
@@ -87,5 +87,5 @@ class Handler:
             # `sys.exit` and its kin, too: there is no process to end, and what is not answered is a trap without a word.
             # To the run's log; the innermost line is the handler's own.
             print(text(traceback.format_exc()), end="", file=sys.stderr)
-            why = text(f"{type(error).__name__}: {error}")
+            why = text(described(error))
             raise Err(types.Failure_Retry(types.Retry(why, None))) from None
