@@ -90,8 +90,8 @@ fn every_run_begins_behind_a_script_that_was_just_evaluated() {
 /// The story: each script that was evaluated beforehand took two mebibytes for as long as it was loaded, however many there were.
 #[test]
 fn scripts_that_are_evaluated_beforehand_have_a_bound_together() {
-    // Room for one of them.
-    let place = Place::with_room_for_scripts(4 << 10);
+    // Room for one of them: each takes about two mebibytes, so that four were now and then room for both.
+    let place = Place::with_room_for_scripts(3 << 10);
     let text = "export default () => 1;";
     let first = place.script(text);
     let second = place.script(text);
