@@ -163,7 +163,13 @@
   // An error that is returned was meant to be thrown; as JSON it would be nothing, and the job completed.
   const written = value => {
     if (value instanceof Error) throw value;
-    return JSON.stringify(value);
+    if (typeof value === "function" || typeof value === "symbol") throw new Discard(`the output is not JSON: it is a ${typeof value}`);
+    try {
+      return JSON.stringify(value);
+    } catch (error) {
+      // A number too large, or a value within itself: the next run would make the same.
+      throw error instanceof TypeError ? new Discard(`the output is not JSON: ${error.message}`) : error;
+    }
   };
   return { context, parse, ended, written };
 })

@@ -65,3 +65,12 @@ test("a number that no JSON can say does not fit", async () => {
   assert.equal((await check("integer")('{"n": -9007199254740991}')).n, -9007199254740991);
   assert.equal((await check("number")('{"n": 5e-324}')).n, 5e-324);
 });
+
+// What no JSON can say was tried again and again, and a function completed as if it were nothing.
+test("an output that is not JSON ends the job", async () => {
+  const returned = async text => (await worldOf(text)).run();
+  for (const wrong of ["() => 1n", "() => { const ring = {}; ring.ring = ring; return ring; }", "() => () => 1", "() => Symbol()"]) {
+    await assert.rejects(returned(wrong), error => error.name === "Discard" && /^the output is not JSON: /.test(error.message), wrong);
+  }
+  await assert.rejects(returned('() => ({ toJSON() { throw new Retry("later"); } })'), { name: "Retry", message: "later" });
+});
