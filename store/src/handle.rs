@@ -107,15 +107,16 @@ impl Handle {
         let reader = engine.reader();
         let shared = Arc::new(Shared::default());
         shared.begin(reader.snapshot()?.as_ref())?;
-        let (commands, queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
+        let (commands, mut queue) = mpsc::channel(QUEUED_COMMANDS_MAX);
         let for_writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                let run = std::panic::AssertUnwindSafe(|| writer::run(engine, queue, &for_writer));
+                let run = std::panic::AssertUnwindSafe(|| writer::run(engine, &mut queue, &for_writer));
                 if std::panic::catch_unwind(run).is_err() {
                     for_writer.fail(&StoreError::Contradiction("the writer panicked; see the log".to_owned()));
                 }
+                writer::refuse(&mut queue);
             })
             .map_err(|error| StoreError::Engine(format!("no thread for the writer: {error}")))?;
         Ok((Self { commands, reader, shared }, Writer(thread)))

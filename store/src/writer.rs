@@ -55,7 +55,7 @@ pub(crate) struct Envelope {
 }
 
 /// Serves commands until every handle is gone or the engine fails.
-pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Envelope>, shared: &Arc<Shared>) {
+pub(crate) fn run(mut engine: Box<dyn Engine>, commands: &mut mpsc::Receiver<Envelope>, shared: &Arc<Shared>) {
     let mut chores = Chores::default();
     let mut left_over = None;
     let mut alone = 0;
@@ -77,16 +77,21 @@ pub(crate) fn run(mut engine: Box<dyn Engine>, mut commands: mpsc::Receiver<Enve
                 None => return,
             },
         };
-        let (batch, rest) = gather(first, &mut commands, chores.share());
+        let (batch, rest) = gather(first, commands, chores.share());
         left_over = rest;
         if let Err(error) = serve(engine.as_mut(), batch, &mut chores, shared) {
             tracing::error!(%error, "the store failed; nothing more is accepted");
             shared.fail(&error);
-            commands.close();
-            // Whoever is still in the queue is told by its dropped channel that nothing happened.
             return;
         }
     }
+}
+
+/// Tells whoever is still in the queue, by a dropped channel, that nothing happened. One who has a place there already may come
+/// a moment later, and is waited for: where the queue is only dropped, its command stays in it, and it waits for ever.
+pub(crate) fn refuse(commands: &mut mpsc::Receiver<Envelope>) {
+    commands.close();
+    while commands.blocking_recv().is_some() {}
 }
 
 /// What the writer does of its own accord, in steps that ride in the batches of others, and by themselves where there are

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use runner_store::Handle;
 use runner_store::clock::Clock;
@@ -151,6 +152,32 @@ fn a_failed_commit_is_unknown_and_everything_after_it_did_not_happen() {
 #[test]
 fn a_panic_behind_a_commit_is_unknown_too() {
     check_failure(Failure::Panic, true);
+}
+
+/// The story: a caller had a place in the queue when the writer failed, and put its command there when the writer had emptied
+/// it and was gone. It waited for ever.
+#[test]
+fn whoever_calls_at_the_moment_of_a_failure_is_answered() {
+    const ROUNDS: u32 = 500;
+    const CALLERS: usize = 4;
+    for _ in 0..ROUNDS {
+        let now = Arc::new(AtomicBool::new(true));
+        let engine = Failing { memory: Memory::new(Clock::manual(START)), how: Failure::Before, now };
+        let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        for _ in 0..CALLERS {
+            let (handle, tell) = (handle.clone(), tell.clone());
+            std::thread::spawn(move || {
+                while handle.call_blocking(enqueue(vec![work()])) != Err(CallError::Stopped) {}
+                tell.send(()).unwrap();
+            });
+        }
+        for _ in 0..CALLERS {
+            told.recv_timeout(Duration::from_secs(30)).expect("a caller waits for ever");
+        }
+        drop(handle);
+        writer.join();
+    }
 }
 
 #[test]

@@ -180,6 +180,9 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
         }
     }
     shell.tasks.shutdown().await;
+    // Whoever has a place in the line may come a moment later: where that is only dropped, it would wait for ever.
+    wishes.close();
+    while wishes.recv().await.is_some() {}
 }
 
 impl Shell {
