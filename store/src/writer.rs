@@ -285,7 +285,10 @@ fn write(
 ) -> Result<Vec<Reply>, StoreError> {
     let mut conduct = |now, uptime| chores.conduct(now, uptime, shared);
     let began = Instant::now();
-    let (decision, persisted) = step_in(engine, commands, &mut conduct)?;
+    let decision = decided(engine, commands, &mut conduct)?;
+    // Names first: whoever sees a row, or is told of a new lane, looks up what it is called.
+    shared.add_names(&decision.changes);
+    let persisted = persist(engine, &decision.changes)?;
     shared.figures().add_batch(asked, &decision.changes, began.elapsed());
     chores.learn(&decision);
     if decision.too_deep > 0 {
@@ -310,8 +313,6 @@ fn write(
     if !decision.changes.is_empty() {
         shared.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
-    // Names first: whoever is told of a new lane looks up what it is called.
-    shared.add_names(&decision.changes);
     shared.board.schedules(&decision.changes);
     let mut ended = to_be_ended(&decision.changes);
     ended.extend(commands.iter().zip(&decision.replies).filter_map(cancelled_again));
@@ -347,6 +348,17 @@ pub fn step_in(
     commands: &[Command],
     conduct: &mut dyn FnMut(Time, Millis) -> Conduct,
 ) -> Result<(Decision, Persisted), StoreError> {
+    let decision = decided(engine, commands, conduct)?;
+    let persisted = persist(engine, &decision.changes)?;
+    Ok((decision, persisted))
+}
+
+/// What follows from a batch.
+fn decided(
+    engine: &mut dyn Engine,
+    commands: &[Command],
+    conduct: &mut dyn FnMut(Time, Millis) -> Conduct,
+) -> Result<Decision, StoreError> {
     let mut needs = decide::needs(commands);
     let mut set = prefetch(engine, &needs)?;
     let conduct = conduct(set.now, set.uptime);
@@ -358,17 +370,20 @@ pub fn step_in(
         set = prefetch(engine, &needs)?;
         decision = decide::decide(commands, &set, conduct);
     }
+    Ok(decision)
+}
+
+fn persist(engine: &mut dyn Engine, changes: &[Change]) -> Result<Persisted, StoreError> {
     #[cfg(planted = "listener_twice")]
-    if decision.changes.iter().any(|change| matches!(change, Change::Heard(..))) {
-        let (told, others) = decision.changes.iter().cloned().partition(|change| matches!(change, Change::Heard(..)));
+    if changes.iter().any(|change| matches!(change, Change::Heard(..))) {
+        let (told, others) = changes.iter().cloned().partition(|change| matches!(change, Change::Heard(..)));
         let (told, others): (Vec<Change>, Vec<Change>) = (told, others);
         let persisted = engine.persist(&others)?;
         engine.prefetch(&Needs::default())?;
         engine.persist(&told)?;
-        return Ok((decision, persisted));
+        return Ok(persisted);
     }
-    let persisted = engine.persist(&decision.changes)?;
-    Ok((decision, persisted))
+    engine.persist(changes)
 }
 
 /// Reads what is needed, and the rows that only what was read tells of.

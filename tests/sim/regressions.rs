@@ -1,5 +1,7 @@
 //! What went wrong in other systems, by name, and must not here: each as a test that opens with its story.
 
+use std::sync::{Arc, Barrier};
+
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{Answer, Command, Enqueue, IdempotencyKey, Query, Reply, RunRef};
@@ -157,7 +159,7 @@ impl Engine for Mute {
         if with_key { Err(StoreError::Engine("the answer was lost".to_owned())) } else { Ok(persisted) }
     }
 
-    fn reader(&self) -> std::sync::Arc<dyn Reader> {
+    fn reader(&self) -> Arc<dyn Reader> {
         self.0.reader()
     }
 }
@@ -188,4 +190,47 @@ fn a_commit_whose_reply_is_lost_is_unknown_and_a_repeated_call_does_nothing_twic
         let gone = RunRef { at: at(JobId(9)), run: RunNumber(1) };
         assert_eq!(w.call(finish(gone, completed())), Reply::Rejected(Rejection::Unknown));
     });
+}
+
+/// An engine that waits behind a commit with a new name, twice: until somebody looks, and until it has looked.
+struct Seen(Memory, Arc<Barrier>);
+
+impl Engine for Seen {
+    fn prefetch(&mut self, needs: &Needs) -> Result<WorkingSet, StoreError> {
+        self.0.prefetch(needs)
+    }
+
+    fn persist(&mut self, changes: &[Change]) -> Result<Persisted, StoreError> {
+        let persisted = self.0.persist(changes);
+        if changes.iter().any(|change| matches!(change, Change::Name(..))) {
+            self.1.wait();
+            self.1.wait();
+        }
+        persisted
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.0.reader()
+    }
+}
+
+/// What a name stands for was known a moment after the first row with it could be read. Who followed the events of a kind
+/// missed the first of them: its jobs were of kind `#3` to whoever read at that moment.
+#[test]
+fn whoever_sees_the_first_job_of_a_kind_knows_the_kind() {
+    let both = Arc::new(Barrier::new(2));
+    let engine = Seen(Memory::new(Clock::manual(START)), Arc::clone(&both));
+    let reader = engine.reader();
+    let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
+    let caller = handle.clone();
+    let call = std::thread::spawn(move || caller.call_blocking(Command::Enqueue(Enqueue::new(TENANT, vec![work()]))));
+    both.wait();
+    let seen = reader.snapshot().unwrap().read(&Query::Job(at(JobId(1)))).unwrap();
+    let Answer::Job(Some(job)) = seen else { panic!("the commit is not seen: {seen:?}") };
+    let (kind, queue) = (handle.kind_name(job.kind), handle.queue_name(job.queue));
+    both.wait();
+    assert_eq!((&*kind, &*queue), ("work", "default"));
+    call.join().unwrap().unwrap();
+    drop(handle);
+    writer.join();
 }
