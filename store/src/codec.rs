@@ -5,7 +5,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::job::{Job, QueueOrder};
+use crate::job::{Job, KindId, QueueId, QueueOrder};
 
 /// The version of every record that this code writes.
 pub const VERSION: u8 = 1;
@@ -15,6 +15,9 @@ pub const FIELDS: usize = 28;
 /// Fields that every row has. The others came later: a row leaves out those at its end which have their default, so that a
 /// row from before them is what it would be today.
 const FIELDS_MIN: usize = 20;
+/// Where in a row stands what its job is of.
+const QUEUE: u8 = 2;
+const KIND: u8 = 3;
 
 /// An array of 16 to 65,535 elements begins with this byte and its length in two.
 const ARRAY_16: u8 = 0xdc;
@@ -134,6 +137,38 @@ impl Row {
     }
 }
 
+/// The fields of a delta; none as its last: it is not what [`Row::delta`] makes.
+fn fields(mut delta: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
+    std::iter::from_fn(move || {
+        if delta.is_empty() {
+            return None;
+        }
+        let field = delta.split_first_chunk::<5>().and_then(|(&[field, len @ ..], rest)| {
+            rest.split_at_checked(u32::from_le_bytes(len) as usize).map(|(value, behind)| (field, value, behind))
+        });
+        delta = field.map_or(&[], |(_, _, behind)| behind);
+        Some(field.map(|(field, value, _)| (field, value)))
+    })
+}
+
+/// What a job is of, if the delta says so: that of its first event does.
+#[must_use]
+pub fn lane_of(delta: &[u8]) -> Option<(QueueId, KindId)> {
+    let (mut queue, mut kind) = (None, None);
+    for (field, value) in fields(delta).flatten() {
+        match field {
+            QUEUE => queue = rmp_serde::from_slice(value).ok(),
+            KIND => kind = rmp_serde::from_slice(value).ok(),
+            _ => {}
+        }
+        // They are next to each other.
+        if let (Some(queue), Some(kind)) = (queue, kind) {
+            return Some((queue, kind));
+        }
+    }
+    None
+}
+
 /// A row that is put together again from the log. A check keeps many of them at once, so that it is one piece of memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fold {
@@ -145,18 +180,16 @@ pub struct Fold {
 impl Fold {
     /// Applies what an event changed. False: `delta` is not what [`Row::delta`] makes.
     #[must_use]
-    pub fn apply(&mut self, mut delta: &[u8]) -> bool {
-        while let Some((&[field, a, b, c, d], rest)) = delta.split_first_chunk::<5>() {
-            let (field, len) = (usize::from(field), u32::from_le_bytes([a, b, c, d]));
-            let (Some(value), Some(end)) = (rest.get(..len as usize), self.ends.get(field).copied()) else {
-                return false;
-            };
+    pub fn apply(&mut self, delta: &[u8]) -> bool {
+        for field in fields(delta) {
+            let Some((field, value)) = field else { return false };
+            let (field, len) = (usize::from(field), value.len() as u32);
+            let Some(end) = self.ends.get(field).copied() else { return false };
             let start = field.checked_sub(1).map_or(0, |before| self.ends[before]);
             self.fields.splice(start as usize..end as usize, value.iter().copied());
             self.ends[field..].iter_mut().for_each(|at| *at = *at - (end - start) + len);
-            delta = &rest[len as usize..];
         }
-        delta.is_empty()
+        true
     }
 
     /// The row's bytes.

@@ -6,9 +6,9 @@
 
 mod tail;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,10 +18,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use runner_store::codec;
 use runner_store::command::{Answer, Events, Query};
 use runner_store::engine::Snapshot;
 use runner_store::error::StoreError;
-use runner_store::job::{EventName, Job, JobId, JobRef, Seq, StateName, TenantId};
+use runner_store::job::{EventName, JobId, JobRef, KindId, QueueId, Seq, StateName, TenantId};
 use runner_store::log::LogEntry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ pub struct EventShown {
     pub state: Option<StateName>,
     /// The job's latest run at that time; 0 before the first.
     pub run: u32,
-    /// What the job does; none: the job is gone by now.
+    /// What the job does; none: the job is gone by now, and this was not its first event.
     pub kind: Option<String>,
     /// The line it stands in.
     pub queue: Option<String>,
@@ -96,9 +97,17 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Of no tenant yet.
-    const EVERYTHING: Self =
-        Self { tenant: TenantId::NONE, job: None, state: None, kind: None, queue: None, follow: true };
+    /// As far as the log says it.
+    fn may_be(&self, entry: &LogEntry) -> bool {
+        self.tenant == entry.job.tenant
+            && self.job.is_none_or(|job| job == entry.job.job)
+            && self.state.is_none_or(|state| Some(state) == entry.state)
+    }
+
+    fn is(&self, event: &Happened) -> bool {
+        let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+        self.may_be(&event.entry) && fits(&self.kind, event.kind()) && fits(&self.queue, event.queue())
+    }
 }
 
 /// Where a reader begins.
@@ -351,10 +360,11 @@ fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
     }
     let after = entries.last().map_or(since, |last| Seq(last.seq.0 + 1));
     let end = if entries.len() < PAGE_EVENTS as usize { End::Newest } else { End::More };
-    let mut names = HashMap::new();
+    let mut names = Names::new(app, view.as_ref());
     let mut text = String::new();
-    for entry in entries.iter().filter(|entry| entry.job.tenant == wanted.tenant) {
-        if let Some(event) = shown(app, view.as_ref(), entry, wanted, &mut names)? {
+    for entry in entries.into_iter().filter(|entry| wanted.may_be(entry)) {
+        let event = names.of(entry)?;
+        if wanted.is(&event) {
             line(&mut text, &event);
         }
     }
@@ -362,50 +372,89 @@ fn page(app: &App, since: Seq, wanted: &Wanted) -> Result<Page, StoreError> {
 }
 
 /// Adds an event as it is told.
-fn line(text: &mut String, event: &EventShown) {
-    let data = serde_json::to_string(event).expect("an event has only text as keys, so it is JSON");
-    let told = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.as_str());
+fn line(text: &mut String, event: &Happened) {
+    let data = serde_json::to_string(&event.shown()).expect("an event has only text as keys, so it is JSON");
+    let Happened { entry, .. } = event;
+    let told = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", entry.seq, entry.event.as_str());
     told.expect("a string takes everything");
 }
 
-/// The kinds and queues of the jobs of a page; none: the job is gone.
-type Names = HashMap<JobRef, Option<(String, String)>>;
+/// An event, and what its job is called.
+#[derive(Debug)]
+struct Happened {
+    /// Without what it changed.
+    entry: LogEntry,
+    /// None: the job is gone.
+    lane: Option<Lane>,
+}
 
-fn shown(
-    app: &App,
-    view: &dyn Snapshot,
-    entry: &LogEntry,
-    wanted: &Wanted,
-    names: &mut Names,
-) -> Result<Option<EventShown>, StoreError> {
-    let of_state = wanted.state.is_none_or(|state| Some(state) == entry.state);
-    if !of_state || wanted.job.is_some_and(|job| job != entry.job.job) {
-        return Ok(None);
+/// The words for a queue and a kind.
+type Lane = (Arc<str>, Arc<str>);
+
+impl Happened {
+    fn kind(&self) -> Option<&str> {
+        self.lane.as_ref().map(|(_, kind)| &**kind)
     }
-    let (kind, queue) = match names.entry(entry.job) {
-        Entry::Occupied(known) => known.get().clone(),
-        Entry::Vacant(new) => {
-            let job = jobs::job(view, entry.job)?;
-            let words =
-                |job: Job| (app.store.kind_name(job.kind).to_string(), app.store.queue_name(job.queue).to_string());
-            new.insert(job.map(words)).clone()
+
+    fn queue(&self) -> Option<&str> {
+        self.lane.as_ref().map(|(queue, _)| &**queue)
+    }
+
+    fn shown(&self) -> EventShown {
+        let Self { entry, .. } = self;
+        EventShown {
+            seq: entry.seq.0,
+            at: rfc3339(entry.at),
+            event: entry.event,
+            job: entry.job.job.to_string(),
+            state: entry.state,
+            run: entry.run.0,
+            kind: self.kind().map(str::to_owned),
+            queue: self.queue().map(str::to_owned),
         }
     }
-    .unzip();
-    let other = |wanted: &Option<String>, is: &Option<String>| wanted.is_some() && wanted != is;
-    if other(&wanted.kind, &kind) || other(&wanted.queue, &queue) {
-        return Ok(None);
+}
+
+/// What the jobs of a page are called. A job's first event says of what it is; to the others its row is looked up.
+struct Names<'a> {
+    app: &'a App,
+    view: &'a dyn Snapshot,
+    jobs: HashMap<JobRef, Option<Lane>>,
+    words: HashMap<(QueueId, KindId), Lane>,
+}
+
+impl<'a> Names<'a> {
+    fn new(app: &'a App, view: &'a dyn Snapshot) -> Self {
+        Self { app, view, jobs: HashMap::new(), words: HashMap::new() }
     }
-    Ok(Some(EventShown {
-        seq: entry.seq.0,
-        at: rfc3339(entry.at),
-        event: entry.event,
-        job: entry.job.job.to_string(),
-        state: entry.state,
-        run: entry.run.0,
-        kind,
-        queue,
-    }))
+
+    fn of(&mut self, mut entry: LogEntry) -> Result<Happened, StoreError> {
+        let first = codec::lane_of(&mem::take(&mut entry.delta));
+        let lane = match (first, self.jobs.get(&entry.job)) {
+            (None, Some(known)) => known.clone(),
+            (first, _) => {
+                let of = match first {
+                    Some(of) => Some(of),
+                    None => jobs::job(self.view, entry.job)?.map(|job| (job.queue, job.kind)),
+                };
+                let lane = of.map(|of| self.words(of));
+                self.jobs.insert(entry.job, lane.clone());
+                lane
+            }
+        };
+        Ok(Happened { entry, lane })
+    }
+
+    /// The words for all queues and kinds that were found.
+    fn seen(self) -> (HashSet<Arc<str>>, HashSet<Arc<str>>) {
+        self.words.into_values().unzip()
+    }
+
+    fn words(&mut self, of: (QueueId, KindId)) -> Lane {
+        let store = &self.app.store;
+        let words = self.words.entry(of).or_insert_with(|| (store.queue_name(of.0), store.kind_name(of.1)));
+        words.clone()
+    }
 }
 
 #[cfg(test)]

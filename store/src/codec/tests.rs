@@ -303,6 +303,9 @@ fn deltas_fold_to_the_row() {
     assert!(fold.apply(&delta));
     assert_eq!(fold.bytes(), new_row.bytes());
     assert!(!fold.apply(&delta[..delta.len() - 1]), "a torn delta is seen");
+    assert!(!fold.apply(&delta[..3]), "also where it is torn in a field's head");
+    assert_eq!(lane_of(&old_row.delta(None)), Some((old.queue, old.kind)));
+    assert_eq!(lane_of(&delta), None, "neither ever changes");
 }
 
 #[test]

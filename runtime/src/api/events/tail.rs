@@ -4,7 +4,7 @@
 //! Whoever finds that something is missing reads it for all; the others take their part of it. Behind its beginning, events are
 //! read from the log itself. It holds nothing while few follow.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use runner_store::error::StoreError;
 use runner_store::job::{JobId, Seq, TenantId};
 
 use super::super::App;
-use super::{End, EventShown, PAGE_EVENTS, Page, Wanted, events, line, shown};
+use super::{End, Happened, Names, PAGE_EVENTS, Page, Wanted, events, line};
 
 /// From so many followers on they share what is read. Fewer read the log themselves: what somebody does not want to hear of,
 /// nobody writes then.
@@ -63,23 +63,15 @@ struct Recent {
 struct Part {
     first: Seq,
     after: Seq,
-    told: Vec<Told>,
+    told: Vec<Happened>,
     /// As it is told, and where in it each ends; made when somebody wants any of it.
     text: OnceLock<(Bytes, Vec<usize>)>,
     /// Whose they are, if they are all one's.
     tenant: Option<TenantId>,
     /// What there is among them at all, so that most followers need not look at each.
-    kinds: BTreeSet<String>,
-    queues: BTreeSet<String>,
+    kinds: HashSet<Arc<str>>,
+    queues: HashSet<Arc<str>>,
     jobs: [JobId; 2],
-}
-
-/// An event, and whose it is.
-#[derive(Debug)]
-struct Told {
-    tenant: TenantId,
-    job: JobId,
-    event: EventShown,
 }
 
 /// Counts who follows, for as long as it is there.
@@ -210,31 +202,20 @@ fn part(app: &App, since: Seq) -> Result<Option<Part>, StoreError> {
     let tenant = first.job.tenant;
     let tenant = entries.iter().all(|entry| entry.job.tenant == tenant).then_some(tenant);
     let after = Seq(last.seq.0 + 1);
-    let (mut told, mut names) = (Vec::with_capacity(entries.len()), HashMap::new());
-    let (mut kinds, mut queues) = (BTreeSet::new(), BTreeSet::new());
-    let mut jobs = [JobId(u64::MAX), JobId(0)];
-    for entry in &entries {
-        let wanted = Wanted { tenant: entry.job.tenant, ..Wanted::EVERYTHING };
-        let Some(event) = shown(app, view.as_ref(), entry, &wanted, &mut names)? else { continue };
-        let (tenant, job) = (entry.job.tenant, entry.job.job);
-        jobs = [jobs[0].min(job), jobs[1].max(job)];
-        for (names, name) in [(&mut kinds, &event.kind), (&mut queues, &event.queue)] {
-            if let Some(name) = name
-                && !names.contains(name)
-            {
-                names.insert(name.clone());
-            }
-        }
-        told.push(Told { tenant, job, event });
-    }
+    let mut names = Names::new(app, view.as_ref());
+    let told = entries.into_iter().map(|entry| names.of(entry)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = || told.iter().map(|event| event.entry.job.job);
+    let jobs = [jobs().min().unwrap_or(JobId(0)), jobs().max().unwrap_or(JobId(0))];
+    let (queues, kinds) = names.seen();
     Ok(Some(Part { first: since, after, told, text: OnceLock::new(), tenant, kinds, queues, jobs }))
 }
 
 impl Part {
     /// Whether nothing of it is wanted, as far as that is seen at once.
     fn is_beside(&self, wanted: &Wanted) -> bool {
-        let absent =
-            |names: &BTreeSet<String>, name: &Option<String>| name.as_ref().is_some_and(|n| !names.contains(n));
+        let absent = |names: &HashSet<Arc<str>>, name: &Option<String>| {
+            name.as_ref().is_some_and(|name| !names.contains(name.as_str()))
+        };
         self.tenant.is_some_and(|tenant| tenant != wanted.tenant)
             || wanted.job.is_some_and(|job| job < self.jobs[0] || job > self.jobs[1])
             || absent(&self.kinds, &wanted.kind)
@@ -246,7 +227,7 @@ impl Part {
             let mut text = String::new();
             let mut ends = Vec::with_capacity(self.told.len());
             for told in &self.told {
-                line(&mut text, &told.event);
+                line(&mut text, told);
                 ends.push(text.len());
             }
             (text.into(), ends)
@@ -262,18 +243,6 @@ impl Part {
             && state.is_none()
             && kind.is_none()
             && queue.is_none()
-    }
-}
-
-impl Told {
-    fn is_wanted(&self, next: Seq, wanted: &Wanted) -> bool {
-        let fits = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
-        self.event.seq >= next.0
-            && self.tenant == wanted.tenant
-            && wanted.job.is_none_or(|job| job == self.job)
-            && wanted.state.is_none_or(|state| Some(state) == self.event.state)
-            && fits(&wanted.kind, &self.event.kind)
-            && fits(&wanted.queue, &self.event.queue)
     }
 }
 
@@ -294,7 +263,7 @@ impl There {
                 // Its bytes are everybody's: nothing is copied.
                 return Page { text: part.text().0.clone(), after: part.after, end: self.end(last) };
             }
-            for (n, _) in part.told.iter().enumerate().filter(|(_, told)| told.is_wanted(next, wanted)) {
+            for (n, _) in part.told.iter().enumerate().filter(|(_, told)| told.entry.seq >= next && wanted.is(told)) {
                 let (all, ends) = part.text();
                 let from = n.checked_sub(1).map_or(0, |before| ends[before]);
                 text.extend_from_slice(&all[from..ends[n]]);
