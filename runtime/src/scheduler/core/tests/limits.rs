@@ -79,6 +79,7 @@ fn a_rate_is_kept_over_a_minute_and_its_burst_is_never_exceeded() {
         world.run_until(60_000);
         let may = 60_000.0 * f64::from(jobs) / per_ms as f64 + f64::from(burst);
         let is = world.calls.len() as f64;
+        println!("{jobs}/{per_ms} ms, burst {burst}: {is} of {may} in a minute");
         // The auditor counts each start against a bucket of its own.
         assert!(is <= may + 1.0 && is >= may * 0.99 - 1.0, "{jobs}/{per_ms}ms burst {burst}: {is} of {may}");
     }

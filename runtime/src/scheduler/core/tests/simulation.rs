@@ -13,10 +13,14 @@ use super::*;
 const IDLE_MAX: u64 = gate::LEAD.0 + 4 * COMMIT + 1;
 
 /// Numbers that follow from a seed.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -39,7 +43,7 @@ fn whatever_happens_no_limit_is_exceeded_and_nothing_waits_for_nothing() {
 }
 
 fn simulate(seed: u64, steps: u64) {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let mut world = World::new(1 + dice.below(12) as u32, MEMORY);
     let lanes = some_lanes(&mut dice);
     for lane in lanes.iter().filter(|lane| lane.key.is_none()) {
