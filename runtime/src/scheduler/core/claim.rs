@@ -11,6 +11,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use runner_store::command::{Grant, Lane, limits};
 use runner_store::job::TenantId;
 
+use super::cost;
 use super::keyed::Granted;
 use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
@@ -312,7 +313,9 @@ impl Core {
         }
         self.left_out |= left_out || suspects > u64::from(!in_hand);
         let (ready, nothing_ready) = (self.ready_of(id, now), tenant.ready.is_empty());
-        let queues = singles.queues(&tenant.ready, |queue| self.room_of(queue, now));
+        let cost =
+            |lane: Lane| tenant.lanes.get(&lane.of_all_keys()).map_or(cost::UNKNOWN, |state| state.lately.cost());
+        let queues = singles.queues(&tenant.ready, cost, |queue| self.room_of(queue, now));
         let sum = queues.iter().fold(0_u32, |sum, queue| sum.saturating_add(queue.wants));
         let singles = sum.min(room);
         shut.into_iter().for_each(|lane| self.wait_for_gates(lane, now));
@@ -364,7 +367,8 @@ impl Core {
                 takes.push(Take { max, grants: vec![Grant { lane, max }], shared: true, ask: None });
             }
         }
-        let ahead = demand.share.saturating_add(demand.ahead).saturating_sub(demand.ready).saturating_sub(calls);
+        let ahead = demand.ahead.saturating_add(queues::ahead(&demand.queues, demand.ahead));
+        let ahead = demand.share.saturating_add(ahead).saturating_sub(demand.ready).saturating_sub(calls);
         let room = demand.room.saturating_sub(calls);
         let max = ahead.max(demand.at_least).min(demand.singles).min(room).min(*left);
         // One more of each queue that has nothing ready, so that the next slot finds it when it is its turn; but of handlers

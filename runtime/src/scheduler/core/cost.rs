@@ -34,6 +34,16 @@ impl Cost {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         Self(took.max(fuel / FUEL_PER_MICRO)).max(LEAST)
     }
+
+    pub(super) fn micros(self) -> u64 {
+        self.0
+    }
+}
+
+/// Of several lanes; without any, that of a run of which nothing is known.
+pub(super) fn mean(costs: impl Iterator<Item = Cost>) -> Cost {
+    let (sum, n) = costs.fold((0_u64, 0), |(sum, n), cost| (sum.saturating_add(cost.0), n + 1));
+    sum.checked_div(n).map_or(UNKNOWN, Cost)
 }
 
 /// The mean of what runs cost lately; none: of which nothing is known yet.

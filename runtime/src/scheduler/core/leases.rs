@@ -277,7 +277,7 @@ impl Core {
             }
             None => (singles, room),
         };
-        let queues = singles.queues(&tenant.lines_of_workers, |queue| self.room_now(queue, now));
+        let queues = singles.queues(&tenant.lines_of_workers, |_| cost::UNKNOWN, |queue| self.room_now(queue, now));
         for (queue, max) in queues::split(&queues, most, most) {
             let max = gates.of_queue(&queues[queue], max, |of| self.room_of(of, now));
             let max = exact.of_queue(&queues[queue], max, |of| self.room_now(of, now));

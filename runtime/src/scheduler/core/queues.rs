@@ -1,15 +1,20 @@
-//! How a tenant's queues share what it may claim: by their weights, and never more than a gate lets through.
+//! How a tenant's queues share what it may claim: by their weights and by what their runs cost, and never more than a gate
+//! lets through.
 
 use std::collections::HashMap;
 
 use runner_store::command::{Grant, Lane};
 use runner_store::job::QueueId;
 
+use super::cost::{self, Cost};
 use super::gate::GateOf;
 use super::line::Lines;
 
 /// Queues of one tenant of which a run is kept ready beyond their share.
 const READY_QUEUES_MAX: usize = 64;
+
+/// A queue's weight divided by what its runs cost is less than one where they take long: it is counted in these.
+const PULL_SCALE: u128 = 1 << 32;
 
 /// What one queue of a tenant could use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(super) struct QueueDemand {
     /// What is ready of it.
     ready: usize,
     weight: u32,
+    /// What a run of it costs, about.
+    cost: Cost,
     /// Whose turn it is, lowest first.
     rank: u64,
 }
@@ -41,8 +48,13 @@ impl Singles {
         }
     }
 
-    /// By queue, whose turn it is first; `room` says what a queue lets through.
-    pub(super) fn queues(self, lines: &Lines, room: impl Fn(GateOf) -> (u32, u32)) -> Vec<QueueDemand> {
+    /// By queue, whose turn it is first; `cost` is of a lane's runs, and `room` says what a queue lets through.
+    pub(super) fn queues(
+        self,
+        lines: &Lines,
+        cost: impl Fn(Lane) -> Cost,
+        room: impl Fn(GateOf) -> (u32, u32),
+    ) -> Vec<QueueDemand> {
         let queue = |(queue, lanes): (QueueId, Vec<Grant>)| {
             let sum = lanes.iter().fold(0_u32, |sum, grant| sum.saturating_add(grant.max));
             let of = GateOf::Queue(lanes[0].lane.tenant, queue);
@@ -50,6 +62,7 @@ impl Singles {
             QueueDemand {
                 of,
                 wants: sum.min(calls).min(jobs),
+                cost: cost::mean(lanes.iter().map(|grant| cost(grant.lane))),
                 lanes,
                 ready: lines.len_of(queue),
                 weight: lines.weight(queue),
@@ -62,19 +75,34 @@ impl Singles {
     }
 }
 
-/// Splits what a tenant claims among its queues: by weight, then by whose turn it is; and one for each that has nothing
-/// ready, but not more than `most` in all. Answers positions and how many.
+/// How many more are claimed ahead where several queues share what is: as parts of few are whole runs, some of the queues
+/// would be out of theirs too soon.
+pub(super) fn ahead(queues: &[QueueDemand], ahead: u32) -> u32 {
+    let several = ahead > 0 && queues.len() > 1;
+    if several { queues.len().min(READY_QUEUES_MAX) as u32 } else { 0 }
+}
+
+/// Splits what a tenant claims among its queues; and one for each that has nothing ready, but not more than `most` in all.
+/// Answers positions and how many.
+///
+/// What is ready of each is to last as long as that of the others: so many runs as are its part by weight, divided by what
+/// they cost. By their number alone, a queue of quick runs would be out of them before the next claim is answered, and
+/// others would start in its turn. What is left goes to whose turn it is.
 pub(super) fn split(queues: &[QueueDemand], max: u32, most: u32) -> Vec<(usize, u32)> {
     if let [one] = queues {
         return vec![(0, one.wants.min(max))];
     }
-    let weights: u64 = queues.iter().map(|queue| u64::from(queue.weight)).sum();
-    let part = |queue: &QueueDemand| {
-        let part = u64::from(max) * u64::from(queue.weight) / weights.max(1);
-        queue.wants.min(u32::try_from(part).unwrap_or(u32::MAX))
-    };
-    let mut parts: Vec<u32> = queues.iter().map(part).collect();
-    let mut left = max.saturating_sub(parts.iter().sum());
+    let pull = |queue: &QueueDemand| u128::from(queue.weight) * PULL_SCALE / u128::from(queue.cost.micros().max(1));
+    let pulls = queues.iter().map(pull).sum::<u128>().max(1);
+    let stock = queues.iter().map(|queue| queue.ready as u128).sum::<u128>() + u128::from(max);
+    let mut left = max;
+    let mut parts: Vec<u32> = Vec::with_capacity(queues.len());
+    for queue in queues {
+        let lacks = (stock * pull(queue) / pulls).saturating_sub(queue.ready as u128);
+        let part = queue.wants.min(u32::try_from(lacks).unwrap_or(u32::MAX)).min(left);
+        left -= part;
+        parts.push(part);
+    }
     for (queue, part) in queues.iter().zip(&mut parts) {
         let more = left.min(queue.wants - *part);
         (*part, left) = (*part + more, left - more);
