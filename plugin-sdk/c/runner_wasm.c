@@ -23,6 +23,14 @@ void *runner_cabi_realloc(void *old, size_t old_bytes, size_t align, size_t byte
   return made;
 }
 
+/* There are no files. A C library that could open one asks, before each run, for the folders that it was given: it is what such a
+ * run takes longest. With an answer of its own there is nothing to ask for. Weak, so that a library may still have its own. */
+__attribute__((weak)) int __wasilibc_find_relpath(const char *path, const char **folder, char **rest, size_t rest_bytes);
+int __wasilibc_find_relpath(const char *path, const char **folder, char **rest, size_t rest_bytes) {
+  (void)path, (void)folder, (void)rest, (void)rest_bytes;
+  return -1; /* ENOENT */
+}
+
 /* --- the export ----------------------------------------------------------------------------------------------------- */
 
 typedef struct { const void *at; size_t len; } list;
