@@ -95,6 +95,14 @@ fn an_output_that_is_nested_too_deep_is_given_up_and_says_so() {
     assert!(reason.contains("cyclic"), "{reason}");
 }
 
+/// More than the host copies at once was "fuel allocated for hostcalls has been exhausted", whatever the language.
+#[test]
+fn an_output_far_beyond_its_limit_is_too_large() {
+    let place = Place::new();
+    let report = run(&place, &place.script("export default () => 'x'.repeat(3_000_000);"));
+    assert_eq!(report.outcome, Outcome::OutputTooLarge { limit_bytes: 1 << 20 });
+}
+
 /// A text of the largest size is the language's own; what bounds it must not be seen elsewhere.
 #[test]
 fn functions_that_are_bounded_are_those_of_the_language() {
