@@ -130,6 +130,21 @@ runner_text runner_utf8(runner_text text) {
   return runner_text_of(made);
 }
 
+/* Whether a call can take it as text. Bytes that are none would end the run as a trap, so they are refused as the runner refuses what
+ * it cannot take; `what` says which of the call's texts it is. */
+bool runner_takes(const char *what, runner_text text, runner_result *refused);
+bool runner_takes(const char *what, runner_text text, runner_result *refused) {
+  enum { SHOWN_MAX = 60 };
+  if (text.len == 0 || plain(text) == text.len) return true;
+  runner_buffer why = {0};
+  runner_add(&why, "the ");
+  runner_add(&why, what);
+  runner_add(&why, " is no UTF-8 text: ");
+  runner_add_text(&why, runner_utf8((runner_text){text.at, text.len < SHOWN_MAX ? text.len : SHOWN_MAX}));
+  *refused = (runner_result){.ok = false, .code = runner_t("invalid"), .message = runner_text_of(why)};
+  return false;
+}
+
 /* --- answers ------------------------------------------------------------------------------------------------------------ */
 
 runner_answer runner_ok_text(runner_text output) { return (runner_answer){.end = RUNNER_OK, .text = output}; }

@@ -110,7 +110,7 @@ runner_text runner_raw(runner_args *args, const char *path);
 
 /* --- calls of the runner: what the manifest asks for and the operator grants --------------------------------------------- */
 
-/* A call that was refused or went wrong; nothing was done. `ok` otherwise. */
+/* A call that was refused or went wrong; nothing was done. `ok` otherwise. A name or key that is no UTF-8 is `invalid`. */
 typedef struct { bool ok; runner_text code, message; } runner_result;
 /* A retry if the call may go well later (`unavailable`), else a discard. */
 runner_answer runner_refused(runner_result result);

@@ -4,6 +4,8 @@
 #include <string.h>
 
 void runner_release(void);
+runner_text runner_utf8(runner_text text);
+bool runner_takes(const char *what, runner_text text, runner_result *refused);
 
 enum { VALUES_MAX = 256, WRITERS_MAX = 16 };
 static struct { char space[160], name[300]; runner_text value; bool is_there; } values[VALUES_MAX];
@@ -68,21 +70,30 @@ static runner_result refuse(const char *code, const char *message) {
   return (runner_result){.ok = false, .code = runner_t(code), .message = runner_t(message)};
 }
 
-static runner_result lookup(const char *space, runner_text name, bool *found, runner_text *value) {
-  *value = runner_test_get(space, c_string(name));
+static runner_result lookup(const char *what, const char *space, runner_text name, bool *found, runner_text *value) {
+  runner_result refused;
+  bool takes = runner_takes(what, name, &refused);
+  *value = takes ? runner_test_get(space, c_string(name)) : (runner_text){NULL, 0};
   *found = value->at != NULL;
-  return went_well;
+  return takes ? went_well : refused;
 }
 
-static runner_result forget(const char *space, runner_text name) {
+static runner_result forget(const char *what, const char *space, runner_text name) {
+  runner_result refused;
+  if (!runner_takes(what, name, &refused)) return refused;
   int at = find(space, c_string(name));
   if (at >= 0) values[at].is_there = false;
   return went_well;
 }
 
 /* Names of a space in ascending order: the smallest that is larger than the last, again and again. */
-static void names_of(const char *space, runner_text prefix, const runner_text *after, uint32_t limit,
-                     const runner_text **names, size_t *count) {
+static runner_result names_of(const char *space, runner_text prefix, const runner_text *after, uint32_t limit,
+                              const runner_text **names, size_t *count) {
+  runner_result refused;
+  *names = NULL;
+  *count = 0;
+  if (!runner_takes("prefix", prefix, &refused)) return refused;
+  if (after != NULL && !runner_takes("name to go on after", *after, &refused)) return refused;
   runner_text *all = runner_alloc(sizeof(runner_text) * VALUES_MAX);
   const char *last = after ? c_string(*after) : "";
   for (*count = 0; *count < limit; (*count)++) {
@@ -97,6 +108,7 @@ static void names_of(const char *space, runner_text prefix, const runner_text *a
     all[*count] = runner_t(next);
   }
   *names = all;
+  return went_well;
 }
 
 static const char *blobs_of(runner_text container) {
@@ -107,6 +119,8 @@ static const char *blobs_of(runner_text container) {
 }
 
 static runner_result container_is_there(runner_text container) {
+  runner_result refused;
+  if (!runner_takes("container", container, &refused)) return refused;
   for (int i = 0; i < VALUES_MAX; i++) {
     if (strcmp(values[i].space, blobs_of(container)) == 0) return went_well;
   }
@@ -116,18 +130,22 @@ static runner_result container_is_there(runner_text container) {
 void runner_log(runner_level level, runner_text message) {
   static const char *const levels[] = {"trace: ", "debug: ", "info: ", "warn: ", "error: "};
   runner_add(&runner_test_log, levels[level]);
-  runner_add_text(&runner_test_log, message);
+  runner_add_text(&runner_test_log, runner_utf8(message));
   runner_add(&runner_test_log, "\n");
 }
 
 void runner_progress(uint8_t percent, runner_text message) {
   runner_test_percent = percent;
-  runner_test_progress = message;
+  runner_test_progress = runner_utf8(message);
 }
 
 bool runner_cancelled(void) { return false; }
 
 runner_result runner_enqueue(const char *kind, runner_text args, runner_text options, runner_text *id) {
+  runner_result refused;
+  if (id != NULL) *id = (runner_text){"", 0};
+  if (!runner_takes("kind of the new job", runner_t(kind), &refused)) return refused;
+  if (!runner_takes("options of the new job", options, &refused)) return refused;
   runner_add(&runner_test_enqueued, kind);
   runner_add(&runner_test_enqueued, " ");
   runner_add_text(&runner_test_enqueued, args);
@@ -144,15 +162,20 @@ runner_result runner_checkpoint(runner_text data) {
 }
 
 runner_result runner_output_of(runner_text job_id, bool *found, runner_text *output) {
-  return lookup("output", job_id, found, output);
+  return lookup("job's id", "output", job_id, found, output);
 }
 
 runner_result runner_pause_schedule(void) { return refuse("not_found", "no schedule made this job"); }
 
-runner_result runner_kv_get(runner_text key, bool *found, runner_text *value) { return lookup("kv", key, found, value); }
-runner_result runner_kv_remove(runner_text key) { return forget("kv", key); }
+runner_result runner_kv_get(runner_text key, bool *found, runner_text *value) {
+  return lookup("key", "kv", key, found, value);
+}
+
+runner_result runner_kv_remove(runner_text key) { return forget("key", "kv", key); }
 
 runner_result runner_kv_set(runner_text key, runner_text value) {
+  runner_result refused;
+  if (!runner_takes("key", key, &refused)) return refused;
   runner_test_put("kv", c_string(key), value);
   return went_well;
 }
@@ -163,21 +186,21 @@ runner_result runner_kv_compare_and_set(runner_text key, const runner_text *expe
 }
 
 runner_result runner_kv_keys(runner_text prefix, const runner_text *after, uint32_t limit, const runner_text **keys, size_t *count) {
-  names_of("kv", prefix, after, limit, keys, count);
-  return went_well;
+  return names_of("kv", prefix, after, limit, keys, count);
 }
 
 runner_result runner_blob_size(runner_text container, runner_text name, bool *found, uint32_t *size) {
   runner_text data;
   runner_result result = container_is_there(container);
-  lookup(blobs_of(container), name, found, &data);
+  runner_result named = lookup("blob's name", blobs_of(container), name, found, &data);
   *size = (uint32_t)data.len;
-  return result;
+  return result.ok ? named : result;
 }
 
 runner_result runner_blob_read(runner_text container, runner_text name, uint32_t offset, uint32_t len, runner_text *data) {
   bool found;
-  lookup(blobs_of(container), name, &found, data);
+  runner_result named = lookup("blob's name", blobs_of(container), name, &found, data);
+  if (!named.ok) return named;
   if (!found) return refuse("not_found", "there is no such blob");
   size_t from = offset < data->len ? offset : data->len, rest = data->len - from;
   *data = (runner_text){data->at + from, rest < len ? rest : len};
@@ -186,6 +209,7 @@ runner_result runner_blob_read(runner_text container, runner_text name, uint32_t
 
 runner_result runner_blob_begin(runner_text container, runner_text name, uint32_t *writer) {
   runner_result result = container_is_there(container);
+  if (result.ok && !runner_takes("blob's name", name, &result)) return result;
   for (uint32_t i = 0; result.ok && i < WRITERS_MAX; i++) {
     if (writers[i].is_open) continue;
     snprintf(writers[i].space, sizeof writers[i].space, "%s", blobs_of(container));
@@ -211,12 +235,15 @@ runner_result runner_blob_finish(uint32_t writer) {
   return went_well;
 }
 
-runner_result runner_blob_remove(runner_text container, runner_text name) { return forget(blobs_of(container), name); }
+runner_result runner_blob_remove(runner_text container, runner_text name) {
+  return forget("blob's name", blobs_of(container), name);
+}
 
 runner_result runner_blob_names(runner_text container, runner_text prefix, const runner_text *after, uint32_t limit,
                                 const runner_text **names, size_t *count) {
-  names_of(blobs_of(container), prefix, after, limit, names, count);
-  return container_is_there(container);
+  runner_result result = container_is_there(container);
+  runner_result named = names_of(blobs_of(container), prefix, after, limit, names, count);
+  return result.ok ? named : result;
 }
 
 runner_result runner_http(const char *method, runner_text url, const runner_pair *headers, size_t header_count, runner_text body,
@@ -227,11 +254,12 @@ runner_result runner_http(const char *method, runner_text url, const runner_pair
 }
 
 runner_result runner_config(const char *name, bool *found, runner_text *value) {
-  return lookup("config", runner_t(name), found, value);
+  return lookup("setting's name", "config", runner_t(name), found, value);
 }
 
 runner_result runner_secret(const char *name, runner_text *value) {
   bool found;
-  lookup("secret", runner_t(name), &found, value);
+  runner_result named = lookup("secret's name", "secret", runner_t(name), &found, value);
+  if (!named.ok) return named;
   return found ? went_well : refuse("denied", "nobody put this secret");
 }

@@ -8,6 +8,7 @@
 
 void runner_release(void);
 runner_text runner_utf8(runner_text text);
+bool runner_takes(const char *what, runner_text text, runner_result *refused);
 
 #define EXPORT(name) __attribute__((export_name(name)))
 #define IMPORT(interface, name) \
@@ -20,6 +21,14 @@ void *runner_cabi_realloc(void *old, size_t old_bytes, size_t align, size_t byte
   void *made = runner_alloc(bytes);
   if (old_bytes > 0) memcpy(made, old, old_bytes < bytes ? old_bytes : bytes);
   return made;
+}
+
+/* There are no files. A C library that could open one asks, before each run, for the folders that it was given: it is what such a
+ * run takes longest. With an answer of its own there is nothing to ask for. Weak, so that a library may still have its own. */
+__attribute__((weak)) int __wasilibc_find_relpath(const char *path, const char **folder, char **rest, size_t rest_bytes);
+int __wasilibc_find_relpath(const char *path, const char **folder, char **rest, size_t rest_bytes) {
+  (void)path, (void)folder, (void)rest, (void)rest_bytes;
+  return -1; /* ENOENT */
 }
 
 /* --- the export ----------------------------------------------------------------------------------------------------- */
@@ -138,6 +147,19 @@ static runner_result texts(const area *a, const runner_text **all, size_t *count
   return result(a);
 }
 
+/* Whether the runner may be asked; if not, the answer is there already. */
+static bool takes(area *a, const char *what, runner_text text) {
+  runner_result refused;
+  if (runner_takes(what, text, &refused)) return true;
+  memset(a, 0, sizeof *a);
+  a->error.is_error = 1;
+  a->error.code = refused.code;
+  a->error.message = refused.message;
+  return false;
+}
+
+static bool takes_maybe(area *a, const char *what, const runner_text *text) { return text == NULL || takes(a, what, *text); }
+
 #define OPTION(text) (text) != NULL, (text) ? (text)->at : NULL, (text) ? (text)->len : 0
 #define TEXT(text) (text).at, (text).len
 
@@ -185,7 +207,9 @@ bool runner_cancelled(void) { return host_cancelled() != 0; }
 
 runner_result runner_enqueue(const char *kind, runner_text args, runner_text options, runner_text *id) {
   area a;
-  host_enqueue(kind, strlen(kind), TEXT(args), TEXT(options), &a);
+  if (takes(&a, "kind of the new job", runner_t(kind)) && takes(&a, "options of the new job", options)) {
+    host_enqueue(kind, strlen(kind), TEXT(args), TEXT(options), &a);
+  }
   if (id != NULL) *id = a.is_error ? (runner_text){"", 0} : a.text.text;
   return result(&a);
 }
@@ -198,7 +222,7 @@ runner_result runner_checkpoint(runner_text data) {
 
 runner_result runner_output_of(runner_text job_id, bool *is_there, runner_text *output) {
   area a;
-  host_output_of(TEXT(job_id), &a);
+  if (takes(&a, "job's id", job_id)) host_output_of(TEXT(job_id), &a);
   return maybe(&a, is_there, output);
 }
 
@@ -210,38 +234,42 @@ runner_result runner_pause_schedule(void) {
 
 runner_result runner_kv_get(runner_text key, bool *is_there, runner_text *value) {
   area a;
-  kv_get(TEXT(key), &a);
+  if (takes(&a, "key", key)) kv_get(TEXT(key), &a);
   return maybe(&a, is_there, value);
 }
 
 runner_result runner_kv_set(runner_text key, runner_text value) {
   area a;
-  kv_set(TEXT(key), TEXT(value), &a);
+  if (takes(&a, "key", key)) kv_set(TEXT(key), TEXT(value), &a);
   return result(&a);
 }
 
 runner_result runner_kv_remove(runner_text key) {
   area a;
-  kv_remove(TEXT(key), &a);
+  if (takes(&a, "key", key)) kv_remove(TEXT(key), &a);
   return result(&a);
 }
 
 runner_result runner_kv_compare_and_set(runner_text key, const runner_text *expected, const runner_text *value) {
   area a;
-  kv_compare_and_set(TEXT(key), OPTION(expected), OPTION(value), &a);
+  if (takes(&a, "key", key)) kv_compare_and_set(TEXT(key), OPTION(expected), OPTION(value), &a);
   return result(&a);
 }
 
 runner_result runner_kv_keys(runner_text prefix, const runner_text *after, uint32_t limit, const runner_text **keys,
                              size_t *count) {
   area a;
-  kv_keys(TEXT(prefix), OPTION(after), limit, &a);
+  if (takes(&a, "prefix", prefix) && takes_maybe(&a, "key", after)) kv_keys(TEXT(prefix), OPTION(after), limit, &a);
   return texts(&a, keys, count);
+}
+
+static bool takes_blob(area *a, runner_text container, runner_text name) {
+  return takes(a, "container", container) && takes(a, "blob's name", name);
 }
 
 runner_result runner_blob_size(runner_text container, runner_text name, bool *is_there, uint32_t *size) {
   area a;
-  blobs_size(TEXT(container), TEXT(name), &a);
+  if (takes_blob(&a, container, name)) blobs_size(TEXT(container), TEXT(name), &a);
   *is_there = !a.is_error && found(&a);
   *size = *is_there ? (uint32_t)(uintptr_t)found_text(&a).at : 0;
   return result(&a);
@@ -250,14 +278,14 @@ runner_result runner_blob_size(runner_text container, runner_text name, bool *is
 runner_result runner_blob_read(runner_text container, runner_text name, uint32_t offset, uint32_t len,
                                runner_text *data) {
   area a;
-  blobs_read(TEXT(container), TEXT(name), offset, len, &a);
+  if (takes_blob(&a, container, name)) blobs_read(TEXT(container), TEXT(name), offset, len, &a);
   *data = a.is_error ? (runner_text){"", 0} : a.text.text;
   return result(&a);
 }
 
 runner_result runner_blob_begin(runner_text container, runner_text name, uint32_t *writer) {
   area a;
-  blobs_begin(TEXT(container), TEXT(name), &a);
+  if (takes_blob(&a, container, name)) blobs_begin(TEXT(container), TEXT(name), &a);
   *writer = a.is_error ? 0 : a.number.number;
   return result(&a);
 }
@@ -276,21 +304,27 @@ runner_result runner_blob_finish(uint32_t writer) {
 
 runner_result runner_blob_remove(runner_text container, runner_text name) {
   area a;
-  blobs_remove(TEXT(container), TEXT(name), &a);
+  if (takes_blob(&a, container, name)) blobs_remove(TEXT(container), TEXT(name), &a);
   return result(&a);
 }
 
 runner_result runner_blob_names(runner_text container, runner_text prefix, const runner_text *after, uint32_t limit,
                                 const runner_text **names, size_t *count) {
   area a;
-  blobs_names(TEXT(container), TEXT(prefix), OPTION(after), limit, &a);
+  if (takes(&a, "container", container) && takes(&a, "prefix", prefix) && takes_maybe(&a, "blob's name", after)) {
+    blobs_names(TEXT(container), TEXT(prefix), OPTION(after), limit, &a);
+  }
   return texts(&a, names, count);
 }
 
 runner_result runner_http(const char *method, runner_text url, const runner_pair *headers, size_t header_count,
                           runner_text body, runner_response *response) {
   area a;
-  http_send(method, strlen(method), TEXT(url), headers, header_count, TEXT(body), 0, 0, &a);
+  bool is_text = takes(&a, "method", runner_t(method)) && takes(&a, "URL", url);
+  for (size_t i = 0; is_text && i < header_count; i++) {
+    is_text = takes(&a, "header's name", headers[i].key) && takes(&a, "header's value", headers[i].value);
+  }
+  if (is_text) http_send(method, strlen(method), TEXT(url), headers, header_count, TEXT(body), 0, 0, &a);
   memset(response, 0, sizeof *response);
   if (!a.is_error) {
     response->status = a.response.status;
@@ -303,13 +337,13 @@ runner_result runner_http(const char *method, runner_text url, const runner_pair
 
 runner_result runner_config(const char *name, bool *is_there, runner_text *value) {
   area a;
-  config_get(name, strlen(name), &a);
+  if (takes(&a, "setting's name", runner_t(name))) config_get(name, strlen(name), &a);
   return maybe(&a, is_there, value);
 }
 
 runner_result runner_secret(const char *name, runner_text *value) {
   area a;
-  config_secret(name, strlen(name), &a);
+  if (takes(&a, "secret's name", runner_t(name))) config_secret(name, strlen(name), &a);
   *value = a.is_error ? (runner_text){"", 0} : a.text.text;
   return result(&a);
 }

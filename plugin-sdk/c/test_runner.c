@@ -74,6 +74,42 @@ static void what_is_said_becomes_text(void) {
   RUNNER_EXPECT(runner_utf8((runner_text){NULL, 0}).len == 0);
 }
 
+static bool refused_as(const char *what, runner_result result) {
+  runner_buffer why = {0};
+  runner_add(&why, "the ");
+  runner_add(&why, what);
+  runner_add(&why, " is no UTF-8 text: a\xef\xbf\xbd");
+  runner_text message = runner_text_of(why);
+  return !result.ok && runner_is(result.code, "invalid") && result.message.len == message.len &&
+         memcmp(result.message.at, message.at, message.len) == 0;
+}
+
+/* A key read from somewhere that was no UTF-8 ended the run as a trap in the runner's words, and was tried again and again. */
+static void a_name_that_is_no_text_is_refused(void) {
+  const char *bad_c = "a\xff";
+  runner_text bad = runner_t(bad_c), empty = {"", 0}, box = runner_t("box"), value;
+  const runner_text *all;
+  bool found;
+  uint32_t number;
+  size_t count;
+  runner_test_put("blobs/box", "b", runner_t("1"));
+  RUNNER_EXPECT(refused_as("key", runner_kv_get(bad, &found, &value)) && !found);
+  RUNNER_EXPECT(refused_as("key", runner_kv_set(bad, empty)));
+  RUNNER_EXPECT(refused_as("key", runner_kv_remove(bad)));
+  RUNNER_EXPECT(refused_as("key", runner_kv_compare_and_set(bad, NULL, NULL)));
+  RUNNER_EXPECT(refused_as("prefix", runner_kv_keys(bad, NULL, 1, &all, &count)) && count == 0);
+  RUNNER_EXPECT(refused_as("container", runner_blob_size(bad, empty, &found, &number)));
+  RUNNER_EXPECT(refused_as("blob's name", runner_blob_read(box, bad, 0, 1, &value)));
+  RUNNER_EXPECT(refused_as("blob's name", runner_blob_begin(box, bad, &number)));
+  RUNNER_EXPECT(refused_as("blob's name", runner_blob_remove(box, bad)));
+  RUNNER_EXPECT(refused_as("prefix", runner_blob_names(box, bad, NULL, 1, &all, &count)));
+  RUNNER_EXPECT(refused_as("job's id", runner_output_of(bad, &found, &value)));
+  RUNNER_EXPECT(refused_as("kind of the new job", runner_enqueue(bad_c, empty, empty, NULL)));
+  RUNNER_EXPECT(refused_as("setting's name", runner_config(bad_c, &found, &value)));
+  RUNNER_EXPECT(refused_as("secret's name", runner_secret(bad_c, &value)));
+  RUNNER_EXPECT(runner_kv_set(runner_t("ä"), empty).ok);
+}
+
 static void numbers_are_what_their_types_hold(void) {
   RUNNER_EXPECT(says(integer, "{\"a\": 9223372036854775807}", RUNNER_OK, "9223372036854775807"));
   RUNNER_EXPECT(says(integer, "{\"a\": -9223372036854775808}", RUNNER_OK, "-9223372036854775808"));
@@ -95,6 +131,7 @@ int main(void) {
   a_misfit_shows_whole_characters();
   args_are_text();
   what_is_said_becomes_text();
+  a_name_that_is_no_text_is_refused();
   numbers_are_what_their_types_hold();
   return runner_test_failures;
 }

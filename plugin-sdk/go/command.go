@@ -60,16 +60,16 @@ func answer(input []byte) []byte {
 	if job.ArgsBase64 != nil {
 		args = job.ArgsBase64
 	}
-	asked := &command{}
+	made := &command{}
 	output, err := dispatch(&Context{Job: Job{
 		ID: job.ID, Kind: job.Kind, Tenant: job.Tenant, Queue: job.Queue, Run: job.Run, Attempt: job.Attempt,
 		MaxAttempts: job.MaxAttempts, Priority: job.Priority, EnqueuedAt: job.EnqueuedAt, RunAt: job.RunAt,
 		Timeout: time.Duration(job.TimeoutMs) * time.Millisecond, Tags: job.Tags, Checkpoint: job.Checkpoint,
 		Dependencies: job.Dependencies, Meta: job.Meta,
-	}, host: asked}, args)
+	}, host: asked{made}}, args)
 	line := map[string]any{}
-	if len(asked.jobs) > 0 {
-		line["enqueue"] = asked.jobs
+	if len(made.jobs) > 0 {
+		line["enqueue"] = made.jobs
 	}
 	if err == nil {
 		line["ok"] = json.RawMessage(output)

@@ -116,7 +116,7 @@ func handle(address uint32) uint32 {
 		Run: job.words[10], Attempt: job.words[11], MaxAttempts: job.words[12], Priority: int16(job.words[13]),
 		EnqueuedAt: job.text(14), RunAt: job.text(16), Timeout: time.Duration(job.words[18]) * time.Millisecond,
 		Tags: job.table(19), Dependencies: job.texts(24), Meta: job.table(26),
-	}, host: component{}}
+	}, host: asked{component{}}}
 	if job.flag(21) {
 		cx.Checkpoint = job.bytes(22)
 	}

@@ -87,12 +87,12 @@ func is(there bool) uint32 {
 }
 
 func (component) log(level Level, message string) {
-	at, length := text(said(message))
+	at, length := text(message)
 	hostLog(uint32(level), at, length)
 }
 
 func (component) progress(percent uint8, message string) {
-	at, length := text(said(message))
+	at, length := text(message)
 	hostProgress(uint32(percent), at, length)
 }
 

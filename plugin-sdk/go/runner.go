@@ -155,9 +155,6 @@ func failure(err error) *Failure {
 	return Retry("%s", err.Error())
 }
 
-// What is said as text: bytes that are none would end the run as a trap, so they become U+FFFD, as in JSON.
-func said(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
-
 func (f *Failure) millis() uint32 {
 	ms := f.after.Milliseconds()
 	return uint32(max(0, min(ms, 1<<32-1)))

@@ -111,3 +111,47 @@ func TestArgsOfACommandThatAreNestedTooDeepAreGivenUp(t *testing.T) {
 		t.Error(line)
 	}
 }
+
+// A key read from somewhere that was no UTF-8 ended the run as a trap in the runner's words, and was tried again and again.
+func TestANameThatIsNoTextIsAnError(t *testing.T) {
+	const bad = "a\xff"
+	headers := [][2]string{{"x-a", bad}}
+	calls := []struct {
+		what string
+		call func(cx *Context) error
+	}{
+		{"key", func(cx *Context) error { _, _, err := cx.KV().Get(bad); return err }},
+		{"key", func(cx *Context) error { return cx.KV().Set(bad, nil) }},
+		{"key", func(cx *Context) error { return cx.KV().Remove(bad) }},
+		{"key", func(cx *Context) error { return cx.KV().CompareAndSet(bad, nil, nil) }},
+		{"prefix", func(cx *Context) error { _, err := cx.KV().Keys(bad, "", 1); return err }},
+		{"key", func(cx *Context) error { _, err := cx.KV().Keys("", bad, 1); return err }},
+		{"container", func(cx *Context) error { _, _, err := cx.Blobs(bad).Size("a"); return err }},
+		{"blob's name", func(cx *Context) error { _, err := cx.Blobs("box").Read(bad, 0, 1); return err }},
+		{"blob's name", func(cx *Context) error { return cx.Blobs("box").Write(bad, nil) }},
+		{"blob's name", func(cx *Context) error { return cx.Blobs("box").Remove(bad) }},
+		{"prefix", func(cx *Context) error { _, err := cx.Blobs("box").Names(bad, "", 1); return err }},
+		{"job's id", func(cx *Context) error { _, _, err := cx.OutputOf(bad); return err }},
+		{"kind of the new job", func(cx *Context) error { _, err := cx.Enqueue(NewJob{Kind: bad}); return err }},
+		{"URL", func(cx *Context) error { _, err := cx.Send(Request{Method: "GET", URL: bad}); return err }},
+		{"value of the header x-a", func(cx *Context) error { _, err := cx.Send(Request{Header: headers}); return err }},
+		{"setting's name", func(cx *Context) error { _, _, err := cx.Config(bad); return err }},
+		{"secret's name", func(cx *Context) error { _, err := cx.Secret(bad); return err }},
+	}
+	Handle("sdk.text", func(cx *Context, _ Nothing) (Nothing, error) {
+		for _, asked := range calls {
+			var refused *CallError
+			want := "the " + asked.what + ` is no UTF-8 text: "a\xff"`
+			if err := asked.call(cx); !errors.As(err, &refused) || refused.Code != "invalid" || refused.Message != want {
+				t.Errorf("%s: %v", asked.what, err)
+			}
+		}
+		cx.Info("said %s", bad)
+		return Nothing{}, cx.KV().Set("ä", []byte("1"))
+	})
+	defer delete(handlers, "sdk.text")
+	world := Test{Stored: map[string]map[string][]byte{"box": {}}}
+	if _, err := world.Run("sdk.text", Nothing{}); err != nil || len(world.Values) != 1 || world.Logs[0] != "info: said a\uFFFD" {
+		t.Error(err, world.Values, world.Logs)
+	}
+}

@@ -52,7 +52,7 @@ func (t *Test) Run(kind string, args any) ([]byte, error) {
 	if job.MaxAttempts == 0 {
 		job.MaxAttempts = 25
 	}
-	return dispatch(&Context{Job: job, host: t}, input)
+	return dispatch(&Context{Job: job, host: asked{t}}, input)
 }
 
 // End says how an error of Run ends a job: "retry", "discard" or "snooze".

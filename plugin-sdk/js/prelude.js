@@ -145,6 +145,29 @@
     Object.defineProperty(Math, "random", { value: own, writable: true, enumerable: false, configurable: true });
   }
 
+  // The engine would give up as a whole, in words of its own.
+  const bound = () => {
+    "use strict"; // Of nobody's, `this` would be the global object.
+    const textMax = 2 ** 27;
+    for (const name of ["repeat", "padStart", "padEnd"]) {
+      const own = String.prototype[name];
+      const { [name]: bounded } = {
+        [name](count, ...rest) {
+          const text = this === null || this === undefined ? this : `${this}`;
+          const times = +count;
+          const length = name === "repeat" ? times * text?.length : times;
+          if (Number.isFinite(times) && length > textMax) {
+            throw new RangeError(`a text has at most ${textMax} characters, and this one would have ${Math.trunc(length)}`);
+          }
+          return own.call(text, times, ...rest);
+        },
+      };
+      Object.defineProperty(bounded, "length", { value: own.length, configurable: true });
+      Object.defineProperty(String.prototype, name, { value: bounded, writable: true, enumerable: false, configurable: true });
+    }
+  };
+  if (host.depends !== undefined) bound();
+
   const parse = text => {
     try {
       return JSON.parse(text);
@@ -171,5 +194,8 @@
       throw error instanceof TypeError ? new Discard(`the output is not JSON: ${error.message}`) : error;
     }
   };
-  return { context, parse, ended, written };
+  const tooDeep = depth => {
+    throw new Discard(`the output is nested more than ${depth} deep, the most that a script can write as JSON`);
+  };
+  return { context, parse, ended, written, tooDeep };
 })

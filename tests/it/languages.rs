@@ -13,6 +13,9 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
+use runner_runtime::wasm::JobView;
+use runner_store::job::outcome::Outcome;
+
 use self::behaviours::Behaviour;
 use self::mixed::LANGUAGES;
 use self::run::Subject;
@@ -68,6 +71,20 @@ fn jobs_of_all_languages_at_once_all_complete() {
     let place = tempfile::tempdir().unwrap();
     LANGUAGES.iter().filter(|language| language.file().is_none()).for_each(not_built);
     println!("{}", mixed::run(place.path(), MIXED_JOBS));
+}
+
+/// The C library asked for the folders that it was given before each run of a handler that can open a file, and grew its memory to
+/// hold the answer: three times what the run itself took, as there are no folders.
+#[test]
+fn a_run_of_c_that_does_nothing_asks_for_nothing() {
+    let c = LANGUAGES.iter().find(|language| language.title == "C").expect("is one of them");
+    let Some(file) = c.file() else { return not_built(c) };
+    let place = run::Place::new();
+    let nothing =
+        JobView { kind: "conformance".to_owned(), args: br#"{"do": "nothing"}"#.to_vec(), ..JobView::default() };
+    let report = place.run_job(&place.load(&file), nothing, None);
+    assert_eq!(report.outcome, Outcome::Completed { output: Vec::new() });
+    assert_eq!((report.host_calls, report.memory_peak_bytes), (0, 128 << 10));
 }
 
 fn checked(place: &run::Place, subject: &Subject, behaviour: &Behaviour) -> Result<Cell, String> {

@@ -1,10 +1,12 @@
-//! Says which outcome an error of wasmtime's means: by its type and the run's flags, never by its text. Pure.
+//! Says which outcome an error of wasmtime's means: by its type and the run's flags; by its text only where wasmtime keeps the
+//! type to itself ([`COPIES_EXHAUSTED`]). Pure.
 
 use runner_store::job::outcome::Outcome;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::answer::cut;
+use super::engine::{WASM_STACK_BYTES, component_copied_bytes};
 use super::guest::HostCallLimit;
 use super::limits::Limits;
 use super::log::{RunLog, escaped};
@@ -14,6 +16,10 @@ use super::plugin::chain;
 const COMPLAINT_BYTES_MAX: usize = 4 << 10;
 /// Where a backtrace is cut: what a run record keeps of a trace.
 const BACKTRACE_BYTES_MAX: usize = 64 << 10;
+
+/// What wasmtime says of more bytes than one call may bring: an error whose type nobody else can name.
+const COPIES_EXHAUSTED: &str =
+    "too much data is being copied between the host and the guest: fuel allocated for hostcalls has been exhausted";
 
 /// Where a run was when it went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +45,9 @@ pub(super) fn outcome(phase: Phase, error: &wasmtime::Error, denied: bool, limit
     if let Some(limit) = error.downcast_ref::<HostCallLimit>() {
         return trapped("host_calls", format!("more than {} host calls", limit.limit), error);
     }
+    if error.root_cause().to_string() == COPIES_EXHAUSTED {
+        return too_much(error, limits);
+    }
     if denied {
         return Outcome::OutOfMemory { limit_bytes: limits.memory_bytes };
     }
@@ -61,6 +70,20 @@ pub(super) fn outcome(phase: Phase, error: &wasmtime::Error, denied: bool, limit
         Some(trap) => trapped(code(trap), complaint.unwrap_or_else(|| sentence(trap)), error),
         None => trapped("bad_answer", root(error), error),
     }
+}
+
+/// More than the host copies at once: of an answer, which is read when the guest has returned and so has no frames, or of a call
+/// that the guest makes.
+fn too_much(error: &wasmtime::Error, limits: &Limits) -> Outcome {
+    if !error.is::<WasmBacktrace>() {
+        return Outcome::OutputTooLarge { limit_bytes: limits.output_bytes };
+    }
+    let message = format!(
+        "a call brought more than {} bytes: a call takes 1 MiB, more is refused (`limit`), and so much more ends the run; \
+         write what is large as a blob, in parts",
+        component_copied_bytes(limits)
+    );
+    trapped("call_too_large", message, error)
 }
 
 /// What no guest may answer, where no error of wasmtime's says so.
@@ -99,7 +122,10 @@ fn code(trap: Trap) -> &'static str {
 fn sentence(trap: Trap) -> String {
     match trap {
         Trap::UnreachableCodeReached => "the guest gave up (`unreachable`): a panic without a message?".to_owned(),
-        Trap::StackOverflow => "the guest's stack overflowed: endless recursion?".to_owned(),
+        Trap::StackOverflow => format!(
+            "the guest's stack of {} KiB overflowed: endless recursion, or something nested too deep?",
+            WASM_STACK_BYTES >> 10
+        ),
         trap => trap.to_string(),
     }
 }

@@ -26,16 +26,33 @@ fn answer(place: &Place, subject: &Subject, args: &str) -> serde_json::Value {
 }
 
 /// A script, how it ends, and what its error says.
-const WRONG: [(&str, &str, &[&str]); 10] = [
+const WRONG: [(&str, &str, &[&str]); 19] = [
     ("export default () => {\n  null.x;\n};", "failed", &["TypeError", "(conformance.js:2:"]),
     // The engine notes no place of a name: it is the function's.
     ("\n\nexport default () => {\n  nope();\n};", "failed", &["nope is not defined", "(conformance.js:3:"]),
     ("const f = () => {\n throw new TypeError('odd');\n};\nexport default () => f();", "failed", &["odd", "js:2:"]),
     ("\n\nlet x = ;", "failed", &["SyntaxError", "line 3"]),
     ("export const x = 1;", "failed", &["default export is no function: write `export default"]),
-    ("import fs from 'fs';\nexport default () => fs;", "failed", &["no \"fs\" to import"]),
+    // The engine has no place of what it is asked for.
+    ("let x;\nimport fs from 'fs';\nexport default () => fs;", "failed", &["no \"fs\" to import", "js:2:16)"]),
+    ("\nexport default () => import('fs');", "failed", &["no \"fs\" to import", "(conformance.js:2:29)"]),
     ("export default () => new Promise(() => {});", "failed", &["waits for something that never comes"]),
-    ("const f = () => f();\nexport default f;", "failed", &["recursive calls", "(conformance.js:1:"]),
+    // It had no line: of text without an end the engine says none.
+    ("const a = `ok`;\n\nconst b = `never\n\\`;\n", "failed", &["unterminated template literal", "(conformance.js:3)"]),
+    ("const a = 'ok';\n\nconst b = \"never;\nlet c;\n", "failed", &["unterminated string literal", "js:3)"]),
+    ("export default () => {\n  if (1) {\n};\n", "failed", &["ends before something", "(conformance.js:3)"]),
+    ("\nexport default class Handler {\n  run() {}\n}", "failed", &["is a class, and must be a function", "js:2:1)"]),
+    ("let x;\n  export default { run() {} };", "failed", &["default export is no function", "(conformance.js:2:3)"]),
+    // "expected token 'function'" helps nobody who wrote an arrow as everywhere else.
+    ("\nexport default async (args) => 1;", "failed", &["line 2", "write `export default async function (args, cx)"]),
+    ("const f = () => f();\nexport default f;", "failed", &["more than 400 recursive calls", "(conformance.js:1:"]),
+    // The engine gave up as a whole: "capacity overflow", at a line of its own library.
+    (
+        "const f = () => 'x'.repeat(1 << 30);\nexport default f;",
+        "failed",
+        &["at most 134217728 characters, and this one would have 1073741824", "(conformance.js:1:"],
+    ),
+    ("export default () => {\n  return 'x'.padEnd(2 ** 40);\n};", "failed", &["at most 134217728", "js:2:"]),
     ("export default () => { throw null; };", "failed", &["null"]),
     ("export default async function () { await null; throw new Discard('so'); }", "discarded", &[]),
 ];
@@ -52,6 +69,69 @@ fn what_is_wrong_with_a_script_is_said_with_its_line() {
         }
     }
     assert!(unsaid.is_empty(), "{}", unsaid.join("\n"));
+}
+
+/// What writes an output goes by recursion: one that was nested too deep overflowed the stack of the engine, and the run ended as a
+/// trap in the midst of it. The next run would make the same, hence it is given up.
+#[test]
+fn an_output_that_is_nested_too_deep_is_given_up_and_says_so() {
+    let place = Place::new();
+    let subject = place.script(
+        "export default ({ how, n }) => {\n  let made = 0;\n  for (let i = 0; i < n; i++) \
+         made = how === 'list' ? [made] : { n: i, text: 'x', next: made };\n  return made;\n};",
+    );
+    let nested = |how: &str, n: usize| run_with(&place, &subject, &format!(r#"{{"how":"{how}","n":{n}}}"#)).outcome;
+    for how in ["list", "chain"] {
+        let deepest = nested(how, 500);
+        assert!(matches!(deepest, Outcome::Completed { .. }), "{how}: {deepest:?}");
+        for n in [501, 100_000] {
+            let Outcome::Discarded { reason } = nested(how, n) else { panic!("{how} of {n}: {:?}", nested(how, n)) };
+            assert!(reason.contains("nested more than 500 deep"), "{how} of {n}: {reason}");
+        }
+    }
+    // A value within itself is something else.
+    let cyclic = place.script("export default () => {\n  const made = {};\n  made.made = [made];\n  return made;\n};");
+    let Outcome::Discarded { reason } = run(&place, &cyclic).outcome else { panic!("it is no JSON") };
+    assert!(reason.contains("cyclic"), "{reason}");
+}
+
+/// More than the host copies at once was "fuel allocated for hostcalls has been exhausted", whatever the language.
+#[test]
+fn an_output_far_beyond_its_limit_is_too_large() {
+    let place = Place::new();
+    let report = run(&place, &place.script("export default () => 'x'.repeat(3_000_000);"));
+    assert_eq!(report.outcome, Outcome::OutputTooLarge { limit_bytes: 1 << 20 });
+}
+
+/// A text of the largest size is the language's own; what bounds it must not be seen elsewhere.
+#[test]
+fn functions_that_are_bounded_are_those_of_the_language() {
+    let place = Place::new();
+    let subject = place.script(
+        "const thrown = f => { try { return f(); } catch (error) { return error.name; } };\n\
+         export default () => [\n  'ab'.repeat(2), 'a'.repeat('3'), 'a'.repeat(), 'a'.padStart(3, 'xy'), 'a'.padEnd(3), 'a'.padEnd(),\n  \
+         String.prototype.repeat.call(7, 2), String.prototype.repeat.name, String.prototype.repeat.length,\n  \
+         thrown(() => 'a'.repeat(-1)), thrown(() => 'a'.repeat(Infinity)), thrown(() => 'a'.repeat(1n)), ''.repeat(2 ** 30),\n  \
+         thrown(() => String.prototype.repeat.call(null, 1)), Object.keys(String.prototype).length,\n];",
+    );
+    let expected = serde_json::json!([
+        "abab",
+        "aaa",
+        "",
+        "xya",
+        "a  ",
+        "a",
+        "77",
+        "repeat",
+        1,
+        "RangeError",
+        "RangeError",
+        "TypeError",
+        "",
+        "TypeError",
+        0
+    ]);
+    assert_eq!(answer(&place, &subject, "{}"), expected);
 }
 
 /// The engine begins every run with a context that was made when it was built: what one run does to it must be gone in the next.

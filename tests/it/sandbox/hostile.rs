@@ -7,7 +7,7 @@ use runner_runtime::wasm::{CancelSignal, Host, HostSettings, Limits, Manifest};
 use runner_store::job::outcome::{Outcome, OutcomeName};
 use runner_store::job::time::Millis;
 
-use super::guests::{RESULT, command, command_with, component, handler, handler_with};
+use super::guests::{REALLOC, RESULT, command, command_with, component, handler, handler_with};
 use super::{block_on, check, check_trap, compile, host, request, run};
 
 const LOOP: &str = "(loop $again (br $again)) unreachable";
@@ -166,7 +166,8 @@ fn recursion_overflows_the_guests_stack_and_not_ours() {
         |_| {},
         "stack_overflow",
     );
-    let Outcome::Trapped { backtrace: Some(backtrace), .. } = report.outcome else { panic!("has frames") };
+    let Outcome::Trapped { backtrace: Some(backtrace), message, .. } = report.outcome else { panic!("has frames") };
+    assert!(message.contains("stack of 512 KiB"), "{message}");
     assert!(backtrace.contains("deep") && backtrace.lines().count() <= 32, "{backtrace}");
     // Through a host call at every level.
     let cancelled = r#"(import "runner:plugin/host@0.1.0" "cancelled" (func $cancelled (result i32)))"#;
@@ -202,6 +203,31 @@ fn output_beyond_the_limit_is_not_kept() {
     let report = check(&answers(1_001), limit, OutcomeName::OutputTooLarge);
     assert_eq!(report.outcome, Outcome::OutputTooLarge { limit_bytes: 1_000 });
     check(&answers(1_000), limit, OutcomeName::Completed);
+}
+
+/// An output far beyond its limit, more than the host copies at once, was a bad answer in wasmtime's words: "fuel allocated for
+/// hostcalls has been exhausted" names no limit that anybody could mend. It is the only error that is known by its text, so this is
+/// also where a new wasmtime would be noticed that says it otherwise.
+#[test]
+fn more_than_the_host_copies_at_once_is_said_in_our_words() {
+    let wide = |body: &str| {
+        let kv = r#"(import "runner:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32)))"#;
+        component(&format!(
+            r#"(module {kv} (memory (export "memory") 64) {REALLOC}
+              (func (export "runner:plugin/handler@0.1.0#handle") (param $job i32) (result i32) {body}))"#
+        ))
+    };
+    let output = wide("(i32.store (i32.const 72) (i32.const 3000000)) (i32.const 64)");
+    let report = check(&output, |_| {}, OutcomeName::OutputTooLarge);
+    assert_eq!(report.outcome, Outcome::OutputTooLarge { limit_bytes: 1 << 20 });
+    // A limit that lets it through does.
+    check(&output, |limits| limits.output_bytes = 3_000_000, OutcomeName::Completed);
+    let call = wide(
+        "(call $set (i32.const 128) (i32.const 1) (i32.const 0) (i32.const 3000000) (i32.const 256)) (i32.const 64)",
+    );
+    let report = check_trap(&call, |_| {}, "call_too_large");
+    let Outcome::Trapped { message, .. } = &report.outcome else { unreachable!("it trapped") };
+    assert!(message.contains("more than 2097152 bytes") && message.contains("as a blob"), "{message}");
 }
 
 #[test]

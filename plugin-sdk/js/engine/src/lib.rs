@@ -13,10 +13,12 @@
 //! It deliberately offers no modules to import, no timers and no files: what a script may do is what its manifest asks for.
 
 mod calls;
+mod deep;
 mod image;
 mod json;
 mod near;
 mod script;
+mod wrong;
 
 use std::cell::RefCell;
 

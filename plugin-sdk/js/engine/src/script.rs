@@ -11,12 +11,12 @@ use boa_engine::object::JsObject;
 use boa_engine::object::builtins::{JsPromise, JsUint8Array};
 use boa_engine::{Context, JsError, JsNativeError, JsResult, JsString, JsValue, Module, Source, js_string};
 
-use super::{calls, json, millis};
+use super::{calls, deep, json, millis, wrong};
 use crate::runner::plugin::types::Job;
 
 const PRELUDE: &str = include_str!("../../prelude.js");
 /// Calls within calls of a script; the engine's own stack holds so many.
-const RECURSION_MAX: usize = 400;
+pub(crate) const RECURSION_MAX: usize = 400;
 
 /// A script and the name that errors call it by.
 #[derive(Clone, Copy)]
@@ -32,8 +32,9 @@ pub(crate) enum Ended {
     Snooze { why: String, after_ms: u32 },
 }
 
-/// What `import` finds: nothing.
-struct Alone;
+/// What `import` finds: nothing; and the script that asks, by name and source, so that it can be told where it does.
+#[derive(Default)]
+struct Alone(RefCell<Option<(String, Rc<str>)>>);
 
 /// The prelude's functions.
 struct Prelude(JsObject);
@@ -41,6 +42,7 @@ struct Prelude(JsObject);
 /// A context with the prelude in it, and what it has of a script.
 pub(crate) struct Ready {
     context: Context,
+    loader: Rc<Alone>,
     prelude: Prelude,
     /// A handler's second argument that no run has had.
     cx: Option<JsObject>,
@@ -50,9 +52,9 @@ pub(crate) struct Ready {
 /// A script that was evaluated in a context.
 struct Loaded {
     name: String,
-    source: String,
+    source: Rc<str>,
     /// Its default export.
-    handler: JsValue,
+    handler: JsObject,
 }
 
 /// The time. There are no timers, so only the calendar's matters: what asks for the other one would ask the runner for nothing.
@@ -71,11 +73,12 @@ impl Clock for Calendar {
 
 impl Ready {
     pub(crate) fn new() -> Self {
-        let made = Context::builder().module_loader(Rc::new(Alone)).clock(Rc::new(Calendar)).build();
+        let loader = Rc::<Alone>::default();
+        let made = Context::builder().module_loader(Rc::clone(&loader)).clock(Rc::new(Calendar)).build();
         let mut context = made.expect("it asks for nothing that could be missing");
         context.runtime_limits_mut().set_recursion_limit(RECURSION_MAX);
         let prelude = prelude(&mut context).expect("the prelude is right: every test of a script runs it");
-        let mut ready = Self { context, prelude, cx: None, loaded: None };
+        let mut ready = Self { context, loader, prelude, cx: None, loaded: None };
         let cx = ready.fresh_cx().expect("the prelude has it");
         // It has a place for everything that a job is.
         calls::tell(&cx, &calls::no_job(), &mut ready.context).expect("nothing of it is locked");
@@ -85,27 +88,33 @@ impl Ready {
 
     /// Whether the script may run here: one that another was in before it would find what that left.
     pub(crate) fn is_for(&self, script: Script<'_>) -> bool {
-        self.loaded.as_ref().is_none_or(|loaded| loaded.name == script.name && loaded.source == script.source)
+        self.loaded.as_ref().is_none_or(|loaded| loaded.name == script.name && *loaded.source == *script.source)
     }
 
     /// Evaluates a script, unless it is here already.
     pub(crate) fn load(&mut self, script: Script<'_>) -> Result<(), Ended> {
         if self.loaded.is_none() {
+            let (name, source) = (script.name.to_owned(), Rc::<str>::from(script.source));
+            self.loader.0.replace(Some((name.clone(), Rc::clone(&source))));
             let handler = self.evaluate(script).map_err(|error| self.ended(error, script.name))?;
-            let (name, source) = (script.name.to_owned(), script.source.to_owned());
             self.loaded = Some(Loaded { name, source, handler });
         }
         Ok(())
     }
 
     /// The default export.
-    fn evaluate(&mut self, script: Script<'_>) -> JsResult<JsValue> {
+    fn evaluate(&mut self, script: Script<'_>) -> JsResult<JsObject> {
         let context = &mut self.context;
         let source = Source::from_bytes(script.source.as_bytes()).with_path(Path::new(script.name));
-        let module = Module::parse(source, None, context)?;
+        let parsed = Module::parse(source, None, context);
+        let module = parsed.map_err(|error| wrong::misparsed(error, script, context))?;
         let evaluated = module.load_link_evaluate(context);
         settled(&evaluated, context)?;
-        module.namespace(context).get(js_string!("default"), context)
+        let handler = module.namespace(context).get(js_string!("default"), context)?.as_callable();
+        match wrong::no_handler(handler.as_ref(), script) {
+            Some(wrong) => Err(wrong),
+            None => Ok(handler.expect("it is none otherwise")),
+        }
     }
 
     /// Runs the script that is here.
@@ -118,13 +127,9 @@ impl Ready {
         self.answer(&handler, job).map_err(|error| self.ended(error, &name))
     }
 
-    fn answer(&mut self, handler: &JsValue, job: &Job) -> JsResult<Vec<u8>> {
+    fn answer(&mut self, handler: &JsObject, job: &Job) -> JsResult<Vec<u8>> {
         let args = self.args(job)?;
         let Self { context, prelude, .. } = self;
-        let handler = handler.as_callable().ok_or_else(|| {
-            let why = "the script's default export is no function: write `export default (args, cx) => { … }`";
-            JsNativeError::typ().with_message(why)
-        })?;
         let value = handler.call(&JsValue::undefined(), &args, context)?;
         let value = awaited(value, context)?;
         if value.is_undefined() {
@@ -132,6 +137,9 @@ impl Ready {
         }
         if let Some(bytes) = value.as_object().and_then(|object| JsUint8Array::from_object(object.clone()).ok()) {
             return bytes.to_vec(context);
+        }
+        if deep::is_too_deep(&value, context)? {
+            return prelude.call("tooDeep", (deep::DEPTH_MAX as u32).into(), context).map(|_| Vec::new());
         }
         let text = prelude.call("written", value, context)?;
         Ok(text.as_string().map(|text| text.to_std_string_lossy().into_bytes()).unwrap_or_default())
@@ -142,15 +150,15 @@ impl Ready {
         let trace = error.to_string();
         let place = place(&trace, script);
         let said = |why: String| match &place {
-            Some(place) => format!("{why} ({place})"),
-            None => why,
+            Some(place) if !why.contains(place) => format!("{why} ({place})"),
+            _ => why,
         };
-        let thrown = match error.into_opaque(context) {
-            Ok(thrown) => thrown,
-            // The engine's own end: a limit.
-            Err(_) => {
+        let limit = error.as_engine().map(wrong::ended);
+        let thrown = match (error.into_opaque(context), limit) {
+            (Ok(thrown), None) => thrown,
+            (_, limit) => {
                 eprintln!("{trace}");
-                let why = trace.lines().next().unwrap_or_default().to_owned();
+                let why = limit.unwrap_or_else(|| trace.lines().next().unwrap_or_default().to_owned());
                 return Ended::Retry { why: said(why), after_ms: None };
             }
         };
@@ -203,8 +211,9 @@ impl ModuleLoader for Alone {
         _: &RefCell<&mut Context>,
     ) -> JsResult<Module> {
         let name = request.specifier().to_std_string_lossy();
-        let why = format!("there is no {name:?} to import: a script is one file, and its world is in `runner.d.ts`");
-        Err(JsNativeError::typ().with_message(why).into())
+        let script = self.0.borrow().clone();
+        let (script, source) = script.unwrap_or_default();
+        Err(wrong::no_import(&name, (&script, &source)))
     }
 }
 

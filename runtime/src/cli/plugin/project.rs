@@ -24,6 +24,7 @@ const GO: Sdk = sdk!(
     "runner.go",
     "stream.go",
     "test.go",
+    "text.go",
 );
 const JS: Sdk = sdk!("js/", "runner.d.ts", "prelude.js", "testing.mjs");
 const PYTHON: Sdk = sdk!(
