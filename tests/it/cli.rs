@@ -28,6 +28,7 @@ mod server;
 mod settings;
 mod stores;
 mod traces;
+mod unread;
 mod verbs;
 mod workers;
 

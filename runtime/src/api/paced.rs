@@ -211,6 +211,11 @@ impl<S> Paced<S> {
         }
     }
 
+    /// Nothing more is asked for: what still comes may take as long as a head.
+    pub(super) fn end(&mut self) {
+        (self.begun, self.read_by, self.asleep_at) = (true, Instant::now() + self.pace.head, None);
+    }
+
     /// What came of an attempt to send, in its time.
     fn taken<T>(&mut self, sent: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if sent.is_ready() {

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use runner_store::clock::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -19,6 +19,8 @@ use super::serve::HEAD_BYTES_MAX;
 
 /// As many as the reader of HTTP has room for.
 const HEADERS_MAX: usize = 100;
+/// The first byte of TLS, which is all that is read of it.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// A name that is longer is not repeated.
 const NAME_BYTES_MAX: usize = 64;
 /// A refusal, which is a few sentences.
@@ -40,16 +42,24 @@ pub(super) fn of(error: &hyper::Error, read: &[u8]) -> Option<Problem> {
     let is_slow = |source: &io::Error| source.kind() == io::ErrorKind::TimedOut;
     let slow = error.source().and_then(|source| source.downcast_ref()).is_some_and(is_slow);
     (slow && !read.is_empty()).then(|| {
-        let detail = "the head of the request took too long, and the connection is closed: send it at once; nothing happened";
+        let detail =
+            "the head of the request took too long, and the connection is closed: send it at once; nothing happened";
         Problem::new(StatusCode::REQUEST_TIMEOUT, "head_timeout", detail)
     })
 }
 
 /// A request that says in two ways how long its body is.
-pub(super) fn two_lengths() -> Problem {
+pub(super) fn two_lengths() -> Response {
     let detail = "the request has both `Content-Length` and `Transfer-Encoding`, and whoever goes by the one reads another request \
                   than whoever goes by the other; nothing happened: send only one of them";
-    malformed("Content-Length", detail)
+    answer(malformed("Content-Length", detail))
+}
+
+/// As whatever stands before the routes answers.
+fn answer(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    finish_headers(response.headers_mut());
+    response
 }
 
 fn malformed(field: &str, detail: impl Into<String>) -> Problem {
@@ -64,20 +74,21 @@ fn unread(words: &str, read: &[u8]) -> Problem {
             "`Content-Length` must be the number of the body's bytes in digits, and always the same one; send it once, or send \
              `Transfer-Encoding: chunked`",
         ),
-        "invalid transfer-encoding parsed" => (
-            "Transfer-Encoding",
-            "a body comes as it is, or in chunks: send `Transfer-Encoding: chunked`, or none",
-        ),
-        "unexpected transfer-encoding parsed" => (
-            "Transfer-Encoding",
-            "HTTP/1.0 knows no chunks: send `Content-Length`, or speak HTTP/1.1",
-        ),
-        "invalid HTTP method parsed" if read.starts_with(&[0x16, 3]) => (
+        "invalid transfer-encoding parsed" => {
+            ("Transfer-Encoding", "a body comes as it is, or in chunks: send `Transfer-Encoding: chunked`, or none")
+        }
+        "unexpected transfer-encoding parsed" => {
+            ("Transfer-Encoding", "HTTP/1.0 knows no chunks: send `Content-Length`, or speak HTTP/1.1")
+        }
+        "invalid HTTP method parsed" if read.starts_with(&[TLS_HANDSHAKE]) => (
             "method",
             "this is TLS, and HTTP without it is spoken here: ask with http://, or start the server with `--tls-cert` and `--tls-key`",
         ),
         "invalid HTTP method parsed" => {
             ("method", "the request must begin with a method, as in `GET /v1/jobs HTTP/1.1`")
+        }
+        "invalid URI" if has_no_version(read) => {
+            ("version", "the first line must end with a version, as in `GET /v1/jobs HTTP/1.1`")
         }
         "invalid URI" => (
             "target",
@@ -85,7 +96,7 @@ fn unread(words: &str, read: &[u8]) -> Problem {
              and two hexadecimal digits",
         ),
         "invalid HTTP version parsed" | "invalid HTTP version parsed (found HTTP2 preface)" => {
-            ("version", "the first line must end with HTTP/1.1 or HTTP/1.0, and no other version is spoken here")
+            ("version", "the first line must end with the version that is spoken here: HTTP/1.1, or HTTP/1.0")
         }
         "invalid HTTP header parsed" => return wrong_header(read),
         other => {
@@ -113,6 +124,13 @@ fn too_large(read: &[u8]) -> Problem {
     large(field, format!("the first line of a request and its headers may have {kib} KiB together; send less"))
 }
 
+/// Whether the first line of a head is a method and a target, and nothing behind them.
+fn has_no_version(read: &[u8]) -> bool {
+    let line = read.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let mut words = line.split(|byte| *byte == b' ');
+    words.next().is_some() && words.next().is_some_and(|target| target.starts_with(b"/")) && words.next().is_none()
+}
+
 /// The first line of a head that is no header.
 fn wrong_header(read: &[u8]) -> Problem {
     let Some((at, line)) = lines(read).enumerate().find(|(_, line)| !is_header(line)) else {
@@ -123,9 +141,10 @@ fn wrong_header(read: &[u8]) -> Problem {
     // The first line is that of the request.
     let at = at + 2;
     match str::from_utf8(name) {
-        Ok(name) if told => {
-            malformed(name, format!("the header `{name}`, line {at} of the request, has a byte that no header may have"))
-        }
+        Ok(name) if told => malformed(
+            name,
+            format!("the header `{name}`, line {at} of the request, has a byte that no header may have"),
+        ),
         Ok(_) | Err(_) => {
             let detail = format!(
                 "line {at} of the request is no header: that is a name without spaces, a colon and a value, all on one line"
@@ -154,8 +173,7 @@ fn is_token(name: &[u8]) -> bool {
 
 /// Sends a refusal, ends the connection, and waits a moment until it can have been read.
 pub(super) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, problem: Problem) {
-    let answer = written(problem).await;
-    if stream.write_all(&answer).await.is_ok() && stream.shutdown().await.is_ok() {
+    if stream.write_all(&written(problem).await).await.is_ok() && stream.shutdown().await.is_ok() {
         let mut rest = (&mut stream).take(LINGER_BYTES_MAX);
         // Whoever is gone, or goes on for longer, may have lost it.
         _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
@@ -164,10 +182,10 @@ pub(super) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, probl
 
 /// A refusal as it is sent.
 async fn written(problem: Problem) -> Vec<u8> {
-    let mut response = problem.into_response();
-    finish_headers(response.headers_mut());
+    let response = answer(problem);
     let status = response.status();
-    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("Error")).into_bytes();
+    let mut head =
+        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("Error")).into_bytes();
     for (name, value) in response.headers() {
         head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }

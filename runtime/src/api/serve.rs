@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::response::IntoResponse as _;
 use axum::serve::{Listener, ListenerExt};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -30,9 +30,9 @@ use tokio::task::JoinSet;
 
 use super::access::door::{self, Door};
 use super::paced::{Pace, Paced, Rounds};
+use super::refusal;
 use super::tls::Tls;
 use super::wire::Wire;
-use super::{finish_headers, refusal};
 
 /// Connections at once on the TCP address where nobody says another number; more wait in the system's queue. One that is
 /// idle costs its file and a few KiB; what they send is bounded together ([`super::body::Room`]).
@@ -220,19 +220,15 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         of_answers.begin();
         let (rounds, is_chunked) = (of_answers.clone(), request.headers().contains_key(header::TRANSFER_ENCODING));
-        let is_refused = is_chunked && of_answers.is_of_two_lengths();
-        let answer = (!is_refused).then(|| router.call(request));
+        let is_read = !(is_chunked && of_answers.is_of_two_lengths());
+        let answer = is_read.then(|| router.call(request));
         async move {
             let mut response = match answer {
                 Some(answer) => answer.await?,
-                None => refusal::two_lengths().into_response(),
+                None => refusal::two_lengths(),
             };
             if is_chunked {
-                // Where a chunked body ends is not looked at by whoever looks for two lengths, and a proxy that went by another
-                // one would have the next request begin elsewhere. So none does on this connection.
-                if is_refused {
-                    finish_headers(response.headers_mut());
-                }
+                // Whoever looks for two lengths does not look where chunks end, so that no request begins behind them.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(rounds.until_answered(response))
@@ -271,16 +267,21 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
-            // A client that went away, was too slow, or does not speak HTTP.
-            tracing::debug!(%error, "a connection ended early");
-            let parts = connection.into_parts();
-            let wire = parts.io.into_inner();
-            let problem = refusal::of(&error, &parts.read_buf).filter(|_| wire.is_quiet());
-            if let Some(problem) = problem {
-                Box::pin(refusal::tell(wire.into_inner(), problem)).await;
-            }
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            Box::pin(refuse(error, io.into_inner(), read_buf)).await;
             None
         }
+    }
+}
+
+/// Tells whoever does not speak HTTP, or is too slow with it, why its connection ends.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(error: hyper::Error, wire: Wire<Paced<S>>, read: Bytes) {
+    tracing::debug!(%error, "a connection ended early");
+    // Else the client went away in the middle of an answer.
+    if let Some(problem) = refusal::of(&error, &read).filter(|_| wire.is_quiet()) {
+        let mut stream = wire.into_inner();
+        stream.end();
+        refusal::tell(stream, problem).await;
     }
 }
 

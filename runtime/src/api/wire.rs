@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(others.matches("HTTP/1.1 200 OK").count(), before, "{text}");
         assert!(refused.starts_with(status), "{text}");
         let (head, body) = refused.split_once("\r\n\r\n").expect("a head");
-        for header in ["content-type: application/problem+json", "connection: close", "x-content-type-options: nosniff"] {
+        for header in ["content-type: application/problem+json", "connection: close", "x-content-type-options: nosniff"]
+        {
             assert!(head.contains(header), "{text}");
         }
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{text}");
@@ -243,7 +244,8 @@ mod tests {
     /// Who is too slow was cut off, and not told so.
     #[tokio::test]
     async fn who_does_not_end_a_head_is_told_so() {
-        let pace = Pace { head: Duration::from_millis(50), ..PATIENT };
+        let [head, awake] = [50, 5].map(Duration::from_millis);
+        let pace = Pace { head, awake, ..PATIENT };
         for before in [0, 2] {
             let said = answers(100, pace, format!("{}GET / HT", ASK.repeat(before))).await;
             check(&said, before, "408 Request Timeout", r#""code":"head_timeout""#);

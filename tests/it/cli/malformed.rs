@@ -109,7 +109,8 @@ fn framing() -> Vec<Row> {
     let coding = |value: &str| framed(&format!("Transfer-Encoding: {value}\r\n"), &whole);
     let right = JOB.len();
     let malformed = |request| (request, 400, "malformed", None);
-    let (no_length, no_coding) = (|request| unread(request, "Content-Length"), |request| unread(request, "Transfer-Encoding"));
+    let (no_length, no_coding) =
+        (|request| unread(request, "Content-Length"), |request| unread(request, "Transfer-Encoding"));
     vec![
         no_length(framed(&format!("Content-Length: {right}\r\nContent-Length: {}\r\n", right + 1), JOB)),
         no_length(length(&format!("{right}, {right}"))),
@@ -412,7 +413,10 @@ fn a_request_with_two_lengths_is_refused_and_nothing_behind_it_is_read() {
             let (refused, fine) = answers.split_last().unwrap();
             assert!(fine.iter().all(|answer| answer.starts_with("200 OK")), "{text}");
             assert!(refused.starts_with("400 Bad Request") && refused.contains("connection: close"), "{text}");
-            assert!(refused.contains(r#""code":"malformed""#) && refused.contains(r#""field":"Content-Length""#), "{text}");
+            assert!(
+                refused.contains(r#""code":"malformed""#) && refused.contains(r#""field":"Content-Length""#),
+                "{text}"
+            );
             assert!(refused.contains("both `Content-Length` and `Transfer-Encoding`"), "{text}");
         }
     }
