@@ -26,6 +26,7 @@ mod reload;
 mod schedules;
 mod server;
 mod settings;
+mod spelt;
 mod stores;
 mod traces;
 mod unread;
