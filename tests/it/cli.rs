@@ -26,8 +26,10 @@ mod reload;
 mod schedules;
 mod server;
 mod settings;
+mod spelt;
 mod stores;
 mod traces;
+mod unread;
 mod verbs;
 mod workers;
 

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use runner_store::command::limits::LIST_JOBS_MAX;
+use runner_store::command::limits::{KEY_BYTES_MAX, LIST_JOBS_MAX};
 use runner_store::command::{Enqueue, Enqueued, IdempotencyKey, Reply};
 use runner_store::disk::Room;
 use runner_store::job::{Invalid, JobSpec, Rejection, TenantId};
@@ -124,6 +124,10 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(Problem::invalid(IDEMPOTENCY_KEY, "is given twice; keep one"));
     }
     let key = value.to_str().map_err(|_| Problem::invalid(IDEMPOTENCY_KEY, "must be visible ASCII characters"))?;
+    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        let why = format!("must be 1 to {KEY_BYTES_MAX} bytes long");
+        return Err(Problem::invalid(IDEMPOTENCY_KEY, why));
+    }
     Ok(Some(key.to_owned()))
 }
 

@@ -1,13 +1,16 @@
 //! `POST /v1/lease`: an external worker takes runs of kinds that no plugin serves, with a token for each by which it speaks
 //! for it ([`runs`](super::runs)), and waits for them if there are none yet.
 
+mod untold;
+
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use runner_store::command::{Command, Part, RunRef};
+use axum::response::{IntoResponse as _, Response};
+use runner_store::command::{Part, RunRef};
 use runner_store::job::{Job, KindId, Millis, TenantId, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,7 +73,7 @@ pub async fn post(
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<LeasesShown>, Problem> {
+) -> Result<Response, Problem> {
     params.finish()?;
     no_key(&headers, "each call takes other runs, and one whose answer was lost ends with its lease")?;
     let text = body::json(&app.bodies, &headers, body).await?;
@@ -79,12 +82,18 @@ pub async fn post(
     let kinds = ids(&app, tenant, kinds).await?;
     let ask = |answer| AskLease { tenant, kinds, max, wait, lasts, worker, answer };
     let mut ending = app.ending.subscribe();
-    let jobs = tokio::select! {
-        jobs = starter.lease(ask) => jobs.map_err(Problem::from)?,
+    let taken = tokio::select! {
+        taken = untold::take(&app.store, starter, ask) => Some(taken?),
         // The server stops: whoever waits is let go, and what was taken meanwhile goes back.
-        _ = ending.wait_for(|ending| *ending) => Vec::new(),
+        _ = ending.wait_for(|ending| *ending) => None,
     };
-    shown(&app, starter, jobs, lasts).map(Json)
+    let Some((jobs, mut untold)) = taken else {
+        return Ok(Json(LeasesShown { runs: Vec::new() }).into_response());
+    };
+    // Where this fails, all of them go back.
+    let shown = shown(&app, starter, jobs, lasts)?;
+    untold.keep(shown.runs.len());
+    Ok(Json(shown).into_response().map(|answer| untold.until_told(answer)))
 }
 
 fn asked(mut object: Object<'_>) -> Result<Asked, Bad> {
@@ -142,34 +151,25 @@ async fn ids(app: &App, tenant: TenantId, kinds: Vec<String>) -> Result<Vec<Kind
     Ok(ids)
 }
 
+/// The first of these runs, as many as an answer has room for.
 fn shown(app: &Arc<App>, starter: &Starter, jobs: Vec<Arc<Job>>, lasts: Millis) -> Result<LeasesShown, Problem> {
     if jobs.is_empty() {
         return Ok(LeasesShown { runs: Vec::new() });
     }
     let view = app.store.snapshot()?;
-    let (mut runs, mut bytes, mut back) = (Vec::with_capacity(jobs.len()), 0, Vec::new());
+    let (mut runs, mut bytes) = (Vec::with_capacity(jobs.len()), 0);
     for job in jobs {
         let run = RunRef { at: job.at(), run: job.run };
         let args = jobs::payload(view.as_ref(), job.at(), Part::Args)?;
         bytes += args.as_ref().map_or(0, Vec::len);
         if bytes > ARGS_BYTES_MAX && !runs.is_empty() {
-            back.push(run);
-            continue;
+            break;
         }
         let until = job.lease().and_then(|lease| lease.expires_at).unwrap_or_else(|| job.run_at.after(lasts));
         runs.push(LeaseShown {
             job: JobShown::new(app, &job).with_payloads(args.as_deref(), None),
             lease_token: starter.lease_tokens().token(run),
             lease_until: rfc3339(until),
-        });
-    }
-    if !back.is_empty() {
-        let app = Arc::clone(app);
-        tokio::spawn(async move {
-            for run in back {
-                // Nobody was told of them. Rejected: they are gone.
-                _ = app.store.call(Command::HandBack(run)).await;
-            }
         });
     }
     Ok(LeasesShown { runs })

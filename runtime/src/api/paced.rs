@@ -48,6 +48,8 @@ pub(super) struct Rounds(Arc<Shared>);
 struct Shared {
     /// An odd number while a request is answered, the next even one once it is.
     round: AtomicU32,
+    /// The round of a request that says the length of its body in two ways; 0, which is no request's: there was none.
+    two_lengths: AtomicU32,
     asleep: AtomicBool,
 }
 
@@ -67,6 +69,16 @@ impl Rounds {
         self.next();
     }
 
+    /// Of the requests behind this round, the one of this number says in two ways how long its body is.
+    pub(super) fn has_two_lengths(&self, before: u32, number: u32) {
+        self.0.two_lengths.store(before.wrapping_add(number.wrapping_mul(2)).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// Whether the request that is being answered says in two ways how long its body is.
+    pub(super) fn is_of_two_lengths(&self) -> bool {
+        self.now() == self.0.two_lengths.load(Ordering::Relaxed)
+    }
+
     /// The same answer, with whose end the next request may come.
     pub(super) fn until_answered(self, response: Response) -> hyper::Response<Answer> {
         response.map(|body| Answer { body, rounds: self })
@@ -76,7 +88,8 @@ impl Rounds {
         self.0.round.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn now(&self) -> u32 {
+    /// How often a request or its answer has ended.
+    pub(super) fn now(&self) -> u32 {
         self.0.round.load(Ordering::Relaxed)
     }
 }
@@ -196,6 +209,11 @@ impl<S> Paced<S> {
         if !bytes.is_empty() {
             (self.ahead, self.begun, self.read_by) = (bytes, true, Instant::now() + self.pace.head);
         }
+    }
+
+    /// Nothing more is asked for: what still comes may take as long as a head.
+    pub(super) fn end(&mut self) {
+        (self.begun, self.read_by, self.asleep_at) = (true, Instant::now() + self.pace.head, None);
     }
 
     /// What came of an attempt to send, in its time.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::serve::{Listener, ListenerExt};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -29,7 +30,9 @@ use tokio::task::JoinSet;
 
 use super::access::door::{self, Door};
 use super::paced::{Pace, Paced, Rounds};
+use super::refusal;
 use super::tls::Tls;
+use super::wire::Wire;
 
 /// Connections at once on the TCP address where nobody says another number; more wait in the system's queue. One that is
 /// idle costs its file and a few KiB; what they send is bounded together ([`super::body::Room`]).
@@ -39,8 +42,8 @@ pub const CONNECTIONS_MAX: u32 = 65_536;
 /// Connections at once on the unix socket: places of its own, so that whoever fills the address does not lock the operator
 /// out.
 const SOCKET_CONNECTIONS_MAX: usize = 128;
-/// The head of a request.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The head of a request, and what HTTP is read into.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long answers that are being written may take once the server ends.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// The name of the unix socket in a data directory.
@@ -183,7 +186,7 @@ async fn accept<L: Listener>(
     _ = tokio::time::timeout(STOP_WITHIN, all).await;
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     pace: Pace,
     router: Router,
@@ -217,19 +220,23 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         of_answers.begin();
         let (rounds, is_chunked) = (of_answers.clone(), request.headers().contains_key(header::TRANSFER_ENCODING));
-        let answer = router.call(request);
+        let is_read = !(is_chunked && of_answers.is_of_two_lengths());
+        let answer = is_read.then(|| router.call(request));
         async move {
-            let mut response = answer.await?;
+            let mut response = match answer {
+                Some(answer) => answer.await?,
+                None => refusal::two_lengths(),
+            };
             if is_chunked {
-                // A length that stood beside the chunks is dropped before anybody sees it; a proxy that went by the length would
-                // have another request begin elsewhere. So none does on this connection.
+                // Whoever looks for two lengths does not look where chunks end, so that no request begins behind them.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(rounds.until_answered(response))
         }
     });
+    let wire = Wire::new(stream, rounds.clone());
     let mut http = http1::Builder::new();
-    let connection = http.max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
+    let connection = http.max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(wire), service);
     // Of a connection that is asleep nothing of this is left, so it must not lie within whoever waits for it.
     let mut connection = Box::new(connection);
     let mut answered = rounds.answered();
@@ -254,16 +261,27 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     match ended {
         None => {
             let parts = connection.into_parts();
-            let mut stream = parts.io.into_inner();
+            let mut stream = parts.io.into_inner().into_inner();
             stream.unread(parts.read_buf);
             Some(stream)
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
-            // A client that went away or was too slow: its loss, and nothing to be done.
-            tracing::debug!(%error, "a connection ended early");
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            Box::pin(refuse(error, io.into_inner(), read_buf)).await;
             None
         }
+    }
+}
+
+/// Tells whoever does not speak HTTP, or is too slow with it, why its connection ends.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(error: hyper::Error, wire: Wire<Paced<S>>, read: Bytes) {
+    tracing::debug!(%error, "a connection ended early");
+    // Else the client went away in the middle of an answer.
+    if let Some(problem) = refusal::of(&error, &read).filter(|_| wire.is_quiet()) {
+        let mut stream = wire.into_inner();
+        stream.end();
+        refusal::tell(stream, problem).await;
     }
 }
 

@@ -13,6 +13,15 @@ pub fn rfc3339(time: Time) -> String {
     PRINTER.timestamp_to_string(&jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
 }
 
+/// As the head of an answer has it.
+#[must_use]
+pub fn http_date(time: Time) -> String {
+    const PRINTER: jiff::fmt::rfc2822::DateTimePrinter = jiff::fmt::rfc2822::DateTimePrinter::new();
+    let millis = i64::try_from(time.0.min(Time::MAX.0)).unwrap_or(i64::MAX);
+    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    PRINTER.timestamp_to_rfc9110_string(&time).expect("years have four digits, up to the last one")
+}
+
 /// Reads an RFC 3339 time; any offset, fractions below a millisecond are cut.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ pub(super) struct Doors {
     /// Connections at once on the address; fewer where the limit of open files is too low for them
     #[arg(
         long, value_name = "N", default_value_t = CONNECTIONS, env = "RUNNER_CONNECTIONS",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX))
+        value_parser = super::spelt::whole(1..=CONNECTIONS_MAX)
     )]
     connections: u32,
 }

@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     follow: bool,
     /// Begin behind this event
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = super::spelt::whole(0..=u64::MAX))]
     since: Option<u64>,
     /// Only of this job
     #[arg(long, value_name = "ID")]

@@ -89,7 +89,7 @@ pub(super) struct List {
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 50, value_parser = super::spelt::whole(1..=u32::MAX))]
     limit: u32,
     #[command(flatten)]
     common: Common,

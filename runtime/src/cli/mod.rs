@@ -27,6 +27,7 @@ mod schedule;
 mod serve;
 pub mod settings;
 mod signals;
+mod spelt;
 mod status;
 mod store;
 mod telemetry;

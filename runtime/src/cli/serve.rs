@@ -18,6 +18,7 @@ use super::open::{self, CommitMode, Open};
 use super::output::note;
 use super::settings::Reloading;
 use super::signals::{Hangups, Signals};
+use super::spelt;
 use crate::api::plugins::Plugins;
 use crate::api::tls::Tls;
 use crate::api::{self, App};
@@ -58,10 +59,10 @@ pub(super) struct Args {
     #[arg(long)]
     init: bool,
     /// Where the API listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", env = "RUNNER_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", value_parser = spelt::address, env = "RUNNER_LISTEN")]
     listen: String,
     /// Where only /metrics is served, to anyone who reaches it; it is also at the address of the API
-    #[arg(long, value_name = "ADDRESS", env = "RUNNER_METRICS_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", value_parser = spelt::address, env = "RUNNER_METRICS_LISTEN")]
     metrics_listen: Option<String>,
     /// Let anyone who reaches the address do anything; needed for any address but a loopback one
     #[arg(long, env = "RUNNER_INSECURE_NO_AUTH")]
@@ -69,7 +70,7 @@ pub(super) struct Args {
     #[command(flatten)]
     doors: Doors,
     /// Runs at once; 8 for each core if absent
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), env = "RUNNER_SLOTS")]
+    #[arg(long, value_parser = spelt::whole(1..=256_u32), env = "RUNNER_SLOTS")]
     slots: Option<u32>,
     /// Memory of all runs together, reserved before they start; half of what there is if absent
     #[arg(long, value_name = "SIZE", value_parser = super::size, env = "RUNNER_MEMORY")]

@@ -17,6 +17,15 @@ pub(super) fn start(default: &str) -> Result<(), Failure> {
         let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
         Some((name, text))
     });
+    if let Some(("RUNNER_LOG", text)) = &named
+        && let Some(word) = no_level(text)
+    {
+        let why = format!(
+            "RUNNER_LOG={text}: `{word}` is no level; write error, warn, info, debug, trace or off, or `{word}=debug` if it is a \
+             part of the program"
+        );
+        return Err(Failure::usage(why));
+    }
     let filter = match &named {
         Some((name, text)) => EnvFilter::try_new(text)
             .map_err(|error| Failure::usage(format!("{name}={text}: {error}; write for example {name}=info")))?,
@@ -31,6 +40,14 @@ pub(super) fn start(default: &str) -> Result<(), Failure> {
         _ = log.json().flatten_event(true).try_init();
     }
     Ok(())
+}
+
+/// A word of a filter that is no level: it is taken for a part of the program, and of all others nothing is said.
+fn no_level(filter: &str) -> Option<&str> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let mut words = filter.split(',').map(str::trim);
+    words.find(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphabetic()) && !is_level(word))
 }
 
 /// Writes each event as one line without a control character: what a plugin says of itself may have newlines, and the next

@@ -10,7 +10,7 @@ use crate::command::{
 };
 use crate::engine::{Needs, Wait};
 use crate::job::{
-    Event, Invalid, Job, JobId, JobRef, Lease, Millis, Outcome, OutcomeName, Rejection, StateName, TenantId,
+    Event, Holder, Invalid, Job, JobId, JobRef, Lease, Millis, Outcome, OutcomeName, Rejection, StateName, TenantId,
 };
 
 use super::Batch;
@@ -227,8 +227,11 @@ impl Batch<'_> {
         let lease = self.job(run.at).and_then(|job| job.lease()).cloned();
         let job = self.apply(run.at, &Event::HandedBack { run: run.run })?.expect("a job handed back is there");
         let bare = self.bare_record(run.run, lease.as_ref(), OutcomeName::Interrupted);
-        let error = Some("handed back before its handler was entered".to_owned());
-        let record = RunRecord { error, ..bare };
+        let error = match lease.as_ref().map(|lease| lease.holder) {
+            Some(Holder::Worker(_)) => "handed back before its worker was told of it",
+            Some(Holder::Node(_)) | None => "handed back before its handler was entered",
+        };
+        let record = RunRecord { error: Some(error.to_owned()), ..bare };
         self.record_run(run.at, record);
         Ok(Reply::Job { job, changed: true })
     }

@@ -1,5 +1,6 @@
 //! Enqueueing jobs that wait for others, that there may be only one of, and that are accepted a moment later.
 
+use axum::http::Method;
 use runner_store::disk::Room;
 use runner_store::job::Outcome;
 use serde_json::{Value, json};
@@ -220,4 +221,22 @@ async fn a_full_disk_receives_nothing() {
     api.store.say_room(Room::Plenty);
     assert_eq!(api.post("/v1/jobs", &job).await.status, 202);
     assert_eq!(api.post("/v1/flush", &json!({})).await.json(), json!({"accepted": 1, "refused": 0, "lost": 0}));
+}
+
+/// Calls that may be repeated anyway looked at no key, not even at one that is none.
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_wherever_it_is_sent() {
+    let api = Api::new();
+    let paths =
+        ["/v1/jobs", "/v1/flush", "/v1/queues/default/pause", "/v1/kinds/a/pause", "/v1/jobs/1/cancel", "/v1/lease"];
+    let json = ("content-type", "application/json");
+    for path in paths {
+        for (key, words) in [("", "1 to 128 bytes"), (&*"k".repeat(129), "1 to 128 bytes"), ("\u{e4}", "visible ASCII")]
+        {
+            let answer = api.send(Method::POST, path, &[json, ("Idempotency-Key", key)], r#"{"kind": "a"}"#).await;
+            answer.check_refused(422, "invalid", Some("Idempotency-Key"), words);
+        }
+    }
+    let paused = api.send(Method::POST, "/v1/queues/default/pause", &[json, ("Idempotency-Key", "k")], "{}").await;
+    assert_eq!(paused.status, 200, "{}", paused.text());
 }

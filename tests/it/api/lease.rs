@@ -2,6 +2,7 @@
 //! are gone.
 
 mod staged;
+mod untold;
 
 use std::path::Path;
 use std::sync::Arc;

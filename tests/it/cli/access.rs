@@ -178,7 +178,7 @@ fn a_restored_store_lets_in_nobody_with_a_token_until_that_is_confirmed() {
 }
 
 /// A certificate for this machine that signs itself, and its key, in PEM.
-fn certificate(place: &Place, cert: &str, key: &str) {
+pub(super) fn certificate(place: &Place, cert: &str, key: &str) {
     let pair = KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let signed = CertificateParams::new(names).unwrap().self_signed(&pair).unwrap();

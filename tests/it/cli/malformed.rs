@@ -15,13 +15,18 @@ use super::server::{Server, signal};
 /// Every request has it, and no log.
 const TOKEN: &str = "chosen-by-an-operator-0123456789abcdef";
 const JOB: &str = r#"{"kind":"ok","hold":true}"#;
-/// Written by the server before any route is asked, so without a body.
+/// Of these only the status is looked at.
 const BARE: &str = "";
 /// Whoever takes longer than any limit of the server is no answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// A request, the status that it gets, the code, and the field that is named.
 type Row = (Vec<u8>, u16, &'static str, Option<&'static str>);
+
+/// What HTTP itself cannot read: none of it was answered with more than a status, so that nobody was told what was wrong.
+fn unread(request: Vec<u8>, field: &'static str) -> Row {
+    (request, 400, "malformed", Some(field))
+}
 
 /// The headers that all have.
 fn usual() -> String {
@@ -104,17 +109,18 @@ fn framing() -> Vec<Row> {
     let coding = |value: &str| framed(&format!("Transfer-Encoding: {value}\r\n"), &whole);
     let right = JOB.len();
     let malformed = |request| (request, 400, "malformed", None);
-    let bare = |request| (request, 400, BARE, None);
+    let (no_length, no_coding) =
+        (|request| unread(request, "Content-Length"), |request| unread(request, "Transfer-Encoding"));
     vec![
-        bare(framed(&format!("Content-Length: {right}\r\nContent-Length: {}\r\n", right + 1), JOB)),
-        bare(length(&format!("{right}, {right}"))),
-        bare(length("-1")),
-        bare(length(&format!("+{right}"))),
-        bare(length("0x19")),
-        bare(length("many")),
-        bare(length("")),
-        bare(length("99999999999999999999999")),
-        (length("18446744073709551615"), 431, BARE, None),
+        no_length(framed(&format!("Content-Length: {right}\r\nContent-Length: {}\r\n", right + 1), JOB)),
+        no_length(length(&format!("{right}, {right}"))),
+        no_length(length("-1")),
+        no_length(length(&format!("+{right}"))),
+        no_length(length("0x19")),
+        no_length(length("many")),
+        no_length(length("")),
+        no_length(length("99999999999999999999999")),
+        (length("18446744073709551615"), 413, "too_large", Some("Content-Length")),
         (length("18446744073709551613"), 413, "too_large", None),
         (length("9437184"), 413, "too_large", None),
         (length("10"), 400, "malformed", None),
@@ -127,13 +133,13 @@ fn framing() -> Vec<Row> {
         malformed(chunked(one_by_one())),
         malformed(chunked(format!("{size}\r\n{JOB}\r\n0\r\n{}\r\n", "X-A: b\r\n".repeat(2_000)))),
         malformed(chunked(format!("{size}\r\n{JOB}\r\n0\r\nX: {}\r\n\r\n", "a".repeat(100_000)))),
-        (coding("gzip, chunked"), 400, "malformed", Some("Transfer-Encoding")),
-        (coding("chunked, chunked"), 400, "malformed", Some("Transfer-Encoding")),
-        bare(coding("gzip")),
-        bare(coding("xchunked")),
-        bare(coding("identity")),
-        bare(framed("Transfer-Encoding : chunked\r\n", &whole)),
-        bare(request("POST /v1/jobs HTTP/1.0", "Transfer-Encoding: chunked\r\n", &whole)),
+        no_coding(coding("gzip, chunked")),
+        no_coding(coding("chunked, chunked")),
+        no_coding(coding("gzip")),
+        no_coding(coding("xchunked")),
+        no_coding(coding("identity")),
+        unread(framed("Transfer-Encoding : chunked\r\n", &whole), "headers"),
+        no_coding(request("POST /v1/jobs HTTP/1.0", "Transfer-Encoding: chunked\r\n", &whole)),
         // These are right, if unusual.
         (chunked(&whole), 201, BARE, None),
         (chunked(format!("{size};a=b\r\n{JOB}\r\n0\r\n\r\n")), 201, BARE, None),
@@ -154,24 +160,24 @@ fn one_by_one() -> Vec<u8> {
 fn heads() -> Vec<Row> {
     let line = |line: &str| request(line, "", "");
     let with = |headers: &[u8]| request("GET /v1/jobs HTTP/1.1", headers, "");
-    let bare = |request| (request, 400, BARE, None);
     let many: String = (0..120).map(|n| format!("X{n}: a\r\n")).collect();
     vec![
-        (with(format!("X: {}\r\n", "a".repeat(17_000)).as_bytes()), 431, BARE, None),
-        (with(many.as_bytes()), 431, BARE, None),
-        bare(with(b"X: a\r\n b\r\n")),
-        bare(with(b"X: a\0b\r\n")),
-        bare(with(b"X: a\rb\r\n")),
-        bare(with(b"Xab\r\n")),
-        bare(with(b": a\r\n")),
-        bare(line("G@T /v1/jobs HTTP/1.1")),
-        bare(line("GET  HTTP/1.1")),
-        bare(line("GET /v1/jobs HTTP/2.0")),
-        bare(line("GET /v1/jobs HTTP/1.2")),
-        bare(line("GET /v1/jobs HTTQ/1.1")),
-        bare(line("GET /v1/jobs")),
-        bare(b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03not what is spoken here\r\n\r\n".to_vec()),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 0, BARE, None),
+        (with(format!("X: {}\r\n", "a".repeat(17_000)).as_bytes()), 431, "head_too_large", Some("headers")),
+        (with(many.as_bytes()), 431, "head_too_large", Some("headers")),
+        unread(with(b"X: a\r\n b\r\n"), "headers"),
+        unread(with(b"X: a\0b\r\n"), "X"),
+        unread(with(b"X: a\rb\r\n"), "X"),
+        unread(with(b"Xab\r\n"), "headers"),
+        unread(with(b": a\r\n"), "headers"),
+        unread(line("G@T /v1/jobs HTTP/1.1"), "method"),
+        unread(line("GET  HTTP/1.1"), "target"),
+        unread(line("GET /v1/jobs HTTP/2.0"), "version"),
+        unread(line("GET /v1/jobs HTTP/1.2"), "version"),
+        unread(line("GET /v1/jobs HTTQ/1.1"), "version"),
+        unread(line("GET /v1/jobs"), "version"),
+        unread(b"GET /v1/jobs\r\n\r\n".to_vec(), "version"),
+        unread(b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03not what is spoken here\r\n\r\n".to_vec(), "method"),
+        unread(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), "version"),
         (line("BREW /v1/jobs HTTP/1.1"), 405, "method_not_allowed", None),
         (line("get /v1/jobs HTTP/1.1"), 405, "method_not_allowed", None),
         (line("TRACE /v1/jobs HTTP/1.1"), 405, "method_not_allowed", None),
@@ -206,7 +212,7 @@ fn heads() -> Vec<Row> {
 
 /// What is asked for: bytes that are no text, text that is no name.
 fn targets() -> Vec<Row> {
-    let bare = |target: &[u8]| (get(target), 400, BARE, None);
+    let bare = |target: &[u8]| unread(get(target), "target");
     let none = |target: &str| (get(target), 404, "not_found", None);
     let invalid = |target: &str, field| (get(target), 422, "invalid", Some(field));
     let mut rows = vec![
@@ -215,7 +221,7 @@ fn targets() -> Vec<Row> {
         bare(b"/v1/jo\tbs"),
         bare(b"/v1/queues/\xff"),
         bare(b"/v1/jobs?queue=\xff"),
-        (get(format!("/v1/jobs?q={}", "a".repeat(17_000))), 431, BARE, None),
+        (get(format!("/v1/jobs?q={}", "a".repeat(17_000))), 431, "head_too_large", Some("target")),
         invalid("/v1/jobs?queue=%ff", "queue"),
         invalid("/v1/jobs?queue=a&kind=%c3%28", "kind"),
         invalid("/v1/jobs?%ff=a", "query"),
@@ -387,22 +393,33 @@ fn whatever_is_sent_is_answered_and_the_server_serves_on() {
 }
 
 /// Both lengths: a proxy may have gone by the other one, and what is behind the body by ours was a request of somebody else
-/// to it. It is never read as one.
+/// to it. The job was enqueued, and only then the connection closed.
 #[test]
-fn behind_a_body_with_two_lengths_no_request_begins() {
+fn a_request_with_two_lengths_is_refused_and_nothing_behind_it_is_read() {
     let place = Place::new();
     let server = place.serve(&[]);
     let hidden = "DELETE /v1/jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let chunks = format!("{:x}\r\n{JOB}\r\n0\r\n\r\n{hidden}", JOB.len());
     let length = format!("Content-Length: {}\r\n", chunks.len());
     let (first, then) = (length.as_str(), "Transfer-Encoding: chunked\r\n");
+    let before = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for lengths in [format!("{first}{then}"), format!("{then}{first}")] {
-        let head =
-            format!("POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lengths}\r\n");
-        let text = answer(&server, format!("{head}{chunks}").as_bytes());
-        assert!(text.starts_with("HTTP/1.1 201 Created") && text.contains("connection: close"), "{text}");
-        assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+        for requests_before in [0, 1, 3] {
+            let head =
+                format!("POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lengths}\r\n");
+            let text = answer(&server, format!("{}{head}{chunks}", before.repeat(requests_before)).as_bytes());
+            let answers: Vec<&str> = text.split("HTTP/1.1 ").skip(1).collect();
+            assert_eq!(answers.len(), requests_before + 1, "{text}");
+            let (refused, fine) = answers.split_last().unwrap();
+            assert!(fine.iter().all(|answer| answer.starts_with("200 OK")), "{text}");
+            assert!(refused.starts_with("400 Bad Request") && refused.contains("connection: close"), "{text}");
+            assert!(
+                refused.contains(r#""code":"malformed""#) && refused.contains(r#""field":"Content-Length""#),
+                "{text}"
+            );
+            assert!(refused.contains("both `Content-Length` and `Transfer-Encoding`"), "{text}");
+        }
     }
     let listed = place.check(&["job", "list", "-o", "json"], 0, &[]);
-    assert_eq!(listed.out.lines().count(), 2, "{}", listed.out);
+    assert_eq!(listed.out.lines().count(), 0, "{}", listed.out);
 }

@@ -164,7 +164,7 @@ fn an_address_that_cannot_be_had_is_said_so_before_anything_is_made() {
     };
     serve(&address, 13, &[&address, "in use by another process", "--listen"]);
     serve("0.0.0.0:0", 6, &["can be reached from other machines", "--insecure-no-auth"]);
-    serve("nonsense", 2, &["--listen nonsense", "127.0.0.1:7070"]);
+    serve("nonsense", 2, &["'nonsense' for '--listen", "127.0.0.1:7070"]);
     serve("192.0.2.1:0", 6, &["can be reached from other machines"]);
 }
 

@@ -2,7 +2,9 @@
 
 use runner_store::command::{Command, EndLeases, EndedLease, Enqueued, Finish, Grant, Lane, Leasing, Reply, RunRef};
 use runner_store::dir::Tokens;
-use runner_store::job::{Holder, Job, JobId, KindId, Millis, OutcomeName, QueueId, Reason, State, StateName, limits};
+use runner_store::job::{
+    Holder, Job, JobId, KindId, Millis, OutcomeName, QueueId, Reason, RunNumber, State, StateName, Time, limits,
+};
 
 use crate::world::*;
 
@@ -92,6 +94,63 @@ fn a_run_whose_lease_has_run_out_has_crashed_and_three_are_poison() {
         assert_eq!((record.outcome, record.worker.as_deref()), (OutcomeName::Crashed, Some("gpu-1")));
         assert!(record.started_at.is_some() && record.node.is_none());
         assert!(record.error.as_ref().unwrap().contains("neither renewed the lease in time"), "{record:?}");
+    });
+}
+
+/// Nobody was told of the run, so nothing of it has begun: it costs its number, as a fence is never used again, and else
+/// nothing of what the job had.
+#[test]
+fn a_lease_that_nobody_was_told_of_costs_a_number_and_nothing_else() {
+    case(|w| {
+        let id = w.enqueue(work_with(|s| s.max_attempts = Some(2)));
+        let first = lease_one(w, id);
+        let job = job_of(&w.call(Command::HandBack(first)));
+        assert_eq!((job.state.name(), job.run, job.attempts), (StateName::Available, RunNumber(1), 0));
+        assert_eq!((job.crashes, job.started), (0, false));
+        let record = w.runs(id).pop().unwrap();
+        assert_eq!((record.run, record.outcome, record.started_at), (RunNumber(1), OutcomeName::Interrupted, None));
+        assert_eq!(record.worker.as_deref(), Some("gpu-1"));
+        // It spoke of a handler, which a worker's run has not.
+        assert_eq!(record.error.as_deref(), Some("handed back before its worker was told of it"));
+        assert_eq!(w.events(id), ["enqueued", "started", "interrupted"]);
+
+        let second = lease_one(w, id);
+        assert_eq!(second.run, RunNumber(2), "run numbers go on");
+        assert_eq!(w.call(of_worker(first, finishing(first, completed()), 1)), stale(1));
+        assert_eq!(w.call(gone(first)), Reply::Ended { crashed: 0, interrupted: 0, more: false });
+        assert_eq!(w.call(Command::HandBack(first)), stale(1), "it is given back once");
+        assert_eq!(w.state(id), StateName::Running);
+        // What a crash has cost is neither forgiven nor counted again.
+        w.call(gone(second));
+        w.advance(3_600_000);
+        w.call(Command::Due);
+        let third = lease_one(w, id);
+        let job = job_of(&w.call(Command::HandBack(third)));
+        assert_eq!((job.attempts, job.crashes, job.run), (1, 1, RunNumber(3)));
+        let last = lease_one(w, id);
+        assert_eq!(w.call(of_worker(last, finishing(last, completed()), 1)), answered(id, StateName::Completed));
+        let numbers: Vec<_> = w.runs(id).iter().map(|record| (record.run.0, record.outcome)).collect();
+        use OutcomeName::{Completed, Crashed, Interrupted};
+        assert_eq!(numbers, [(1, Interrupted), (2, Crashed), (3, Interrupted), (4, Completed)]);
+        assert_eq!(w.job(id).attempts, 2);
+    });
+}
+
+/// It was cancelled, or expired, while nobody held it but by name.
+#[test]
+fn a_lease_that_is_given_back_meets_what_happened_meanwhile() {
+    case(|w| {
+        let soon = work_with(|s| s.expires_at = Some(Time(START.0 + 10)));
+        let ids = w.enqueue_all(vec![soon, work()]);
+        let jobs = lease(w, 2);
+        assert_eq!(jobs.len(), 2);
+        let runs = ids.iter().map(|id| w.run(*id)).collect::<Vec<_>>();
+        w.call(cancel(ids[1]));
+        w.advance(20);
+        runs.iter().for_each(|run| drop(w.call(Command::HandBack(*run))));
+        assert_eq!(w.state(ids[1]), StateName::Cancelled);
+        assert_eq!(lease(w, 2), [], "it did not begin in time");
+        assert_eq!(w.state(ids[0]), StateName::Discarded);
     });
 }
 

@@ -30,6 +30,7 @@ use self::sessions::Sessions;
 use self::table::Row;
 use self::tokens::{Held, Tokens};
 use super::accept;
+use super::enqueue;
 use super::error::Problem;
 
 /// Tokens and sessions of a process that serves a store.
@@ -169,7 +170,11 @@ pub async fn authorize(request: Request, next: Next) -> Response {
                 Some(caller) if !row.open => caller.may(row),
                 Some(_) | None => Ok(()),
             };
-            match allowed.and_then(|()| accept::admits(request.headers(), row.answers)) {
+            let headers = request.headers();
+            // Also where a repeated call does nothing more, whoever sends a key that is none is told so.
+            let keyed = |()| if row.method == "POST" { enqueue::key(headers).map(drop) } else { Ok(()) };
+            let admitted = allowed.and_then(|()| accept::admits(headers, row.answers)).and_then(keyed);
+            match admitted {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.into_response(),
             }

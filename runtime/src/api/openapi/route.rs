@@ -49,6 +49,9 @@ const ACCESS: [&str; 10] = [
     "all_tenants",
 ];
 
+/// How a request is refused of which no route is asked: it cannot be read.
+const UNREAD: [&str; 4] = ["malformed", "head_timeout", "head_too_large", "expectation"];
+
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
@@ -78,7 +81,7 @@ pub(super) const fn query(name: &'static str, form: Form, about: &'static str) -
 
 impl Route {
     pub(super) fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        let codes = ACCESS.iter().copied().chain(["not_allowed", "invalid", "expectation"]).collect();
+        let codes = ACCESS.into_iter().chain(UNREAD).chain(["not_allowed", "invalid"]).collect();
         let (params, answers) = (Vec::new(), Vec::new());
         Self { method, path, id, summary, params, body: None, other: Vec::new(), answers, codes }
     }
@@ -162,7 +165,7 @@ impl Route {
 
     /// Looks at no parameter, so that it says no to none.
     pub(super) fn plain(self) -> Self {
-        Self { codes: vec!["not_allowed", "expectation"], ..self }
+        Self { codes: UNREAD.into_iter().chain(["not_allowed"]).collect(), ..self }
     }
 
     /// The media types in which it answers, but for refusals.

@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Runs at once; 8 for each core if absent
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_parser = crate::cli::spelt::whole(1..=256_u32))]
     slots: Option<u32>,
     /// What a commit survives
     #[arg(long, value_enum, default_value_t)]

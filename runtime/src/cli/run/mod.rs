@@ -70,7 +70,7 @@ pub(super) struct Args {
     #[arg(long)]
     again: bool,
     /// Runs at once; 8 for each core if absent
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_parser = crate::cli::spelt::whole(1..=256_u32))]
     slots: Option<u32>,
     /// How long runs may go on after a signal
     #[arg(long, value_parser = super::duration, default_value = "30s")]
