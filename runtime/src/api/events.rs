@@ -79,7 +79,7 @@ pub struct EventShown {
     pub state: Option<StateName>,
     /// The job's latest run at that time; 0 before the first.
     pub run: u32,
-    /// What the job does; none: the job is gone by now, and this was not its first event.
+    /// What the job does; none: the job is gone by now, and its first event was not read just before.
     pub kind: Option<String>,
     /// The line it stands in.
     pub queue: Option<String>,

@@ -80,7 +80,7 @@ fn the_metrics_may_have_a_listener_of_their_own() {
     let args = ["serve", "--plugins", "plugins", "--listen", "127.0.0.1:0", "--metrics-listen"];
     let with = |address| [&args[..], &[address]].concat();
     place.check(&with(&taken), 13, &["in use by another process", "--metrics-listen"]);
-    place.check(&with("nonsense"), 2, &["--metrics-listen nonsense"]);
+    place.check(&with("nonsense"), 2, &["--metrics-listen", "`nonsense` is no address with a port"]);
     assert!(!place.path("runner-data").exists());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut server = Server::new(place.command(&with(&free)));
