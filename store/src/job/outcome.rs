@@ -202,7 +202,10 @@ impl Outcome {
             Self::TimedOut { limit } => format!("stopped at its time-out of {limit}"),
             Self::OutOfMemory { limit_bytes } => format!("needed more than its memory limit of {}", size(*limit_bytes)),
             Self::OutputTooLarge { limit_bytes } => {
-                format!("its output is larger than the limit of {}", size(*limit_bytes))
+                let limit = size(*limit_bytes);
+                format!(
+                    "its output is larger than the limit of {limit} (`output` in `[limits]`); put what is large into a blob"
+                )
             }
             Self::Cancelled => "ended because its job was cancelled".to_owned(),
             Self::Interrupted => "ended by the node through no fault of its own".to_owned(),
