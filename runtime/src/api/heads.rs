@@ -5,8 +5,11 @@
 //! chunks: behind that there is nothing on the same connection. It refuses nothing and holds up nothing, and where a head
 //! cannot be read, the reader whose business that is refuses it.
 
-/// More of one line of a head: there is none, as whoever reads it gives up before.
-const LINE_BYTES_MAX: usize = super::serve::HEAD_BYTES_MAX;
+/// What is kept of a line of a head that comes in pieces: enough for both headers as anybody sends them.
+const LINE_KEPT_MAX: usize = 256;
+
+/// Whoever reads the head takes no longer one.
+const LENGTH_MAX: u64 = u64::MAX - 2;
 
 /// Where in the requests of a connection the bytes are that come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +29,9 @@ pub(super) struct Heads {
     place: Place,
     /// Heads that have ended.
     ended: u32,
-    /// A line of a head whose end has not come.
+    /// The beginning of a line of a head whose end has not come, and whether there was more of it.
     line: Vec<u8>,
+    is_cut: bool,
     length: Length,
     chunks: bool,
 }
@@ -44,7 +48,27 @@ enum Length {
 impl Heads {
     /// Of a connection, or behind a whole request on it.
     pub(super) fn new() -> Self {
-        Self { place: Place::Before, ended: 0, line: Vec::new(), length: Length::Unsaid, chunks: false }
+        Self { place: Place::Before, ended: 0, line: Vec::new(), is_cut: false, length: Length::Unsaid, chunks: false }
+    }
+
+    /// Whether what comes next is of the body of a request, or is not looked at.
+    pub(super) fn is_within_body(&self) -> bool {
+        matches!(self.place, Place::Body(_) | Place::Over)
+    }
+
+    /// The number of the request behind which nothing is looked at, once there is one.
+    pub(super) fn last(&self) -> Option<u32> {
+        (self.place == Place::Over).then_some(self.ended)
+    }
+
+    /// Whether the last head says a length that no body can have.
+    pub(super) fn is_endless(&self) -> bool {
+        let endless = match self.length {
+            Length::Unsaid => false,
+            Length::Said(length) => length > LENGTH_MAX,
+            Length::Wrong => true,
+        };
+        endless && self.is_within_body()
     }
 
     /// Reads on: how many requests there were, once the last of them says its length in both ways.
@@ -60,19 +84,17 @@ impl Heads {
                 }
                 Place::Before | Place::Head => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
-                        self.line.extend_from_slice(bytes);
-                        if self.line.len() > LINE_BYTES_MAX {
-                            (self.place, self.line) = (Place::Over, Vec::new());
-                        }
+                        self.keep(bytes);
                         return None;
                     };
                     let is_both = if self.line.is_empty() {
                         self.end_line(&bytes[..end])
                     } else {
-                        let mut line = std::mem::take(&mut self.line);
-                        line.extend_from_slice(&bytes[..end]);
+                        self.keep(&bytes[..end]);
+                        let line = std::mem::take(&mut self.line);
                         self.end_line(&line)
                     };
+                    self.is_cut = false;
                     bytes = &bytes[end + 1..];
                     if is_both {
                         return Some(self.ended);
@@ -81,6 +103,12 @@ impl Heads {
             }
         }
         None
+    }
+
+    fn keep(&mut self, some: &[u8]) {
+        let kept = some.len().min(LINE_KEPT_MAX - self.line.len());
+        self.line.extend_from_slice(&some[..kept]);
+        self.is_cut |= kept < some.len();
     }
 
     /// A line of a head; whether with it one has ended that says both.
@@ -107,7 +135,8 @@ impl Heads {
             b't' | b'T' => self.chunks |= value(line, b"transfer-encoding").is_some(),
             b'c' | b'C' => {
                 if let Some(value) = value(line, b"content-length") {
-                    self.length = number(value).map_or(Length::Wrong, Length::Said);
+                    let number = number(value).filter(|_| !self.is_cut);
+                    self.length = number.map_or(Length::Wrong, Length::Said);
                 }
             }
             _ => {}
@@ -187,5 +216,20 @@ mod tests {
         check(&format!("{}{body}", head(&[CHUNKS])), None);
         check(&format!("{}{body}", head(&["Content-Length: -1\r\n"])), None);
         check(&head(&[LENGTH, CHUNKS])[..60], None);
+    }
+
+    /// Where a line comes in pieces, little of it is kept: of the two headers enough to know that it is one of them.
+    #[test]
+    fn a_long_line_is_no_way_around() {
+        let spaces = " ".repeat(5_000);
+        check(&head(&[&format!("X: {spaces}\r\n"), LENGTH, CHUNKS]), Some(1));
+        check(&head(&[&format!("Content-Length:{spaces}3\r\n"), CHUNKS]), Some(1));
+        check(&head(&[&format!("Transfer-Encoding:{spaces}chunked\r\n"), LENGTH]), Some(1));
+        let mut heads = Heads::new();
+        for byte in head(&[&format!("Content-Length:{spaces}3\r\n")]).bytes() {
+            assert_eq!(heads.read(&[byte]), None);
+            assert!(heads.line.capacity() <= 2 * LINE_KEPT_MAX);
+        }
+        assert_eq!(heads.last(), Some(1), "the connection is closed behind it");
     }
 }

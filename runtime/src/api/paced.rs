@@ -48,8 +48,14 @@ pub(super) struct Rounds(Arc<Shared>);
 struct Shared {
     /// An odd number while a request is answered, the next even one once it is.
     round: AtomicU32,
-    /// The round of a request that says the length of its body in two ways; 0, which is no request's: there was none.
+    /// Requests that have come. Not half of the rounds: one may come before the answer to the one before is dropped.
+    begun: AtomicU32,
+    /// The number among them of one that says the length of its body in two ways; 0, which is no request's: there was none.
     two_lengths: AtomicU32,
+    /// The number of one behind which nothing is looked at; 0: there was none.
+    last: AtomicU32,
+    /// Whether what comes next is of a request's body.
+    within_body: AtomicBool,
     asleep: AtomicBool,
 }
 
@@ -66,17 +72,38 @@ impl Rounds {
 
     /// A request has come, whole but for its body.
     pub(super) fn begin(&self) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
         self.next();
     }
 
-    /// Of the requests behind this round, the one of this number says in two ways how long its body is.
-    pub(super) fn has_two_lengths(&self, before: u32, number: u32) {
-        self.0.two_lengths.store(before.wrapping_add(number.wrapping_mul(2)).wrapping_sub(1), Ordering::Relaxed);
+    /// Requests that have come.
+    pub(super) fn begun(&self) -> u32 {
+        self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether the request that is being answered says in two ways how long its body is.
+    /// The request of this number says in two ways how long its body is.
+    pub(super) fn has_two_lengths(&self, number: u32) {
+        self.0.two_lengths.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether the request that has come says in two ways how long its body is.
     pub(super) fn is_of_two_lengths(&self) -> bool {
-        self.now() == self.0.two_lengths.load(Ordering::Relaxed)
+        self.begun() == self.0.two_lengths.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is looked at behind the request of this number.
+    pub(super) fn has_last(&self, number: u32) {
+        self.0.last.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is looked at behind the request that has come, so that none is to come.
+    pub(super) fn is_last(&self) -> bool {
+        self.begun() == self.0.last.load(Ordering::Relaxed)
+    }
+
+    /// Says whether what comes next is of a request's body.
+    pub(super) fn set_within_body(&self, is: bool) {
+        self.0.within_body.store(is, Ordering::Relaxed);
     }
 
     /// The same answer, with whose end the next request may come.
@@ -111,7 +138,9 @@ impl hyper::body::Body for Answer {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        // Trailers would be written, or left out, behind the end of the round; nothing here has any.
+        Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -247,7 +276,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         }
         match read {
             Poll::Ready(_) => {
-                if !this.begun && buf.filled().len() > filled {
+                if !this.begun && buf.filled().len() > filled && !this.rounds.0.within_body.load(Ordering::Relaxed) {
                     (this.begun, this.read_by) = (true, Instant::now() + this.pace.head);
                 }
                 read
@@ -261,7 +290,9 @@ impl<S> Paced<S> {
     /// Nothing has come: goes on waiting, goes to sleep, or gives it up.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let asleep_at = self.asleep_at.filter(|at| !self.begun && *at < self.read_by);
+            // Whoever is still in a body is not made anew: what comes of it would be read as a head.
+            let within_body = self.rounds.0.within_body.load(Ordering::Relaxed);
+            let asleep_at = self.asleep_at.filter(|at| !self.begun && !within_body && *at < self.read_by);
             if !self.reading.is_due(asleep_at.unwrap_or(self.read_by), cx) {
                 return Poll::Pending;
             }

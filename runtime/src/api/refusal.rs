@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::error::Problem;
 use super::finish_headers;
+use super::heads::Heads;
 use super::serve::HEAD_BYTES_MAX;
 
 /// As many as the reader of HTTP has room for.
@@ -30,11 +31,11 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 
-/// Why a connection ended on which no answer was due, as a refusal; `read` is what was read and not taken for a request.
-/// None: the other end is gone, or has said nothing.
-pub(super) fn of(error: &hyper::Error, read: &[u8]) -> Option<Problem> {
+/// Why a connection ended on which no answer was due, as a refusal; `read` is what was read and not taken for a request, and
+/// `heads` has looked at all of it. None: the other end is gone, or has said nothing.
+pub(super) fn of(error: &hyper::Error, read: &[u8], heads: &Heads) -> Option<Problem> {
     if error.is_parse_too_large() {
-        return Some(too_large(read));
+        return Some(too_large(read, heads.is_endless()));
     }
     if error.is_parse() {
         return Some(unread(&error.to_string(), read));
@@ -107,16 +108,15 @@ fn unread(words: &str, read: &[u8]) -> Problem {
     malformed(field, detail)
 }
 
-fn too_large(read: &[u8]) -> Problem {
+fn too_large(read: &[u8], is_endless: bool) -> Problem {
+    if is_endless {
+        let detail = "`Content-Length` is more than any body may have";
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).at("Content-Length");
+    }
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     let large = |field: &str, detail: String| Problem::new(status, "head_too_large", detail).at(field);
     if lines(read).count() > HEADERS_MAX {
         return large("headers", format!("a request may have {HEADERS_MAX} headers; send fewer"));
-    }
-    if read.len() < HEAD_BYTES_MAX {
-        // A head that fits was read; what is too large is the number in it.
-        let detail = "`Content-Length` is more than any body may have";
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).at("Content-Length");
     }
     let first_line_ends = read.contains(&b'\n');
     let field = if first_line_ends { "headers" } else { "target" };
@@ -174,10 +174,15 @@ fn is_token(name: &[u8]) -> bool {
 /// Sends a refusal, ends the connection, and waits a moment until it can have been read.
 pub(super) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, problem: Problem) {
     if stream.write_all(&written(problem).await).await.is_ok() && stream.shutdown().await.is_ok() {
-        let mut rest = (&mut stream).take(LINGER_BYTES_MAX);
-        // Whoever is gone, or goes on for longer, may have lost it.
-        _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        linger(&mut stream).await;
     }
+}
+
+/// Takes for a moment what still comes.
+pub(super) async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut rest = stream.take(LINGER_BYTES_MAX);
+    // Whoever is gone, or goes on for longer, may have lost what was said.
+    _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A refusal as it is sent.

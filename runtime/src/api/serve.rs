@@ -221,13 +221,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
         of_answers.begin();
         let (rounds, is_chunked) = (of_answers.clone(), request.headers().contains_key(header::TRANSFER_ENCODING));
         let is_read = !(is_chunked && of_answers.is_of_two_lengths());
+        let is_last = is_chunked || of_answers.is_last();
         let answer = is_read.then(|| router.call(request));
         async move {
             let mut response = match answer {
                 Some(answer) => answer.await?,
                 None => refusal::two_lengths(),
             };
-            if is_chunked {
+            if is_last {
                 // Whoever looks for two lengths does not look where chunks end, so that no request begins behind them.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -265,7 +266,16 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
             stream.unread(parts.read_buf);
             Some(stream)
         }
-        Some(Ok(())) => None,
+        Some(Ok(())) => {
+            let wire = connection.into_parts().io.into_inner();
+            if wire.heads().is_within_body() {
+                // Answered before all of the request was read.
+                let mut stream = wire.into_inner();
+                stream.end();
+                Box::pin(refusal::linger(&mut stream)).await;
+            }
+            None
+        }
         Some(Err(error)) => {
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
             Box::pin(refuse(error, io.into_inner(), read_buf)).await;
@@ -278,7 +288,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(error: hyper::Error, wire: Wire<Paced<S>>, read: Bytes) {
     tracing::debug!(%error, "a connection ended early");
     // Else the client went away in the middle of an answer.
-    if let Some(problem) = refusal::of(&error, &read).filter(|_| wire.is_quiet()) {
+    if let Some(problem) = refusal::of(&error, &read, wire.heads()).filter(|_| wire.is_quiet()) {
         let mut stream = wire.into_inner();
         stream.end();
         refusal::tell(stream, problem).await;

@@ -23,15 +23,21 @@ pub(super) struct Wire<S> {
     /// Whether something was kept back, which is always the last.
     kept_back: bool,
     heads: Heads,
-    /// The round before the first of `heads`.
+    /// Requests before the first of `heads`.
     began: u32,
 }
 
 impl<S> Wire<S> {
     /// Over a stream on which no request is being answered.
     pub(super) fn new(stream: S, rounds: Rounds) -> Self {
-        let began = rounds.now();
-        Self { stream, rounds, sent: began, kept_back: false, heads: Heads::new(), began }
+        let (sent, began, heads) = (rounds.now(), rounds.begun(), Heads::new());
+        rounds.set_within_body(false);
+        Self { stream, rounds, sent, kept_back: false, heads, began }
+    }
+
+    /// What was read of the heads of requests.
+    pub(super) fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// The stream again.
@@ -52,8 +58,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if let Some(requests) = this.heads.read(&buf.filled()[before..]) {
-            this.rounds.has_two_lengths(this.began, requests);
+            this.rounds.has_two_lengths(this.began.wrapping_add(requests));
         }
+        if let Some(last) = this.heads.last() {
+            this.rounds.has_last(this.began.wrapping_add(last));
+        }
+        this.rounds.set_within_body(this.heads.is_within_body());
         read
     }
 }
@@ -239,6 +249,30 @@ mod tests {
                 check(&said, 2, "400 Bad Request", r#""code":"malformed""#);
             }
         }
+    }
+
+    /// A connection fell asleep with half of a body still to come, and what came of it was read as a request.
+    #[tokio::test]
+    async fn what_comes_of_a_body_is_never_read_as_a_request() {
+        // Answers before it has read all, and reads on.
+        let early = |body: Body| async move {
+            tokio::spawn(axum::body::to_bytes(body, usize::MAX));
+            "early"
+        };
+        let router = Router::new().route("/early", axum::routing::post(early)).route("/here", get(|| async { "here" }));
+        let (mut ours, theirs) = tokio::io::duplex(1_024);
+        let (_stop, stopped) = watch::channel(false);
+        let pace = Pace { awake: Duration::from_millis(5), idle: Duration::from_millis(200), ..PATIENT };
+        let served = tokio::spawn(async move { serve(theirs, pace, router, stopped).await });
+        let head = format!("POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1 + ASK.len());
+        ours.write_all(format!("{head}a").as_bytes()).await.unwrap();
+        // Far longer than it takes to fall asleep.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        _ = ours.write_all(ASK.as_bytes()).await;
+        let mut text = String::new();
+        ours.read_to_string(&mut text).await.expect("it ends");
+        served.await.expect("no panic");
+        assert!(text.ends_with("early") && !text.contains("here"), "{text}");
     }
 
     /// Who is too slow was cut off, and not told so.
