@@ -47,8 +47,11 @@ pub(crate) struct AskLease {
     pub(crate) wait: Millis,
     pub(crate) lasts: Millis,
     pub(crate) worker: String,
-    pub(crate) answer: oneshot::Sender<Result<Vec<Arc<Job>>, NotLeased>>,
+    pub(crate) answer: oneshot::Sender<Given>,
 }
+
+/// What a node answers to an external worker.
+pub(crate) type Given = Result<Vec<Arc<Job>>, NotLeased>;
 
 /// Why an external worker is given nothing and does not wait, or its lease is not renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -142,14 +145,15 @@ impl Starter {
         answered.await.unwrap_or(Err(NotStarted::Draining))
     }
 
-    /// Asks for runs as an external worker: answered when there are some, or none until its wait is over.
-    pub(crate) async fn lease(
+    /// Asks for runs as an external worker: they come when there are some, or none until its wait is over. What lies on that way
+    /// when the worker goes is the caller's to give back.
+    pub(crate) fn lease(
         &self,
-        ask: impl FnOnce(oneshot::Sender<Result<Vec<Arc<Job>>, NotLeased>>) -> AskLease,
-    ) -> Result<Vec<Arc<Job>>, NotLeased> {
+        ask: impl FnOnce(oneshot::Sender<Given>) -> AskLease,
+    ) -> Result<oneshot::Receiver<Given>, NotLeased> {
         let (answer, answered) = oneshot::channel();
         self.wanted.try_send(Wanted::Lease(ask(answer))).map_err(not_leased)?;
-        answered.await.unwrap_or(Err(NotLeased::Draining))
+        Ok(answered)
     }
 
     /// Begins the lease of a run anew, and says how long it lasts from now; none: no worker holds it, or not any more.

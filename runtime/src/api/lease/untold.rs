@@ -14,10 +14,7 @@ use runner_store::command::{Command, RunRef};
 use runner_store::job::Job;
 use tokio::sync::oneshot;
 
-use crate::scheduler::starter::{AskLease, NotLeased, Starter};
-
-/// What a node answers.
-type Given = Result<Vec<Arc<Job>>, NotLeased>;
+use crate::scheduler::starter::{AskLease, Given, NotLeased, Starter};
 
 /// See the module.
 pub(super) struct Untold {
@@ -79,22 +76,11 @@ pub(super) async fn take(
     starter: &Starter,
     ask: impl FnOnce(oneshot::Sender<Given>) -> AskLease,
 ) -> Result<(Vec<Arc<Job>>, Untold), NotLeased> {
-    let (answer, given) = oneshot::channel();
-    let mut way = Way { given, store: store.clone() };
-    // The starter's own way loses what lies on it when its caller goes away: it is kept open, and not used.
-    let mut open = None;
-    let asking = starter.lease(|own| {
-        open = Some(own);
-        ask(answer)
-    });
-    let given = tokio::select! {
-        given = &mut way.given => given.unwrap_or(Err(NotLeased::Draining)),
-        refused = asking => refused,
-    };
-    given.map(|jobs| {
-        let untold = Untold::of(&jobs, store);
-        (jobs, untold)
-    })
+    let mut way = Way { given: starter.lease(ask)?, store: store.clone() };
+    // A scheduler that is gone has stopped, and with it whatever it had not given.
+    let jobs = (&mut way.given).await.unwrap_or(Err(NotLeased::Draining))?;
+    let untold = Untold::of(&jobs, store);
+    Ok((jobs, untold))
 }
 
 struct Telling {
