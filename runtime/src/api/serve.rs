@@ -173,7 +173,8 @@ async fn accept<L: Listener>(
                         Some(tls) => {
                             // Whoever does not finish a handshake is nobody to be answered.
                             if let Ok(Ok(stream)) = tokio::time::timeout(pace.head, tls.acceptor().accept(stream)).await {
-                                serve(stream, pace, router, stopped).await;
+                                // Apart: within this task, those without TLS would have room for it as well, several times.
+                                serve(Box::new(stream), pace, router, stopped).await;
                             }
                         }
                     }
@@ -269,10 +270,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
         Some(Ok(())) => {
             let wire = connection.into_parts().io.into_inner();
             if wire.heads().is_within_body() {
-                // Answered before all of the request was read.
-                let mut stream = wire.into_inner();
-                stream.end();
-                Box::pin(refusal::linger(&mut stream)).await;
+                Box::pin(linger(wire)).await;
             }
             None
         }
@@ -293,6 +291,13 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(error: hyper::Error, wire: Wi
         stream.end();
         refusal::tell(stream, problem).await;
     }
+}
+
+/// Whoever was answered before all of its request was read may still send it.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(wire: Wire<Paced<S>>) {
+    let mut stream = wire.into_inner();
+    stream.end();
+    refusal::linger(&mut stream).await;
 }
 
 async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
