@@ -11,9 +11,9 @@ use std::time::Duration;
 
 pub(crate) use crate::sandbox::guests;
 
-/// In a debug build, beyond what the machine makes of a thread that only sleeps and of a job of an idle node. It says that all
-/// are stopped, also beside a compiler: how soon, `benches/zoo.rs` holds a release build to.
-const LATE_MAX: Duration = Duration::from_millis(300);
+/// In a debug build: five times what a release build is held to, beyond what the machine makes of a thread that only sleeps and
+/// of a job of an idle node.
+const LATE_MAX: Duration = Duration::from_millis(100);
 const CANARY_LATE_MAX: Duration = Duration::from_millis(50);
 /// What a process may have kept of all that: pools and caches that fill once.
 const KEPT_BYTES_MAX: u64 = 256 << 20;
