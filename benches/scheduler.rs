@@ -69,7 +69,7 @@ fn at(ms: u64) -> Moment {
 }
 
 /// What a store would answer to a claim, and the notices of it: a job is known by its lane's number.
-fn claimed(takes: &[Take], next: &mut u64) -> Vec<Event> {
+fn claimed(takes: &[Take], next: &mut u64, answer: fn(Vec<Claimed>) -> Event) -> Vec<Event> {
     let (mut runs, mut notices) = (Vec::new(), Vec::new());
     for take in takes {
         let mut left = take.max;
@@ -84,7 +84,7 @@ fn claimed(takes: &[Take], next: &mut u64) -> Vec<Event> {
             }
         }
     }
-    notices.push(Event::Claimed(runs));
+    notices.push(answer(runs));
     notices
 }
 
@@ -104,7 +104,8 @@ fn decide() {
         let mut events = Vec::new();
         for action in std::mem::take(&mut actions) {
             match action {
-                Action::Claim(takes) => events.extend(claimed(&takes, &mut next)),
+                Action::Claim(takes) => events.extend(claimed(&takes, &mut next, Event::Claimed)),
+                Action::ClaimBeside(takes) => events.extend(claimed(&takes, &mut next, Event::ClaimedBeside)),
                 Action::Start { run, .. } => {
                     started += 1;
                     events.push(Event::Ended { run, fuel: 100_000, took: Duration::from_micros(50) });

@@ -2,7 +2,7 @@
 //!
 //! Notices add up while nobody takes them, and are bounded by what they name (lanes, running jobs), not by time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
@@ -120,6 +120,17 @@ impl Board {
     #[must_use]
     pub fn log(&self) -> watch::Receiver<Seq> {
         self.log.subscribe()
+    }
+
+    /// Tells what a commit is about to add.
+    pub(crate) fn ahead(&self, counts: &BTreeMap<CountKey, i64>) {
+        if counts.is_empty() {
+            return;
+        }
+        let mut notices = lock(&self.notices);
+        counts.iter().for_each(|(key, n)| add(&mut notices.counts, &[(*key, *n)]));
+        drop(notices);
+        self.changed.notify_one();
     }
 
     /// Adds differences of a commit that was not the writer's.

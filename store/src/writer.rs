@@ -11,7 +11,7 @@
 
 mod measure;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use self::measure::measure;
-use crate::command::{Command, Lane, Reply, RunRef, Sweep, limits};
+use crate::command::{Command, CountKey, Lane, Reply, RunRef, Sweep, limits};
 use crate::decide::{self, Conduct, Decision};
 use crate::disk::Room;
 use crate::engine::{Change, Engine, Needs, Persisted, WorkingSet};
@@ -288,7 +288,12 @@ fn write(
     let decision = decided(engine, commands, &mut conduct)?;
     // Names first: whoever sees a row, or is told of a new lane, looks up what it is called.
     shared.add_names(&decision.changes);
-    let persisted = persist(engine, &decision.changes)?;
+    // What comes is told while it is being written: who claims it has its place in the next batch, not in the one behind it. If
+    // it cannot be written, nothing can be claimed any more.
+    let told = coming(&decision.changes);
+    shared.board.ahead(&told);
+    let mut persisted = persist(engine, &decision.changes)?;
+    take_off(&mut persisted.counts, told);
     shared.figures().add_batch(asked, &decision.changes, began.elapsed());
     chores.learn(&decision);
     if decision.too_deep > 0 {
@@ -399,6 +404,26 @@ fn prefetch(engine: &mut dyn Engine, needs: &Needs) -> Result<WorkingSet, StoreE
         set.add_names(engine.prefetch(&decide::needs_of_listeners(&set))?);
     }
     Ok(set)
+}
+
+/// Jobs that become available, by lanes without keys: what is first in those of keys is known when they are written.
+fn coming(changes: &[Change]) -> BTreeMap<CountKey, i64> {
+    let mut sums = BTreeMap::new();
+    for change in changes {
+        let Change::Job { before, after: Some(after), .. } = change else { continue };
+        let is_new = before.as_deref().is_none_or(|before| before.state.name() != StateName::Available);
+        let key = index::count_by_lane(after);
+        if is_new && key.state == StateName::Available && key.lane.key.is_none() {
+            *sums.entry(key).or_default() += 1;
+        }
+    }
+    sums
+}
+
+fn take_off(counts: &mut Vec<(CountKey, i64)>, mut told: BTreeMap<CountKey, i64>) {
+    counts.iter_mut().for_each(|(key, n)| *n -= told.remove(key).unwrap_or_default());
+    counts.extend(told.into_iter().map(|(key, n)| (key, -n)));
+    counts.retain(|(_, n)| *n != 0);
 }
 
 /// Runs that external workers hold since this batch, or no more.

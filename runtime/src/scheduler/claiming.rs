@@ -35,24 +35,13 @@ impl Shell {
                 let Some(Reply::Claimed(claimed)) = reply else { return (ask, Vec::new()) };
                 (ask, with_sizes(&store, claimed, shared))
             };
-            // Asked at once, so that one commit answers all.
-            let mut asked: Vec<_> = parts.into_iter().map(|part| Box::pin(claim(part))).collect();
             let (mut jobs, mut leased) = (Vec::new(), BTreeMap::<u64, Vec<Arc<Job>>>::new());
-            let all = poll_fn(|cx| {
-                asked.retain_mut(|one| match one.as_mut().poll(cx) {
-                    Poll::Ready((None, claimed)) => {
-                        jobs.extend(claimed);
-                        false
-                    }
-                    Poll::Ready((Some(ask), claimed)) => {
-                        leased.entry(ask).or_default().extend(claimed.into_iter().map(|(job, _)| job));
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-                if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-            });
-            all.await;
+            for (ask, claimed) in together(parts.into_iter().map(claim)).await {
+                match ask {
+                    None => jobs.extend(claimed),
+                    Some(ask) => leased.entry(ask).or_default().extend(claimed.into_iter().map(|(job, _)| job)),
+                }
+            }
             _ = messages.send(Message::Claimed(jobs, leased.into_iter().collect())).await;
         };
         if reads {
@@ -61,6 +50,38 @@ impl Shell {
             self.tasks.spawn(claiming);
         }
     }
+
+    /// Claims beside the open claim: what shares calls and what is for external workers is not among it.
+    pub(super) fn claim_beside(&mut self, takes: Vec<Take>) {
+        let (store, messages, holder) = (self.parts.store.clone(), self.messages.clone(), self.parts.boot);
+        self.tasks.spawn(async move {
+            let command = |take: Take| Command::Claim(Claim { holder, max: take.max, grants: take.grants });
+            let replies = together(takes.into_iter().map(|take| store.call(command(take)))).await;
+            let jobs = replies.into_iter().filter_map(|reply| match reply {
+                Ok(Reply::Claimed(jobs)) => Some(jobs),
+                _ => None,
+            });
+            _ = messages.send(Message::ClaimedBeside(jobs.flatten().collect())).await;
+        });
+    }
+}
+
+/// Asks all at once, so that one commit answers them.
+async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut asked: Vec<_> = all.map(Box::pin).collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    let answered = poll_fn(|cx| {
+        asked.retain_mut(|one| match one.as_mut().poll(cx) {
+            Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    answered.await;
+    answers
 }
 
 /// Claimed jobs with the size of their args, where it matters. One whose size is not known counts as a whole call's, so that

@@ -8,8 +8,10 @@
 //! slots, so that no slot waits for a commit, but only as far ahead as runs have been ending lately: of handlers that take a
 //! minute nothing is claimed ahead, and a job that comes first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
 //! what runs in order by its key, batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
+//! Who comes while a claim of others is open is claimed beside it ([`beside`]).
 
 mod batch;
+mod beside;
 mod claim;
 mod cost;
 mod event;
@@ -32,6 +34,7 @@ use runner_store::index::Order;
 use runner_store::job::{Millis, TenantId, Time};
 
 pub use self::batch::CALL_ARGS_BYTES_MAX;
+use self::beside::Beside;
 use self::cost::Cost;
 pub use self::event::{Action, Claimed, Event, Moment, Take};
 use self::gate::Gate;
@@ -40,6 +43,7 @@ pub use self::keys::KeyLimits;
 use self::keys::Keys;
 use self::leases::Leases;
 pub use self::leases::{ASKS_MAX, Ask};
+use self::leave::Awaited;
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 pub use self::tenant::{Budget, Serves};
@@ -106,12 +110,13 @@ pub struct Core {
     /// Claimed, not started.
     ready: usize,
     claim: ClaimState,
+    beside: Beside,
     /// External workers: who asks, and what they hold.
     leases: Leases,
     /// Claims that were answered: the measure of how fast runs end.
     round: u64,
-    /// Runs to be ended that are not ours, or not yet: the open claim may answer them. Forgotten with its answer.
-    cancelled: HashSet<RunRef>,
+    /// Runs to be ended that are not ours, or not yet: what was asked for by then may answer them. Forgotten with its answers.
+    cancelled: HashMap<RunRef, Awaited>,
     /// Whether the open claim may answer suspects.
     suspects_claimed: bool,
     /// Claims in a row that left out what is not claimed ahead, as no slot was free for it.
@@ -227,9 +232,10 @@ impl Core {
             shares: HashSet::new(),
             ready: 0,
             claim: ClaimState::Idle,
+            beside: Beside::default(),
             leases: Leases::default(),
             round: 0,
-            cancelled: HashSet::new(),
+            cancelled: HashMap::new(),
             suspects_claimed: false,
             passed_over: 0,
             left_out: false,
@@ -269,6 +275,7 @@ impl Core {
         self.start(now, &mut actions);
         self.ask_due(now, &mut actions);
         self.ask_claim(now, &mut actions);
+        self.ask_beside(now, &mut actions);
         self.end_waits(now, &mut actions);
         self.alarm = self.next_alarm(now);
         actions
@@ -296,6 +303,7 @@ impl Core {
                 tenant.lines_of_workers.set_weight(queue, weight);
             }
             Event::Claimed(runs) => self.claimed(runs, now, actions),
+            Event::ClaimedBeside(runs) => self.claimed_beside(runs, now, actions),
             Event::Wanted { suspect } => {
                 self.wanted += 1;
                 self.suspects_promised += usize::from(suspect);
@@ -378,13 +386,17 @@ impl Core {
     /// Whether a claim is open.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
-        matches!(self.claim, ClaimState::Open { .. }) || self.wanted > 0
+        self.awaited() != Awaited::NOTHING
+    }
+
+    fn has_open_claim(&self) -> bool {
+        matches!(self.claim, ClaimState::Open { .. })
     }
 
     /// Whether a job of this lane may be started by hand; `most` may wait for a slot.
     #[must_use]
     pub fn may_start(&self, lane: Lane, most: usize, now: Moment) -> MayStart {
-        let claiming_suspects = matches!(self.claim, ClaimState::Open { .. }) && self.suspects_claimed;
+        let claiming_suspects = self.has_open_claim() && self.suspects_claimed;
         if self.draining {
             return MayStart::Draining;
         }
@@ -414,7 +426,7 @@ impl Core {
     fn started_by_hand(&mut self, suspect: bool, run: Option<Claimed>, actions: &mut Vec<Action>) {
         self.wanted = self.wanted.saturating_sub(1);
         self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
-        let cancelled = self.take_cancelled();
+        let cancelled = self.take_cancelled(Awaited::BY_HAND);
         match run {
             Some(claimed)
                 if self.draining || cancelled.contains(&claimed.run) || self.too_large(claimed.lane).is_some() =>
@@ -429,11 +441,6 @@ impl Core {
             None if suspect => self.look_again(),
             None => {}
         }
-    }
-
-    /// The runs to be ended that an open claim may answer; forgotten with the last of them.
-    fn take_cancelled(&mut self) -> HashSet<RunRef> {
-        if self.is_claiming() { self.cancelled.clone() } else { std::mem::take(&mut self.cancelled) }
     }
 
     fn ask_due(&mut self, now: Moment, actions: &mut Vec<Action>) {

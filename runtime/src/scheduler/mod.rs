@@ -72,6 +72,8 @@ pub(crate) enum Wish {
 enum Message {
     /// The open claim is answered, with the size of their args where it matters; and what it took for external workers.
     Claimed(Vec<(Arc<Job>, usize)>, Vec<(u64, Vec<Arc<Job>>)>),
+    /// The one beside it is answered.
+    ClaimedBeside(Vec<Arc<Job>>),
     /// The claim of a job to be started by hand is answered; none: it was refused.
     StartedByHand { suspect: bool, job: Option<Arc<Job>> },
     /// A run has left its slot; its outcome is to be recorded.
@@ -205,6 +207,9 @@ impl Shell {
                 let claimed = |(job, args_bytes)| Claimed { args_bytes, ..self.ready_run(job) };
                 events.push(Event::Claimed(jobs.into_iter().map(claimed).collect()));
             }
+            Message::ClaimedBeside(jobs) => {
+                events.push(Event::ClaimedBeside(jobs.into_iter().map(|job| self.ready_run(job)).collect()));
+            }
             Message::StartedByHand { suspect, job } => {
                 let run = job.map(|job| self.ready_run(job));
                 events.push(Event::StartedByHand { suspect, run });
@@ -294,6 +299,7 @@ impl Shell {
     fn act(&mut self, action: Action) {
         match action {
             Action::Claim(takes) => self.claim(takes),
+            Action::ClaimBeside(takes) => self.claim_beside(takes),
             Action::Nothing(ask) => self.give_nothing(ask),
             Action::Expire(runs) => self.expire(runs),
             Action::Start { run, others, slot } => self.start(run, others, slot),

@@ -6,24 +6,26 @@
 //! a tenant gets its queues share by their weights ([`queues`](super::queues)), and nothing is claimed that a gate would not
 //! let through ([`gate`](super::gate)).
 
+use std::collections::HashSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use runner_store::command::{Grant, Lane, limits};
+use runner_store::command::{Grant, Lane, RunRef, limits};
 use runner_store::job::TenantId;
 
 use super::cost;
 use super::keyed::Granted;
+use super::leave::Awaited;
 use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
 /// Claims that may leave out what is not claimed ahead because no slot is free for it. Then nothing is asked for until one
 /// is: with quick handlers and enough to do there would always be something claimed ahead to take it.
-const PASSED_OVER_MAX: u32 = 16;
+pub(super) const PASSED_OVER_MAX: u32 = 16;
 /// Tenants that take part in one claim; the others' turn is the next one.
-const TENANTS_MAX: usize = 64;
+pub(super) const TENANTS_MAX: usize = 64;
 
 /// What one tenant could use.
-struct Demand {
+pub(super) struct Demand {
     tenant: TenantId,
     /// Ready already.
     ready: u32,
@@ -54,13 +56,24 @@ impl Demand {
 }
 
 impl Core {
-    pub(super) fn claimed(&mut self, mut runs: Vec<Claimed>, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn claimed(&mut self, runs: Vec<Claimed>, now: Moment, actions: &mut Vec<Action>) {
         let in_vain = runs.is_empty() && !self.leases.take_some() && self.claim != ClaimState::Open { news: true };
         self.claim = if in_vain { ClaimState::Fruitless } else { ClaimState::Idle };
         self.round += 1;
         self.lately.swap(0, 1);
         self.lately[0].clear();
-        let cancelled = self.take_cancelled();
+        let cancelled = self.take_cancelled(Awaited::CLAIM);
+        self.take_up(runs, &cancelled, now, actions);
+    }
+
+    /// Takes in hand what a claim has answered, but for what was cancelled meanwhile.
+    pub(super) fn take_up(
+        &mut self,
+        mut runs: Vec<Claimed>,
+        cancelled: &HashSet<RunRef>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         let mut shared: Vec<Claimed> = Vec::new();
         if !self.gates.is_empty() || self.has_key_limits() {
             // Where they are not all let through any more, the first are.
@@ -134,6 +147,7 @@ impl Core {
         }
         if !takes.is_empty() {
             self.claim = ClaimState::Open { news: false };
+            self.beside.opens(&takes);
             actions.push(Action::Claim(takes));
         }
     }
@@ -269,10 +283,21 @@ impl Core {
                 self.left_out = true;
                 break;
             }
-            demands.extend(self.demand(ranked.1, crowd, now));
+            if !self.beside.has_asked(ranked.1) {
+                demands.extend(self.demand(ranked.1, crowd, now));
+            }
             next = self.open.range((Excluded(ranked), Unbounded)).next().copied();
         }
         demands
+    }
+
+    /// What a tenant that has nothing ready takes beside an open claim: one run, of what may be claimed ahead.
+    pub(super) fn demand_of_one(&mut self, id: TenantId, now: Moment) -> Option<Demand> {
+        let again = self.tenants.get(id).is_some_and(|tenant| tenant.held_up);
+        // Where it comes anew, it is looked at where it stands now.
+        let demand = self.demand(id, true, now).or_else(|| if again { self.demand(id, true, now) } else { None })?;
+        let (at_least, calls) = (demand.singles.min(1), Vec::new());
+        Some(Demand { share: 0, calls, ahead: 0, at_least, ..demand })
     }
 
     fn demand(&mut self, id: TenantId, crowd: bool, now: Moment) -> Option<Demand> {
@@ -341,7 +366,7 @@ impl Core {
     }
 
     /// What a tenant takes, by its share.
-    fn take_for(
+    pub(super) fn take_for(
         &mut self,
         mut demand: Demand,
         now: Moment,

@@ -87,6 +87,8 @@ pub enum Event {
     },
     /// The claim that was asked for is answered: these are ours, in any order.
     Claimed(Vec<Claimed>),
+    /// The same of the claim that was asked for beside the open one.
+    ClaimedBeside(Vec<Claimed>),
     /// A job is to be started by hand, which is a suspect or not: it will be claimed beside the open claim.
     Wanted {
         /// Whether a crash stands behind it.
@@ -180,6 +182,8 @@ pub enum Action {
     /// Ask the store for runs, with all of these at once, and answer with what came of all. There is never more than one
     /// such question open.
     Claim(Vec<Take>),
+    /// The same for tenants that came while one was open and have no part in it; no more than one of these is open, either.
+    ClaimBeside(Vec<Take>),
     /// Enter the handler of a claimed run, or of several in one call.
     Start {
         /// Which; the call goes by its name.

@@ -131,6 +131,9 @@ impl Core {
             self.comes_anew(lane.tenant);
         }
         self.look_at_lane(lane);
+        if difference > 0 {
+            self.is_new(lane.tenant);
+        }
         self.look_again();
     }
 

@@ -230,6 +230,9 @@ impl Core {
         let ids: Vec<u64> = self.leases.asks.keys().copied().collect();
         for id in ids {
             let Some(waiting) = self.leases.asks.get_mut(&id) else { continue };
+            if self.beside.has_asked(waiting.ask.tenant) {
+                continue;
+            }
             waiting.looked = true;
             let ask = waiting.ask.clone();
             let before = takes.len();

@@ -1,6 +1,6 @@
 //! What leaves: runs that end, that someone wants ended, and that are given back before they start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use runner_store::command::{Lane, RunRef};
@@ -8,6 +8,17 @@ use runner_store::job::TenantId;
 
 use super::cost::Cost;
 use super::{Action, Call, Core, Moment};
+
+/// Answers of the store that may still come, each a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Awaited(u8);
+
+impl Awaited {
+    pub(super) const NOTHING: Self = Self(0);
+    pub(super) const CLAIM: Self = Self(1);
+    pub(super) const BESIDE: Self = Self(2);
+    pub(super) const BY_HAND: Self = Self(4);
+}
 
 impl Core {
     pub(super) fn ended(&mut self, run: RunRef, (fuel, took): (u64, Duration), now: Moment, actions: &mut Vec<Action>) {
@@ -75,9 +86,37 @@ impl Core {
             actions.push(Action::End(run));
         } else if self.take_out(run) {
             actions.push(Action::HandBack(run));
-        } else if self.is_claiming() {
-            self.cancelled.insert(run);
+        } else {
+            let awaited = self.awaited();
+            if awaited != Awaited::NOTHING {
+                self.cancelled.insert(run, awaited);
+            }
         }
+    }
+
+    /// What was asked for and is not answered.
+    pub(super) fn awaited(&self) -> Awaited {
+        let open = [
+            (self.has_open_claim(), Awaited::CLAIM),
+            (self.beside.is_open(), Awaited::BESIDE),
+            (self.wanted > 0, Awaited::BY_HAND),
+        ];
+        Awaited(open.iter().filter(|(open, _)| *open).fold(0, |bits, (_, one)| bits | one.0))
+    }
+
+    /// The runs to be ended that this answer may bring; forgotten with the last answer that may bring them.
+    pub(super) fn take_cancelled(&mut self, answered: Awaited) -> HashSet<RunRef> {
+        if self.cancelled.is_empty() {
+            return HashSet::new();
+        }
+        let runs = self.cancelled.keys().copied().collect();
+        // Of several that were asked for by hand, others may be to come.
+        let over = answered.0 & !self.awaited().0;
+        self.cancelled.retain(|_, awaited| {
+            awaited.0 &= !over;
+            *awaited != Awaited::NOTHING
+        });
+        runs
     }
 
     /// Gives back everything that has not started.

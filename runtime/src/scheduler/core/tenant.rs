@@ -238,6 +238,9 @@ impl Core {
             self.comes_anew(lane.tenant);
         }
         self.lane_open_or_not(lane);
+        if difference > 0 {
+            self.is_new(lane.tenant);
+        }
         // Also where there are fewer: a claim that only discarded what had expired has come nearer to what has not.
         if difference != 0 {
             self.look_again();

@@ -3,6 +3,7 @@
 
 mod auditor;
 mod batches;
+mod beside;
 mod budgets;
 mod keys;
 mod leases;

@@ -52,6 +52,7 @@ impl Site {
                 Action::Expire(runs) => self.expired.extend(runs),
                 Action::Start { run, .. } => self.started.push(run),
                 Action::HandBack(run) => panic!("{run:?} is handed back"),
+                Action::ClaimBeside(takes) => panic!("{takes:?} is claimed beside the claim of the only tenant"),
                 Action::End(_) | Action::Interrupt(_) | Action::Due => {}
             }
         }

@@ -36,6 +36,8 @@ pub(super) struct World {
     number: u64,
     next: u64,
     claimed: BTreeMap<u64, (Lane, Order)>,
+    /// Who has a part in the open claim, and in the one beside it.
+    claiming: [BTreeSet<TenantId>; 2],
     pub(super) running: BTreeMap<u64, Call>,
     /// Every call that was ever entered.
     pub(super) calls: Vec<Call>,
@@ -53,7 +55,7 @@ pub(super) struct World {
 type Placed = (Lane, Order, u64);
 
 enum Later {
-    Answer(Vec<Take>),
+    Answer(Vec<Take>, usize),
     HandedBack(u64),
     End(u64),
     Recorded(Vec<Placed>),
@@ -94,6 +96,7 @@ impl World {
             number: 0,
             next: 0,
             claimed: BTreeMap::new(),
+            claiming: Default::default(),
             running: BTreeMap::new(),
             calls: Vec::new(),
             handed_back: 0,
@@ -208,7 +211,7 @@ impl World {
 
     fn happen(&mut self, later: Later) {
         match later {
-            Later::Answer(takes) => self.answer(takes),
+            Later::Answer(takes, which) => self.answer(takes, which),
             Later::HandedBack(id) => {
                 let (lane, order) = self.claimed.remove(&id).expect("it was claimed");
                 self.queued.entry(lane).or_default().insert((order, id));
@@ -269,7 +272,18 @@ impl World {
         self.tell([Event::StartedByHand { suspect: false, run: Some(run) }]);
     }
 
-    fn answer(&mut self, takes: Vec<Take>) {
+    /// A claim, or the one beside it.
+    fn claim(&mut self, takes: Vec<Take>, which: usize) {
+        let grants = takes.iter().flat_map(|take| &take.grants);
+        let tenants: BTreeSet<TenantId> = grants.map(|grant| grant.lane.tenant).collect();
+        assert!(self.claiming[which].is_empty() && !tenants.is_empty(), "one at a time of each");
+        assert!(self.claiming[1 - which].is_disjoint(&tenants), "no tenant has a part in both");
+        self.claiming[which] = tenants;
+        self.later(COMMIT, Later::Answer(takes, which));
+    }
+
+    fn answer(&mut self, takes: Vec<Take>, which: usize) {
+        self.claiming[which].clear();
         let (mut claimed, mut events) = (Vec::new(), Vec::new());
         for Take { max, grants, .. } in takes {
             let mut left: Vec<(Lane, u32)> = grants.iter().map(|grant| (grant.lane, grant.max)).collect();
@@ -292,7 +306,7 @@ impl World {
         }
         // As the shell does: the notices of a claim come before its answer.
         self.tell(events);
-        self.tell([Event::Claimed(claimed)]);
+        self.tell([if which == 0 { Event::Claimed(claimed) } else { Event::ClaimedBeside(claimed) }]);
     }
 
     fn run_of(&self, lane: Lane, id: u64) -> RunRef {
@@ -302,7 +316,8 @@ impl World {
     pub(super) fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
         for action in self.core.handle_all(events, self.moment()) {
             match action {
-                Action::Claim(takes) => self.later(COMMIT, Later::Answer(takes)),
+                Action::Claim(takes) => self.claim(takes, 0),
+                Action::ClaimBeside(takes) => self.claim(takes, 1),
                 Action::Start { run, others, .. } => {
                     let lane = self.claimed[&run.at.job.0].0;
                     let jobs = std::iter::once(&run).chain(&others).map(|run| run.at.job.0).collect();
