@@ -49,17 +49,15 @@ const FUEL_PER_PAGE_GROWN: u8 = 255;
 const POOL_TABLES_MAX: u32 = 16;
 /// Host metadata of one instance.
 const INSTANCE_METADATA_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a freed memory that are put back in place instead of being given to the kernel and faulted in again by the next
-/// run: where the kernel says which pages were written, only those are, and guests that write much gain most (128 KiB against
-/// 1 MiB: 233 µs and 140 µs a run of a script, 1.6 ms and 0.7 ms of a command in Go, 3.4 ms and 2.5 ms in Python; small
-/// ones as before).
-const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// Bytes of a freed memory, and of a freed table, that are put back in place instead of being given to the kernel and faulted in
+/// again by the next run: where the kernel says which pages were written, only those are, and guests that write much gain
+/// most (from 128 and 8 KiB: 233 µs to 140 µs a run of a script, 1.6 ms to 0.7 ms of a command in Go, 3.4 ms to 1.8 ms in Python;
+/// small ones as before).
+const KEEP_RESIDENT_BYTES: (usize, usize) = (1 << 20, 256 << 10);
 /// The same on kernels without a scan for written pages, where all of them are zeroed: cheaper than the page faults of the
 /// small guests that most are, and not yet dear (1 MiB: 13 µs a run instead of 5).
-const MEMORY_KEEP_RESIDENT_BYTES_UNSCANNED: usize = 128 << 10;
-/// As much for tables …
-const TABLE_KEEP_RESIDENT_BYTES: usize = 8 << 10;
-/// … and stacks.
+const KEEP_RESIDENT_BYTES_UNSCANNED: (usize, usize) = (128 << 10, 8 << 10);
+/// The same of stacks, which are always zeroed without a scan.
 const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 /// Freed places whose pages are given back together: each time, all threads are interrupted (two threads: 88 k runs a
 /// second one by one, 260 k by eight). They are given back, and zeroed, before anyone gets them again.
@@ -259,9 +257,9 @@ fn pool(settings: &HostSettings) -> PoolingAllocationConfig {
     pool.max_core_instance_size(INSTANCE_METADATA_BYTES_MAX);
     pool.max_component_instance_size(INSTANCE_METADATA_BYTES_MAX);
     let scanned = PoolingAllocationConfig::is_pagemap_scan_available();
-    let kept = if scanned { MEMORY_KEEP_RESIDENT_BYTES } else { MEMORY_KEEP_RESIDENT_BYTES_UNSCANNED };
-    pool.linear_memory_keep_resident(kept);
-    pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
+    let (of_memory, of_table) = if scanned { KEEP_RESIDENT_BYTES } else { KEEP_RESIDENT_BYTES_UNSCANNED };
+    pool.linear_memory_keep_resident(of_memory);
+    pool.table_keep_resident(of_table);
     pool.async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES);
     pool.decommit_batch_size(DECOMMIT_BATCH);
     // Zeroes only what was written, wherever it lies; Linux since 6.7, elsewhere the beginning is zeroed.
