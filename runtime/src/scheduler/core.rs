@@ -43,7 +43,7 @@ pub use self::keys::KeyLimits;
 use self::keys::Keys;
 use self::leases::Leases;
 pub use self::leases::{ASKS_MAX, Ask};
-use self::leave::Awaited;
+use self::leave::Unanswered;
 pub use self::line::WEIGHT_DEFAULT;
 use self::start::Short;
 pub use self::tenant::{Budget, Serves};
@@ -116,7 +116,7 @@ pub struct Core {
     /// Claims that were answered: the measure of how fast runs end.
     round: u64,
     /// Runs to be ended that are not ours, or not yet: what was asked for by then may answer them. Forgotten with its answers.
-    cancelled: HashMap<RunRef, Awaited>,
+    cancelled: HashMap<RunRef, Unanswered>,
     /// Whether the open claim may answer suspects.
     suspects_claimed: bool,
     /// Claims in a row that left out what is not claimed ahead, as no slot was free for it.
@@ -386,7 +386,7 @@ impl Core {
     /// Whether a claim is open.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
-        self.awaited() != Awaited::NOTHING
+        self.unanswered() != Unanswered::NOTHING
     }
 
     fn has_open_claim(&self) -> bool {
@@ -426,7 +426,7 @@ impl Core {
     fn started_by_hand(&mut self, suspect: bool, run: Option<Claimed>, actions: &mut Vec<Action>) {
         self.wanted = self.wanted.saturating_sub(1);
         self.suspects_promised -= usize::from(suspect && self.suspects_promised > 0);
-        let cancelled = self.take_cancelled(Awaited::BY_HAND);
+        let cancelled = self.take_cancelled(Unanswered::BY_HAND);
         match run {
             Some(claimed)
                 if self.draining || cancelled.contains(&claimed.run) || self.too_large(claimed.lane).is_some() =>

@@ -11,7 +11,7 @@ use runner_store::command::limits;
 use runner_store::job::TenantId;
 
 use super::claim::{PASSED_OVER_MAX, TENANTS_MAX};
-use super::leave::Awaited;
+use super::leave::Unanswered;
 use super::{Action, Claimed, Core, Moment, Take, queues};
 
 /// See the module.
@@ -83,7 +83,7 @@ impl Core {
 
     pub(super) fn claimed_beside(&mut self, runs: Vec<Claimed>, now: Moment, actions: &mut Vec<Action>) {
         self.beside.asked.clear();
-        let cancelled = self.take_cancelled(Awaited::BESIDE);
+        let cancelled = self.take_cancelled(Unanswered::BESIDE);
         self.take_up(runs, &cancelled, now, actions);
         // The open claim has left them out.
         self.look_again();

@@ -14,7 +14,7 @@ use runner_store::job::TenantId;
 
 use super::cost;
 use super::keyed::Granted;
-use super::leave::Awaited;
+use super::leave::Unanswered;
 use super::queues::{self, QueueDemand};
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
@@ -62,7 +62,7 @@ impl Core {
         self.round += 1;
         self.lately.swap(0, 1);
         self.lately[0].clear();
-        let cancelled = self.take_cancelled(Awaited::CLAIM);
+        let cancelled = self.take_cancelled(Unanswered::CLAIM);
         self.take_up(runs, &cancelled, now, actions);
     }
 

@@ -11,9 +11,9 @@ use super::{Action, Call, Core, Moment};
 
 /// Answers of the store that may still come, each a bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Awaited(u8);
+pub(super) struct Unanswered(u8);
 
-impl Awaited {
+impl Unanswered {
     pub(super) const NOTHING: Self = Self(0);
     pub(super) const CLAIM: Self = Self(1);
     pub(super) const BESIDE: Self = Self(2);
@@ -87,34 +87,34 @@ impl Core {
         } else if self.take_out(run) {
             actions.push(Action::HandBack(run));
         } else {
-            let awaited = self.awaited();
-            if awaited != Awaited::NOTHING {
-                self.cancelled.insert(run, awaited);
+            let unanswered = self.unanswered();
+            if unanswered != Unanswered::NOTHING {
+                self.cancelled.insert(run, unanswered);
             }
         }
     }
 
     /// What was asked for and is not answered.
-    pub(super) fn awaited(&self) -> Awaited {
+    pub(super) fn unanswered(&self) -> Unanswered {
         let open = [
-            (self.has_open_claim(), Awaited::CLAIM),
-            (self.beside.is_open(), Awaited::BESIDE),
-            (self.wanted > 0, Awaited::BY_HAND),
+            (self.has_open_claim(), Unanswered::CLAIM),
+            (self.beside.is_open(), Unanswered::BESIDE),
+            (self.wanted > 0, Unanswered::BY_HAND),
         ];
-        Awaited(open.iter().filter(|(open, _)| *open).fold(0, |bits, (_, one)| bits | one.0))
+        Unanswered(open.iter().filter(|(open, _)| *open).fold(0, |bits, (_, one)| bits | one.0))
     }
 
     /// The runs to be ended that this answer may bring; forgotten with the last answer that may bring them.
-    pub(super) fn take_cancelled(&mut self, answered: Awaited) -> HashSet<RunRef> {
+    pub(super) fn take_cancelled(&mut self, answered: Unanswered) -> HashSet<RunRef> {
         if self.cancelled.is_empty() {
             return HashSet::new();
         }
         let runs = self.cancelled.keys().copied().collect();
         // Of several that were asked for by hand, others may be to come.
-        let over = answered.0 & !self.awaited().0;
-        self.cancelled.retain(|_, awaited| {
-            awaited.0 &= !over;
-            *awaited != Awaited::NOTHING
+        let over = answered.0 & !self.unanswered().0;
+        self.cancelled.retain(|_, unanswered| {
+            unanswered.0 &= !over;
+            *unanswered != Unanswered::NOTHING
         });
         runs
     }
