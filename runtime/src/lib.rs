@@ -20,3 +20,7 @@ pub mod subscriptions;
 mod table;
 pub mod traces;
 pub mod wasm;
+
+/// Of whatever links this: the binary, its tests and its benchmarks alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

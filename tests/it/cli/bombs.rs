@@ -1,4 +1,7 @@
 //! Forty compile bombs at a running server: they are refused or ended, and a canary job does not notice.
+//!
+//! How long a canary takes is also up to the machine, which runs other tests at the same time and stalls for their
+//! commits. What that brings is seen on a second server, without bombs, whose canaries take turns with the first one's.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +18,7 @@ const BOMBS: u32 = 40;
 const SAMPLES: usize = 300;
 /// For the whole of it. Each bomb has two seconds.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// What the server may be slower by, in the worst percentile; times five and some more, as a machine that runs tests is busy.
+/// What the server may be slower by than it was and than the other is; times five and some more, as compilers run beside it.
 const SLOWER_MAX: u32 = 5;
 const SLOWER_BY_MAX: Duration = Duration::from_millis(100);
 /// What the server may have grown by once the bombs are gone: what an allocator keeps of reading forty files.
@@ -71,18 +74,25 @@ fn compilers(server: &Server) -> Vec<u32> {
 fn forty_compile_bombs_cost_a_running_server_nothing() {
     let place = Place::new();
     let server = place.serve(&["--compile-time", "2s"]);
-    let mut wire = Wire::new(place.path("runner-data/runner.sock"));
+    let spared_place = Place::new();
+    let _spared = spared_place.serve(&[]);
+    let wire_of = |place: &Place| Wire::new(place.path("runner-data/runner.sock"));
+    let (mut wire, mut spared) = (wire_of(&place), wire_of(&spared_place));
     for _ in 0..SAMPLES / 10 {
         canary(&mut wire);
+        canary(&mut spared);
     }
     let before = percentiles((0..SAMPLES).map(|_| canary(&mut wire)).collect());
     let resident = memory(&server, "VmRSS:");
     for n in 0..BOMBS {
         drop_in(&place.path("plugins"), &format!("bomb{n:02}.wasm"), &bomb(n));
     }
-    let (began, mut times) = (Instant::now(), Vec::new());
+    let (began, mut times, mut times_spared) = (Instant::now(), Vec::new(), Vec::new());
     let shown = loop {
-        times.extend((0..10).map(|_| canary(&mut wire)));
+        for _ in 0..10 {
+            times.push(canary(&mut wire));
+            times_spared.push(canary(&mut spared));
+        }
         let shown = wire.until_answered(&Ask::get("/v1/plugins")).body;
         let many = |what: &str| shown[what].as_array().unwrap().len();
         if many("loading") == 0 && many("plugins") + many("reports") == 3 + BOMBS as usize {
@@ -91,6 +101,7 @@ fn forty_compile_bombs_cost_a_running_server_nothing() {
         assert!(began.elapsed() < DEADLINE, "{shown}");
     };
     let (took, samples, during) = (began.elapsed(), times.len(), percentiles(times));
+    let beside = percentiles(times_spared);
     let with_bombs = memory(&server, "VmRSS:");
     for n in 0..BOMBS {
         fs::remove_file(place.path(&format!("plugins/bomb{n:02}.wasm"))).unwrap();
@@ -100,14 +111,15 @@ fn forty_compile_bombs_cost_a_running_server_nothing() {
     });
     let after = memory(&server, "VmRSS:");
     println!(
-        "{BOMBS} bombs in {took:.1?}; canary's p50 and p99: {before:.1?} before ({SAMPLES} samples), {during:.1?} during ({samples})"
+        "{BOMBS} bombs in {took:.1?}; canary's p50 and p99: {before:.1?} before ({SAMPLES} samples), {during:.1?} during ({samples}), {beside:.1?} on the server without bombs"
     );
     println!(
         "server's memory: {resident} KiB before, {with_bombs} KiB with those that compiled, {after} KiB after, {} KiB at most",
         memory(&server, "VmHWM:")
     );
     summary(&shown);
-    assert!(during.1 <= before.1 * SLOWER_MAX + SLOWER_BY_MAX, "{before:?} {during:?}");
+    assert!(during.0 <= before.0 * SLOWER_MAX + SLOWER_BY_MAX, "{before:?} {during:?}");
+    assert!(during.1 <= before.1.max(beside.1) * SLOWER_MAX + SLOWER_BY_MAX, "{before:?} {during:?} {beside:?}");
     assert!(after <= resident + GROWN_MAX_KIB, "{resident} KiB before, {after} KiB after");
     assert_eq!(compilers(&server), Vec::<u32>::new());
 }

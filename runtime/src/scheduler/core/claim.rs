@@ -16,6 +16,7 @@ use super::cost;
 use super::keyed::Granted;
 use super::leave::Unanswered;
 use super::queues::{self, QueueDemand};
+use super::tenant::Beat;
 use super::{AHEAD_MAX, Action, Call, ClaimState, Claimed, Core, Moment, Take};
 
 /// Claims that may leave out what is not claimed ahead because no slot is free for it. Then nothing is asked for until one
@@ -184,13 +185,17 @@ impl Core {
         if limited { takes.iter().filter(of).map(|take| if take.shared { 1 } else { take.max }).sum() } else { 0 }
     }
 
+    pub(super) fn beat(&self) -> Beat {
+        Beat { round: self.round, at: self.now.uptime }
+    }
+
     /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then, and
     /// tenants only where runs of theirs have ended lately.
     fn may_want(&mut self) -> bool {
         if self.open.is_empty() {
             return false;
         }
-        let (round, free, by_hand) = (self.round, self.free.len(), self.by_hand.len());
+        let (beat, free, by_hand) = (self.beat(), self.free.len(), self.by_hand.len());
         if free > by_hand || (self.open.len() > 1 && self.bare > 0) {
             return true;
         }
@@ -199,8 +204,8 @@ impl Core {
             let Some(tenant) = self.tenants.get_mut(*id).filter(|tenant| tenant.is_open) else {
                 continue;
             };
-            let of_pace = room_ahead && tenant.pace.lately(round) >= 2;
-            if of_pace || free + tenant.pace.ahead(round) as usize > tenant.ready.len() + by_hand {
+            let of_pace = room_ahead && tenant.pace.lately(beat) >= 2;
+            if of_pace || free + tenant.pace.ahead(beat) as usize > tenant.ready.len() + by_hand {
                 return true;
             }
         }
@@ -302,7 +307,7 @@ impl Core {
 
     fn demand(&mut self, id: TenantId, crowd: bool, now: Moment) -> Option<Demand> {
         let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
-        let (round, in_hand) = (self.round, self.suspect_in_hand());
+        let (beat, in_hand) = (self.beat(), self.suspect_in_hand());
         let tenant = self.tenants.get(id)?;
         let (mut calls, mut suspects, mut room, mut left_out) = (Vec::new(), 0_u64, 0, false);
         let mut smallest = tenant.ready.first().map_or(u64::MAX, |call| tenant.memory_of(call.lane));
@@ -356,9 +361,9 @@ impl Core {
         }
         // A slot that another one's run leaves is for who has had least, too.
         let least = crowd && self.open.first().is_some_and(|(_, first)| *first == id);
-        let of_all = if least { self.pace.ahead(round) } else { 0 };
+        let of_all = if least { self.pace.ahead(beat) } else { 0 };
         let pace = &mut self.tenant(id).pace;
-        let (lately, ahead) = (pace.lately(round), pace.ahead(round).max(of_all));
+        let (lately, ahead) = (pace.lately(beat), pace.ahead(beat).max(of_all));
         // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two
         // that end, so that what was claimed becomes less.
         let at_least = u32::from((lately >= 2 && room_ahead) || (crowd && nothing_ready));

@@ -34,12 +34,12 @@ impl Core {
             self.shares.remove(&run);
             call.others.iter().for_each(|other| _ = self.shares.remove(other));
         }
-        let round = self.round;
+        let beat = self.beat();
         let tenant = self.tenant(call.lane.tenant);
         tenant.running -= 1;
         tenant.reserved_bytes -= call.memory_bytes;
-        tenant.pace.ended(round);
-        self.pace.ended(round);
+        tenant.pace.ended(beat);
+        self.pace.ended(beat);
         self.lately[0].insert(call.lane.tenant);
         self.gate_ended(call.lane);
         self.cost_ends(call.lane, call.about, Cost::of(fuel, took));

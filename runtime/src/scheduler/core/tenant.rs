@@ -12,6 +12,10 @@ use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
 use crate::wasm::manifest::Batch;
 
+/// Twice what ended in such a time is claimed ahead: of handlers that take microseconds a few commits' work, of slower ones
+/// no more than their slots run in it.
+const PACE_WINDOW: Millis = Millis(5);
+
 /// What a tenant may use; none: as much as there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
@@ -117,40 +121,59 @@ impl LaneState {
     }
 }
 
-/// How fast runs end: in the present round between two claims, and in the one before.
+/// A moment of the scheduler: the round between two claims, and the time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beat {
+    pub(super) round: u64,
+    pub(super) at: Millis,
+}
+
+/// How fast runs end: in the present round between two claims, and in the one before; and in the present window of time, and in
+/// the one before. By rounds alone, commits of few jobs would have few claimed ahead, and so the next commits again had few.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     round: u64,
     ended: u32,
     before: u32,
+    window: u64,
+    ended_of_window: u32,
+    before_window: u32,
 }
 
 impl Pace {
-    fn turn(&mut self, round: u64) {
-        match round - self.round {
-            0 => return,
-            1 => self.before = std::mem::take(&mut self.ended),
-            _ => (self.before, self.ended) = (0, 0),
-        }
-        self.round = round;
+    fn turn(&mut self, Beat { round, at }: Beat) {
+        turn(&mut self.round, round, &mut self.ended, &mut self.before);
+        turn(&mut self.window, at.0 / PACE_WINDOW.0, &mut self.ended_of_window, &mut self.before_window);
     }
 
-    pub(super) fn ended(&mut self, round: u64) {
-        self.turn(round);
+    pub(super) fn ended(&mut self, beat: Beat) {
+        self.turn(beat);
         self.ended += 1;
+        self.ended_of_window += 1;
     }
 
     /// Runs that ended since the last claim was answered.
-    pub(super) fn lately(&mut self, round: u64) -> u32 {
-        self.turn(round);
+    pub(super) fn lately(&mut self, beat: Beat) -> u32 {
+        self.turn(beat);
         self.ended
     }
 
     /// How many may be claimed ahead.
-    pub(super) fn ahead(&mut self, round: u64) -> u32 {
-        self.turn(round);
-        self.ended.max(self.before).saturating_mul(2).min(AHEAD_MAX)
+    pub(super) fn ahead(&mut self, beat: Beat) -> u32 {
+        self.turn(beat);
+        let of_rounds = self.ended.max(self.before);
+        of_rounds.max(self.ended_of_window).max(self.before_window).saturating_mul(2).min(AHEAD_MAX)
     }
+}
+
+/// What was counted in the present one is of the one before, once that is over.
+fn turn(present: &mut u64, new: u64, count: &mut u32, before: &mut u32) {
+    match new.saturating_sub(*present) {
+        0 => return,
+        1 => *before = std::mem::take(count),
+        _ => (*before, *count) = (0, 0),
+    }
+    *present = new;
 }
 
 impl Tenant {

@@ -213,6 +213,34 @@ fn slow_handlers_are_not_claimed_ahead_and_quick_ones_are() {
     assert_eq!(core.ready(), 1);
 }
 
+/// The story: as much was claimed ahead as had ended between two claims, so that after a short commit little was claimed, and
+/// the next commit had as little in it: each job cost half as much again as in commits of many.
+#[test]
+fn short_commits_do_not_make_the_next_ones_small() {
+    let l = lane(1, false);
+    let (mut core, _) = with(2, &[(l, 100_000)]);
+    let mut running: Vec<u64> = starts(&core.handle(Event::Claimed(vec![claimed(0, 0, l), claimed(1, 0, l)]), at(0)));
+    let (mut next, mut asked) = (2, None);
+    // Ten runs end in a millisecond, and each claim is answered within one.
+    for n in 0..200 {
+        if !running.is_empty() {
+            let actions = core.handle(ended(running.remove(0)), at(n / 10));
+            running.extend(starts(&actions));
+            asked = asked.or(claim_max(&actions));
+        }
+        if n % 10 == 9
+            && let Some(max) = asked.take()
+        {
+            let runs = (0..u64::from(max)).map(|i| claimed(next + i, 0, l)).collect();
+            next += u64::from(max);
+            let actions = core.handle(Event::Claimed(runs), at(n / 10));
+            running.extend(starts(&actions));
+            asked = claim_max(&actions);
+        }
+    }
+    assert!(core.ready() > 60, "twice what five milliseconds run, and not twice what one does: {}", core.ready());
+}
+
 #[test]
 fn what_is_ready_starts_in_order_whenever_it_was_claimed() {
     let l = lane(1, false);
