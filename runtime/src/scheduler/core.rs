@@ -50,7 +50,7 @@ pub use self::tenant::{Budget, Serves};
 use self::tenant::{Tenant, Tenants};
 pub use self::why::{Held, Whose};
 
-/// Runs claimed ahead of free slots, at most: what the fastest handlers end in a few commits.
+/// Runs of a tenant claimed ahead of free slots, at most: what the fastest handlers end in a few commits.
 const AHEAD_MAX: u32 = limits::CLAIM_RUNS_MAX - SLOTS_MAX;
 /// Slots of a node, at most.
 pub const SLOTS_MAX: u32 = 256;

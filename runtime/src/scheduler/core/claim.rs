@@ -361,7 +361,7 @@ impl Core {
         }
         // A slot that another one's run leaves is for who has had least, too.
         let least = crowd && self.open.first().is_some_and(|(_, first)| *first == id);
-        let of_all = if least { self.pace.ahead(beat) } else { 0 };
+        let of_all = if least { self.pace.ahead_of_a_commit(beat) } else { 0 };
         let pace = &mut self.tenant(id).pace;
         let (lately, ahead) = (pace.lately(beat), pace.ahead(beat).max(of_all));
         // Where quick handlers were claimed far ahead and slow ones follow, what comes first is still found: one for two

@@ -38,8 +38,8 @@ impl Core {
         let tenant = self.tenant(call.lane.tenant);
         tenant.running -= 1;
         tenant.reserved_bytes -= call.memory_bytes;
-        tenant.pace.ended(beat);
-        self.pace.ended(beat);
+        tenant.pace.ended(took, beat);
+        self.pace.ended(took, beat);
         self.lately[0].insert(call.lane.tenant);
         self.gate_ended(call.lane);
         self.cost_ends(call.lane, call.about, Cost::of(fuel, took));

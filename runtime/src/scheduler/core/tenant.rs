@@ -1,6 +1,7 @@
 //! What one tenant has in hand and may use: its lanes, its runs, its budgets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use runner_store::command::{Fuel, Lane};
 use runner_store::job::{Millis, TenantId};
@@ -12,8 +13,7 @@ use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
 use crate::wasm::manifest::Batch;
 
-/// Twice what ended in such a time is claimed ahead: of handlers that take microseconds a few commits' work, of slower ones
-/// no more than their slots run in it.
+/// Twice what ended in such a time is claimed ahead of runs that took no longer: a few commits' work.
 const PACE_WINDOW: Millis = Millis(5);
 
 /// What a tenant may use; none: as much as there is.
@@ -128,28 +128,29 @@ pub(super) struct Beat {
     pub(super) at: Millis,
 }
 
-/// How fast runs end: in the present round between two claims, and in the one before; and in the present window of time, and in
-/// the one before. By rounds alone, commits of few jobs would have few claimed ahead, and so the next commits again had few.
+/// How fast runs end: in the present round between two claims, and in the one before; and quick ones in the present window of
+/// time, and in the one before. By rounds alone, commits of few jobs would have few claimed ahead, and so the next commits
+/// again had few.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     round: u64,
     ended: u32,
     before: u32,
     window: u64,
-    ended_of_window: u32,
-    before_window: u32,
+    quick: u32,
+    quick_before: u32,
 }
 
 impl Pace {
     fn turn(&mut self, Beat { round, at }: Beat) {
         turn(&mut self.round, round, &mut self.ended, &mut self.before);
-        turn(&mut self.window, at.0 / PACE_WINDOW.0, &mut self.ended_of_window, &mut self.before_window);
+        turn(&mut self.window, at.0 / PACE_WINDOW.0, &mut self.quick, &mut self.quick_before);
     }
 
-    pub(super) fn ended(&mut self, beat: Beat) {
+    pub(super) fn ended(&mut self, took: Duration, beat: Beat) {
         self.turn(beat);
         self.ended += 1;
-        self.ended_of_window += 1;
+        self.quick += u32::from(took <= Duration::from_millis(PACE_WINDOW.0));
     }
 
     /// Runs that ended since the last claim was answered.
@@ -160,9 +161,14 @@ impl Pace {
 
     /// How many may be claimed ahead.
     pub(super) fn ahead(&mut self, beat: Beat) -> u32 {
+        let of_rounds = self.ahead_of_a_commit(beat);
+        self.quick.max(self.quick_before).saturating_mul(2).max(of_rounds).min(AHEAD_MAX)
+    }
+
+    /// How many slots may come free until a claim is answered.
+    pub(super) fn ahead_of_a_commit(&mut self, beat: Beat) -> u32 {
         self.turn(beat);
-        let of_rounds = self.ended.max(self.before);
-        of_rounds.max(self.ended_of_window).max(self.before_window).saturating_mul(2).min(AHEAD_MAX)
+        self.ended.max(self.before).saturating_mul(2).min(AHEAD_MAX)
     }
 }
 

@@ -213,32 +213,45 @@ fn slow_handlers_are_not_claimed_ahead_and_quick_ones_are() {
     assert_eq!(core.ready(), 1);
 }
 
-/// The story: as much was claimed ahead as had ended between two claims, so that after a short commit little was claimed, and
-/// the next commit had as little in it: each job cost half as much again as in commits of many.
-#[test]
-fn short_commits_do_not_make_the_next_ones_small() {
+/// Runs of which so many end each millisecond, as if they had taken `took`, while each claim is answered within one: how many
+/// are ready after so many of them.
+fn ready_after(slots: u32, ended_each: u64, took: Duration, milliseconds: u64) -> usize {
     let l = lane(1, false);
-    let (mut core, _) = with(2, &[(l, 100_000)]);
-    let mut running: Vec<u64> = starts(&core.handle(Event::Claimed(vec![claimed(0, 0, l), claimed(1, 0, l)]), at(0)));
-    let (mut next, mut asked) = (2, None);
-    // Ten runs end in a millisecond, and each claim is answered within one.
-    for n in 0..200 {
-        if !running.is_empty() {
-            let actions = core.handle(ended(running.remove(0)), at(n / 10));
+    let (mut core, _) = with(slots, &[(l, 100_000)]);
+    let first = (0..u64::from(slots)).map(|id| claimed(id, 0, l)).collect();
+    let mut running: VecDeque<u64> = starts(&core.handle(Event::Claimed(first), at(0))).into();
+    let (mut next, mut asked) = (u64::from(slots), None);
+    for ms in 0..milliseconds {
+        for _ in 0..ended_each {
+            let Some(id) = running.pop_front() else { break };
+            let actions = core.handle(Event::Ended { run: run(id), fuel: 0, took }, at(ms));
             running.extend(starts(&actions));
             asked = asked.or(claim_max(&actions));
         }
-        if n % 10 == 9
-            && let Some(max) = asked.take()
-        {
-            let runs = (0..u64::from(max)).map(|i| claimed(next + i, 0, l)).collect();
-            next += u64::from(max);
-            let actions = core.handle(Event::Claimed(runs), at(n / 10));
+        if let Some(max) = asked.take().map(u64::from) {
+            let actions = core.handle(Event::Claimed((0..max).map(|i| claimed(next + i, 0, l)).collect()), at(ms));
+            next += max;
             running.extend(starts(&actions));
             asked = claim_max(&actions);
         }
     }
-    assert!(core.ready() > 60, "twice what five milliseconds run, and not twice what one does: {}", core.ready());
+    core.ready()
+}
+
+/// The story: as much was claimed ahead as had ended between two claims, so that after a short commit little was claimed, and
+/// the next commit had as little in it: each job cost half as much again as in commits of many.
+#[test]
+fn short_commits_do_not_make_the_next_ones_small() {
+    let ready = ready_after(2, 10, Duration::from_micros(100), 20);
+    assert!((60..=100).contains(&ready), "twice what five milliseconds run: {ready}");
+}
+
+/// Runs of a minute that end by hundreds at about the same time, as when what they all ask is gone: what is claimed ahead of
+/// them lies there for a minute.
+#[test]
+fn slow_runs_that_end_together_are_not_claimed_ahead_as_if_they_were_quick() {
+    let ready = ready_after(250, 50, Duration::from_secs(60), 5);
+    assert!(ready <= 100, "twice what ended until a claim was answered, at most: {ready}");
 }
 
 #[test]
