@@ -314,7 +314,7 @@ impl Core {
         let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());
         for lane in &tenant.open {
             let Some(state) = tenant.lanes.get(lane) else { continue };
-            let memory_bytes = state.serves.map_or(0, |serves| serves.memory_bytes);
+            let memory_bytes = state.serves.as_ref().map_or(0, |serves| serves.memory_bytes);
             let of_lane = tenant.room(memory_bytes);
             smallest = smallest.min(memory_bytes);
             // Of keys, what they let through.

@@ -96,7 +96,7 @@ impl Core {
         let (Some(of), now) = (key_of(lane), self.now) else { return };
         let at = (lane.key, lane.again);
         let state = self.tenant(lane.tenant).lanes.entry(lane.of_all_keys()).or_default();
-        let shared = state.serves.is_some_and(|by| by.batch.is_some()) && !lane.suspect;
+        let shared = state.serves.as_ref().is_some_and(|by| by.batch.is_some()) && !lane.suspect;
         let nothing = state.available == 0 && state.keyed.as_ref().is_none_or(|keyed| keyed.lanes.is_empty());
         let keyed = state.keyed.get_or_insert_default();
         keyed.set_could(at, 0);
