@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -23,7 +24,7 @@ def read(wanted: Any, data: bytes) -> Any:
     if is_too_deep(data):
         raise Discard(f"args are not JSON: they are nested deeper than {DEPTH_MAX}")
     try:
-        value = json.loads(data, parse_constant=no_constant)
+        value = DECODER.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise Discard(f"args are not JSON: {error}") from None
     return fit(wanted, value, "")
@@ -48,6 +49,10 @@ def is_too_deep(data: bytes) -> bool:
 def no_constant(word: str) -> Any:
     # Python reads them, and would write them again; nobody else takes them for JSON.
     raise ValueError(f"{word} is none of its numbers")
+
+
+# `json.loads` would make one for every run.
+DECODER = json.JSONDecoder(parse_constant=no_constant)
 
 
 def misfit(path: str, why: str) -> Discard:
@@ -93,13 +98,23 @@ def fit_any(parts: tuple, value: Any, path: str) -> Any:
 
 
 def fit_fields(wanted: type, value: dict, path: str) -> Any:
-    hints, fields = typing.get_type_hints(wanted), {}
-    for field in dataclasses.fields(wanted):
-        if field.name in value:
-            fields[field.name] = fit(hints[field.name], value[field.name], join(path, field.name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise misfit(join(path, field.name), "it is missing")
+    fields = {}
+    for name, hint, needed in fields_of(wanted):
+        if name in value:
+            fields[name] = fit(hint, value[name], join(path, name))
+        elif needed:
+            raise misfit(join(path, name), "it is missing")
     return wanted(**fields)
+
+
+@functools.cache
+def fields_of(wanted: type) -> tuple[tuple[str, Any, bool], ...]:
+    """The name, type and need of each field."""
+    hints, missing = typing.get_type_hints(wanted), dataclasses.MISSING
+    return tuple(
+        (field.name, hints[field.name], field.default is missing and field.default_factory is missing)
+        for field in dataclasses.fields(wanted)
+    )
 
 
 def expect(wanted: type, value: Any, path: str) -> Any:

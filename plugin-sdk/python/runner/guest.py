@@ -1,7 +1,9 @@
 """The plugin's side of the contract: the export that the runner calls, and its imports as a host. In a plugin only."""
 
+import gc
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any, Callable
 
 from componentize_py_types import Err
@@ -9,7 +11,7 @@ from wit_world.imports import blobs, config, host, http, kv, types
 
 from .context import CallError, Context, Job, Response
 from .failure import Discard, Retry, Snooze, described
-from .handlers import dispatch, kinds
+from .handlers import dispatch, handler, kinds, without
 from .text import text
 
 LEVELS = {level.name.lower(): level for level in host.Level}
@@ -89,3 +91,34 @@ class Handler:
             print(text(traceback.format_exc()), end="", file=sys.stderr)
             why = text(described(error))
             raise Err(types.Failure_Retry(types.Retry(why, None))) from None
+
+
+@dataclass
+class Sample:
+    """Args as most handlers take them."""
+
+    text: str
+    number: int | None = None
+
+
+def warm_up() -> None:
+    """Runs the way of a job through this package until Python has settled how. It notes that beside the code, and in a plugin
+    each run would do so anew, each time in a copy of the page: 2.2 ms a run instead of 2.0."""
+    kind = "warm up"  # No job's: there is no space in a kind.
+
+    @handler(kind)
+    def nothing(args: Sample, cx: Context) -> None:
+        pass
+
+    job = types.Job(
+        id="1", kind=kind, tenant="", queue="", run=1, attempt=1, max_attempts=1, priority=0, enqueued_at="", run_at="",
+        timeout_ms=1, args=b'{"text": "a", "number": 1}', tags=[], checkpoint=None, dependencies=[], meta=[],
+    )
+    for _ in range(100):
+        Handler().handle(job)
+    without(kind)
+
+
+warm_up()
+# What is there now is there in every run: a collection would look through all of it, and write to each page.
+gc.freeze()

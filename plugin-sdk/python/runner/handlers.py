@@ -12,6 +12,7 @@ from .context import Context
 from .failure import Discard, Failure
 from .text import text
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _handlers: dict[str, tuple[Callable, Any, int]] = {}
 
 
@@ -40,6 +41,11 @@ def kinds() -> list[str]:
     return sorted(_handlers)
 
 
+def without(kind: str) -> None:
+    """Forgets the handler of a kind."""
+    del _handlers[kind]
+
+
 def dispatch(cx: Context, data: bytes) -> bytes:
     """Runs the job of a context. The only handler serves whatever kinds the manifest names."""
     found = _handlers.get(cx.kind)
@@ -55,7 +61,7 @@ def dispatch(cx: Context, data: bytes) -> bytes:
     if output is None or isinstance(output, bytes):
         return output or b""
     try:
-        return text(json.dumps(output, ensure_ascii=False, separators=(",", ":"), allow_nan=False)).encode()
+        return text(ENCODER.encode(output)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # Another attempt would make the same.
         raise Discard(f"the output is not JSON: {error}") from error
