@@ -181,13 +181,14 @@ typescript() { # TO SOURCE
 build_python() { # INSTALL
   local tools=$target_dir/venv
   componentize_py=$tools/bin/componentize-py
-  if [ ! -x "$componentize_py" ] && [ "$1" = yes ] && command -v python3 > /dev/null; then
+  # It names its own path: in a folder that was moved it is there and does not start.
+  if ! starts "$componentize_py" && [ "$1" = yes ] && command -v python3 > /dev/null; then
     install_componentize_py "$tools" ||
       echo "plugins: pip could not install $COMPONENTIZE_PY (offline, or no python3-venv?)"
   fi
-  if [ ! -x "$componentize_py" ]; then
+  if ! starts "$componentize_py"; then
     skip Python "componentize-py is not in plugins/target/venv" \
-      "python3 -m venv plugins/target/venv && plugins/target/venv/bin/pip install $COMPONENTIZE_PY"
+      "python3 -m venv --clear plugins/target/venv && plugins/target/venv/bin/pip install $COMPONENTIZE_PY"
     return
   fi
   made conformance-python "$conformance/python.wasm" plugin-sdk/conformance/python plugin-sdk/python plugin-sdk/wit -- \
@@ -197,9 +198,13 @@ build_python() { # INSTALL
   put validate "$target_dir/validate.wasm"
 }
 
+starts() { # PROGRAM
+  "$1" --version > /dev/null 2>&1
+}
+
 install_componentize_py() { # VENV
   # Debian's python3 comes without the module `venv`.
-  python3 -m venv "$1" > /dev/null 2>&1 || { apt_install python3-venv && python3 -m venv --clear "$1"; } || return 1
+  python3 -m venv --clear "$1" > /dev/null 2>&1 || { apt_install python3-venv && python3 -m venv --clear "$1"; } || return 1
   "$1/bin/pip" install --quiet --disable-pip-version-check "$COMPONENTIZE_PY"
 }
 

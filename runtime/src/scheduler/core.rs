@@ -4,10 +4,12 @@
 //! A run takes a slot, and its whole memory limit out of its tenant's budget and the node's, until it has ended. Tenants
 //! take turns at free slots, and queues at their tenant's, by what their runs cost ([`cost`]); within a queue what comes
 //! first goes first ([`start`]). Queues and kinds may have limits of their own ([`gate`]), and so may keys of kinds
-//! ([`keyed`]). Runs are claimed ahead of free
-//! slots, so that no slot waits for a commit, but only as far ahead as runs have been ending lately: of handlers that take a
-//! minute nothing is claimed ahead, and a job that comes first never waits for others that were merely claimed. Never claimed ahead are suspects, which run one at a time,
-//! what runs in order by its key, batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has no room for ([`claim`]).
+//! ([`keyed`]).
+//!
+//! Runs are claimed ahead of free slots, so that no slot waits for a commit, but only as far ahead as runs have been ending
+//! lately ([`tenant`]): of handlers that take a minute one or two. Never claimed ahead are suspects, which run one at a time,
+//! what runs in order by its key, batches, which gather until a slot is free ([`batch`]), and what its tenant's budget has
+//! no room for ([`claim`]).
 //! Who comes while a claim of others is open is claimed beside it ([`beside`]).
 
 mod batch;

@@ -104,8 +104,9 @@ fn typescript(project: &Project) -> Result<(), Failure> {
 
 fn python(project: &Project, made: &Path) -> Result<(), Failure> {
     let local = project.folder.join("target/venv/bin/componentize-py");
-    let install = "python3 -m venv target/venv && target/venv/bin/pip install componentize-py==0.25.1";
-    let componentize = if local.is_file() { local } else { tool(&["componentize-py"], "componentize-py", install)? };
+    let install = "python3 -m venv --clear target/venv && target/venv/bin/pip install componentize-py==0.25.1";
+    // It names its own path: in a folder that was moved it is there and does not start.
+    let componentize = if starts(&local) { local } else { tool(&["componentize-py"], "componentize-py", install)? };
     let entry = project.folder.join("target/entry");
     make_folder(&entry.join("wit"))?;
     write(&entry.join("wit/plugin.wit"), CONTRACT.as_bytes())?;
@@ -137,6 +138,11 @@ fn run(project: &Project, mut command: Command, hint: &str) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::new(Code::Failed, format!("`{shown}` failed ({status}), so nothing was made; {hint}")))
+}
+
+fn starts(program: &Path) -> bool {
+    let tried = Command::new(program).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
 }
 
 /// The first of these programs that is in PATH.
