@@ -85,6 +85,7 @@ pub struct Core {
     clock: u64,
     /// How fast runs of all end.
     pace: tenant::Pace,
+    company: tenant::Company,
     /// Queues and kinds that have limits of their own, and when some of them open.
     gates: HashMap<GateOf, Gate>,
     opening: BTreeSet<Millis>,
@@ -218,6 +219,7 @@ impl Core {
             lately: Default::default(),
             clock: 0,
             pace: tenant::Pace::default(),
+            company: tenant::Company::default(),
             gates: HashMap::new(),
             opening: BTreeSet::new(),
             keys: Keys::default(),

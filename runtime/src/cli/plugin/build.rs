@@ -141,7 +141,12 @@ fn run(project: &Project, mut command: Command, hint: &str) -> Result<(), Failur
 }
 
 fn starts(program: &Path) -> bool {
-    let tried = Command::new(program).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let tried = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     tried.is_ok_and(|status| status.success())
 }
 

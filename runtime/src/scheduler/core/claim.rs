@@ -85,7 +85,10 @@ impl Core {
         for claimed in runs {
             let spent = !self.spent.is_empty() && self.spent.contains(&claimed.lane.tenant);
             let known = looked_at.filter(|(lane, _)| *lane == claimed.lane);
-            let (_, too_large) = known.unwrap_or_else(|| (claimed.lane, self.too_large(claimed.lane).is_some()));
+            let (_, too_large) = known.unwrap_or_else(|| {
+                self.company.meets(claimed.lane, now.uptime);
+                (claimed.lane, self.too_large(claimed.lane).is_some())
+            });
             looked_at = Some((claimed.lane, too_large));
             if self.draining || spent || too_large || cancelled.contains(&claimed.run) {
                 actions.push(Action::HandBack(claimed.run));
@@ -186,7 +189,8 @@ impl Core {
     }
 
     pub(super) fn beat(&self) -> Beat {
-        Beat { round: self.round, at: self.now.uptime }
+        let at = self.now.uptime;
+        Beat { round: self.round, at, alone: self.company.is_none(at) }
     }
 
     /// Whether anyone could want anything: what is asked after every event, so that lanes are looked at only then, and
@@ -307,8 +311,11 @@ impl Core {
 
     fn demand(&mut self, id: TenantId, crowd: bool, now: Moment) -> Option<Demand> {
         let room_ahead = self.ready() + self.running.len() < (self.slots + AHEAD_MAX) as usize;
-        let (beat, in_hand) = (self.beat(), self.suspect_in_hand());
         let tenant = self.tenants.get(id)?;
+        if crowd || tenant.open.len() > 1 {
+            self.company.is_there(now.uptime);
+        }
+        let (beat, in_hand) = (self.beat(), self.suspect_in_hand());
         let (mut calls, mut suspects, mut room, mut left_out) = (Vec::new(), 0_u64, 0, false);
         let mut smallest = tenant.ready.first().map_or(u64::MAX, |call| tenant.memory_of(call.lane));
         let (mut singles, mut shut) = (queues::Singles::default(), Vec::new());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use runner_store::command::{Fuel, Lane};
-use runner_store::job::{Millis, TenantId};
+use runner_store::job::{KindId, Millis, QueueId, TenantId};
 
 use super::batch::Arrivals;
 use super::cost::Lately;
@@ -13,8 +13,14 @@ use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
 use crate::wasm::manifest::Batch;
 
-/// Twice what ended in such a time is claimed ahead of runs that took no longer: a few commits' work.
+/// So many times what ended in such a time is claimed ahead of runs that took no longer: a few commits' work. Where all that
+/// runs is alike, nobody minds a longer commit, and more is done with each.
 const PACE_WINDOW: Millis = Millis(5);
+const WINDOWS: u32 = 2;
+const WINDOWS_OF_ONE_ALONE: u32 = 8;
+/// For so long after jobs of another tenant, queue or kind were waiting or claimed, nothing counts as alone; nor so long after
+/// a start.
+const COMPANY_LASTS: Millis = Millis(1_000);
 
 /// What a tenant may use; none: as much as there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,6 +133,34 @@ impl LaneState {
 pub(super) struct Beat {
     pub(super) round: u64,
     pub(super) at: Millis,
+    /// Whether what is claimed is all of one tenant, queue and kind.
+    pub(super) alone: bool,
+}
+
+/// Whether what is claimed is all of one tenant, queue and kind, and has been for a while.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    last: Option<((TenantId, QueueId, KindId), Millis)>,
+    met: Millis,
+}
+
+impl Company {
+    /// Jobs of a lane were claimed.
+    pub(super) fn meets(&mut self, lane: Lane, at: Millis) {
+        let of = (lane.tenant, lane.queue, lane.kind);
+        if let Some((_, when)) = self.last.replace((of, at)).filter(|(last, _)| *last != of) {
+            self.is_there(when);
+        }
+    }
+
+    /// Jobs of several wait.
+    pub(super) fn is_there(&mut self, at: Millis) {
+        self.met = self.met.max(at);
+    }
+
+    pub(super) fn is_none(&self, at: Millis) -> bool {
+        at.0.saturating_sub(self.met.0) > COMPANY_LASTS.0
+    }
 }
 
 /// How fast runs end: in the present round between two claims, and in the one before; and quick ones in the present window of
@@ -143,7 +177,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    fn turn(&mut self, Beat { round, at }: Beat) {
+    fn turn(&mut self, Beat { round, at, .. }: Beat) {
         turn(&mut self.round, round, &mut self.ended, &mut self.before);
         turn(&mut self.window, at.0 / PACE_WINDOW.0, &mut self.quick, &mut self.quick_before);
     }
@@ -163,7 +197,8 @@ impl Pace {
     /// How many may be claimed ahead.
     pub(super) fn ahead(&mut self, beat: Beat) -> u32 {
         let of_rounds = self.ahead_of_a_commit(beat);
-        self.quick.max(self.quick_before).saturating_mul(2).max(of_rounds).min(AHEAD_MAX)
+        let windows = if beat.alone { WINDOWS_OF_ONE_ALONE } else { WINDOWS };
+        self.quick.max(self.quick_before).saturating_mul(windows).max(of_rounds).min(AHEAD_MAX)
     }
 
     /// How many slots may come free until a claim is answered.
