@@ -438,6 +438,7 @@ impl Core {
                 actions.push(Action::HandBack(claimed.run));
             }
             Some(claimed) => {
+                self.company.meets(claimed.lane, self.now.uptime);
                 self.suspects_in_hand += usize::from(claimed.lane.suspect);
                 self.by_hand.push_back(Call::of_one(&claimed));
             }

@@ -144,6 +144,7 @@ impl Core {
         if self.running.contains_key(&run) {
             return;
         }
+        self.company.meets(lane, now.uptime);
         self.gate_started(lane, 1, now);
         let tenant = self.tenant(lane.tenant);
         tenant.running += 1;

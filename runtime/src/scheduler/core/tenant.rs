@@ -14,12 +14,12 @@ use super::{AHEAD_MAX, Core, Moment};
 use crate::wasm::manifest::Batch;
 
 /// So many times what ended in such a time is claimed ahead of runs that took no longer: a few commits' work. Where all that
-/// runs is alike, nobody minds a longer commit, and more is done with each.
+/// waits and is claimed is alike, it is more: commits are larger, and each job costs less of one.
 const PACE_WINDOW: Millis = Millis(5);
 const WINDOWS: u32 = 2;
 const WINDOWS_OF_ONE_ALONE: u32 = 8;
 /// For so long after jobs of another tenant, queue or kind were waiting or claimed, nothing counts as alone; nor so long after
-/// a start.
+/// the first claim.
 const COMPANY_LASTS: Millis = Millis(1_000);
 
 /// What a tenant may use; none: as much as there is.
@@ -137,29 +137,32 @@ pub(super) struct Beat {
     pub(super) alone: bool,
 }
 
-/// Whether what is claimed is all of one tenant, queue and kind, and has been for a while.
+/// Whether what could be claimed and is claimed is all of one tenant, queue and kind, and has been for a while. What cannot be
+/// claimed, as its tenant's budget or its keys are used up, does not count until it can.
 #[derive(Debug, Default)]
 pub(super) struct Company {
     last: Option<((TenantId, QueueId, KindId), Millis)>,
-    met: Millis,
+    met: Option<Millis>,
 }
 
 impl Company {
     /// Jobs of a lane were claimed.
     pub(super) fn meets(&mut self, lane: Lane, at: Millis) {
         let of = (lane.tenant, lane.queue, lane.kind);
-        if let Some((_, when)) = self.last.replace((of, at)).filter(|(last, _)| *last != of) {
-            self.is_there(when);
+        match self.last.replace((of, at)) {
+            None => self.is_there(at),
+            Some((last, when)) if last != of => self.is_there(when),
+            Some(_) => {}
         }
     }
 
     /// Jobs of several wait.
     pub(super) fn is_there(&mut self, at: Millis) {
-        self.met = self.met.max(at);
+        self.met = self.met.max(Some(at));
     }
 
     pub(super) fn is_none(&self, at: Millis) -> bool {
-        at.0.saturating_sub(self.met.0) > COMPANY_LASTS.0
+        self.met.is_some_and(|met| at.0.saturating_sub(met.0) > COMPANY_LASTS.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The core on virtual time: what it does when something happens, told in stories. Those that take many steps happen in a
 //! [`world`] with a store and handlers of its own.
 
+mod ahead;
 mod auditor;
 mod batches;
 mod beside;
@@ -211,68 +212,6 @@ fn slow_handlers_are_not_claimed_ahead_and_quick_ones_are() {
     let actions = core.handle(Event::Claimed(std::mem::take(&mut runs)), at(0));
     assert_eq!(starts(&actions), vec![10, 11]);
     assert_eq!(core.ready(), 1);
-}
-
-/// Runs of which so many end each millisecond, as if they had taken `took`, while each claim is answered within one: how many
-/// are ready after so many of them. `company`: how long before one of another lane was claimed.
-fn ready_after(slots: u32, ended_each: u64, took: Duration, milliseconds: u64, company: Option<u64>) -> usize {
-    let (l, other) = (lane(1, false), lane(2, false));
-    let (mut core, _) = with(slots, &[(l, 100_000)]);
-    let began = company.unwrap_or(0);
-    if company.is_some() {
-        core.handle_all([Event::Available { lane: other, difference: 1 }, served(other)], at(0));
-        core.handle(Event::Claimed(vec![claimed(900_000, 0, l), claimed(900_001, 0, other)]), at(0));
-        core.handle_all([Event::Available { lane: other, difference: -1 }, ended(900_000), ended(900_001)], at(0));
-    }
-    let first = (0..u64::from(slots)).map(|id| claimed(id, 0, l)).collect();
-    let actions = core.handle(Event::Claimed(first), at(began));
-    let mut running: VecDeque<u64> = starts(&actions).into();
-    let (mut next, mut asked) = (u64::from(slots), claim_max(&actions));
-    for ms in began..began + milliseconds {
-        for _ in 0..ended_each {
-            let Some(id) = running.pop_front() else { break };
-            let actions = core.handle(Event::Ended { run: run(id), fuel: 0, took }, at(ms));
-            running.extend(starts(&actions));
-            asked = asked.or(claim_max(&actions));
-        }
-        if let Some(max) = asked.take().map(u64::from) {
-            let actions = core.handle(Event::Claimed((0..max).map(|i| claimed(next + i, 0, l)).collect()), at(ms));
-            next += max;
-            running.extend(starts(&actions));
-            asked = claim_max(&actions);
-        }
-    }
-    core.ready()
-}
-
-/// The story: as much was claimed ahead as had ended between two claims, so that after a short commit little was claimed, and
-/// the next commit had as little in it: each job cost half as much again as in commits of many.
-#[test]
-fn short_commits_do_not_make_the_next_ones_small() {
-    let ready = ready_after(2, 10, Duration::from_micros(100), 20, None);
-    assert!((60..=100).contains(&ready), "twice what five milliseconds run: {ready}");
-}
-
-/// Commits of more jobs cost each of them less, and make others wait: where there are no others, they are larger.
-#[test]
-fn more_is_claimed_ahead_where_nothing_else_runs() {
-    let quick = Duration::from_micros(100);
-    for (company, times) in [(None, 2), (Some(900), 2), (Some(1_100), 8)] {
-        let ready = ready_after(2, 10, quick, 20, company);
-        let five_milliseconds = 50;
-        let most = times * five_milliseconds;
-        assert!((most * 6 / 10..=most).contains(&ready), "{times} times what five milliseconds run: {ready}");
-    }
-    let slow = ready_after(250, 50, Duration::from_secs(60), 5, Some(1_100));
-    assert!(slow <= 100, "what takes a minute is claimed ahead no further: {slow}");
-}
-
-/// Runs of a minute that end by hundreds at about the same time, as when what they all ask is gone: what is claimed ahead of
-/// them lies there for a minute.
-#[test]
-fn slow_runs_that_end_together_are_not_claimed_ahead_as_if_they_were_quick() {
-    let ready = ready_after(250, 50, Duration::from_secs(60), 5, None);
-    assert!(ready <= 100, "twice what ended until a claim was answered, at most: {ready}");
 }
 
 #[test]
