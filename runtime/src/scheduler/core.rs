@@ -85,6 +85,7 @@ pub struct Core {
     clock: u64,
     /// How fast runs of all end.
     pace: tenant::Pace,
+    /// Whether all that runs is alike.
     company: tenant::Company,
     /// Queues and kinds that have limits of their own, and when some of them open.
     gates: HashMap<GateOf, Gate>,

@@ -28,11 +28,10 @@ impl Flood {
         (!takes.is_empty()).then_some(of_it)
     }
 
-    /// Its first jobs start at a time.
-    fn new(slots: u32, began: u64) -> Self {
+    fn new(slots: u32) -> Self {
         let (mut core, _) = with(slots, &[(Self::lane(), 100_000)]);
         let first = (0..u64::from(slots)).map(|id| claimed(id, 0, Self::lane())).collect();
-        let actions = core.handle(Event::Claimed(first), at(began));
+        let actions = core.handle(Event::Claimed(first), at(0));
         Self { running: starts(&actions).into(), next: u64::from(slots), asked: Self::asks(&actions), core }
     }
 
@@ -57,7 +56,7 @@ impl Flood {
         self.asked = Self::asks(&actions);
     }
 
-    /// A job of another lane comes, is claimed as the first, and ends with the next that do.
+    /// A job of another lane comes, and is claimed as the first.
     fn has_company(&mut self, other: Lane, ms: u64) {
         self.core.handle_all([Event::Available { lane: other, difference: 1 }, served(other)], at(ms));
         self.answer(vec![claimed(900_000, -1, other)], ms);
@@ -67,7 +66,7 @@ impl Flood {
 
 /// How many are ready after a flood has gone on for so long.
 fn ready_after(slots: u32, ended_each: u64, took: Duration, milliseconds: u64) -> usize {
-    let mut flood = Flood::new(slots, 0);
+    let mut flood = Flood::new(slots);
     flood.goes_on(0..milliseconds, ended_each, took);
     flood.core.ready()
 }
@@ -91,7 +90,7 @@ fn more_is_claimed_ahead_where_nothing_else_runs() {
         assert!((most * 6 / 10..=most).contains(&ready), "{when}: {times} times what five milliseconds run: {ready}");
     };
     for other in others {
-        let mut flood = Flood::new(2, 0);
+        let mut flood = Flood::new(2);
         flood.goes_on(0..900, 10, quick);
         as_many_as(&flood, 2, "at first");
         flood.goes_on(900..2_000, 10, quick);
@@ -102,7 +101,7 @@ fn more_is_claimed_ahead_where_nothing_else_runs() {
         flood.goes_on(2_900..4_000, 10, quick);
         as_many_as(&flood, 8, "alone again");
     }
-    let mut slow = Flood::new(250, 0);
+    let mut slow = Flood::new(250);
     slow.goes_on(2_000..2_005, 50, Duration::from_secs(60));
     assert!(slow.core.ready() <= 100, "what takes a minute is claimed ahead no further: {}", slow.core.ready());
 }
