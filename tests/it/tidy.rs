@@ -124,3 +124,27 @@ fn the_top_level_is_as_it_is_drawn() {
     ];
     assert_eq!(top, drawn);
 }
+
+/// `first-ten-minutes` told one step in fifty as wrong though its words were there: `cat out err | grep -q` ends at the first
+/// match, `cat` fails by SIGPIPE, and under `pipefail` so does the whole.
+#[test]
+fn no_script_under_pipefail_pipes_into_a_reader_that_ends_early() {
+    let readers = ["grep -q", "head "];
+    let mut found = Vec::new();
+    let mut scripts = 0;
+    for path in files(".", "") {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if !text.starts_with("#!") || !text.contains("pipefail") {
+            continue;
+        }
+        scripts += 1;
+        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
+            let fails = readers.iter().any(|reader| line.contains(&format!("| {reader}")));
+            if fails && !line.contains("|| true") {
+                found.push(format!("{}:{}: {}", path.display(), i + 1, line.trim()));
+            }
+        }
+    }
+    assert!(scripts >= 5, "only {scripts} scripts were found");
+    assert_eq!(found, Vec::<String>::new());
+}
