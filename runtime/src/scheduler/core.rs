@@ -37,7 +37,7 @@ use runner_store::job::{Millis, TenantId, Time};
 
 pub use self::batch::CALL_ARGS_BYTES_MAX;
 use self::beside::Beside;
-use self::cost::Cost;
+use self::cost::{Cost, Counted};
 pub use self::event::{Action, Claimed, Event, Moment, Take};
 use self::gate::Gate;
 pub use self::gate::{GateOf, Limits, Shut};
@@ -154,7 +154,7 @@ struct Running {
     /// Whether it is to end to make room for the others.
     interrupted: bool,
     /// What it counts as until it is known.
-    about: Cost,
+    counted: Counted,
     /// Those that share it.
     others: Vec<RunRef>,
 }
@@ -321,7 +321,7 @@ impl Core {
             }
             Event::Ended { run, fuel, took } => self.ended(run, (fuel, took), now, actions),
             Event::Spent { tenant, fuel } => {
-                self.charge(tenant, cost::signed(Cost::of(fuel, Duration::ZERO)));
+                self.charge(tenant, Cost::of(fuel, Duration::ZERO));
                 self.spend(tenant, fuel, now, actions);
             }
             Event::Cancelled(run) => self.cancelled(run, actions),

@@ -406,11 +406,12 @@ impl Shell {
         self.tally.started(index::lane(&members[0].job).into(), members.len() as u64);
         let work = self.runs.work(members, slot);
         let messages = self.messages.clone();
-        // Not among the tasks: it is in the core's hands until its message is here.
-        self.parts.host.threads().spawn(async move {
+        // Not among the tasks: it is in the core's hands until its message is here. Boxed, as its state is some kilobytes, which
+        // a task would copy each time that it is made, ends and is let go.
+        self.parts.host.threads().spawn(Box::pin(async move {
             let ended = Box::new(work.enter().await);
             _ = messages.send(Message::Ended { run, others, ended }).await;
-        });
+        }));
     }
 
     /// Where quick runs end all the time, each of them would call the scheduler between two others, on caches that are cold

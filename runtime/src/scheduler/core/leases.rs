@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use runner_store::command::{Grant, Lane, RunRef, limits};
 use runner_store::job::{KindId, Millis, TenantId};
 
-use super::cost::{self, Cost};
+use super::cost::{self, Counted};
 use super::gate::gates_of;
 use super::keyed::Granted;
 use super::queues::{self, Left, Singles};
@@ -148,7 +148,8 @@ impl Core {
         self.gate_started(lane, 1, now);
         let tenant = self.tenant(lane.tenant);
         tenant.running += 1;
-        tenant.lines_of_workers.start(lane.queue, cost::UNKNOWN);
+        let counted = Counted { about: cost::UNKNOWN, began: now.uptime };
+        tenant.lines_of_workers.start(lane.queue, counted);
         self.started += 1;
         let running = Running {
             slot: None,
@@ -156,7 +157,7 @@ impl Core {
             memory_bytes: 0,
             number: self.started,
             interrupted: false,
-            about: Cost::default(),
+            counted,
             others: Vec::new(),
         };
         self.running.insert(run, running);
@@ -180,7 +181,7 @@ impl Core {
         let Some(call) = self.running.remove(&run) else { return };
         let tenant = self.tenant(call.lane.tenant);
         tenant.running -= 1;
-        tenant.lines_of_workers.end(call.lane.queue, 0);
+        tenant.lines_of_workers.end(call.lane.queue, call.counted, call.counted.about);
         self.gate_ended(call.lane);
         self.open_or_not(call.lane.tenant);
         // There is room for what was left out for want of it.

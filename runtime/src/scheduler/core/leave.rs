@@ -42,7 +42,7 @@ impl Core {
         self.pace.ended(took, beat);
         self.lately[0].insert(call.lane.tenant);
         self.gate_ended(call.lane);
-        self.cost_ends(call.lane, call.about, Cost::of(fuel, took));
+        self.cost_ends(call.lane, call.counted, Cost::of(fuel, took));
         self.spend(call.lane.tenant, fuel, now, actions);
         self.open_or_not(call.lane.tenant);
         // There is a slot, and memory, for what was left out for want of it.

@@ -8,7 +8,7 @@ use runner_store::index::Order;
 use runner_store::job::QueueId;
 
 use super::Call;
-use super::cost::{self, Cost};
+use super::cost::{Cost, Counted, Had};
 
 /// What a queue that says nothing weighs.
 pub const WEIGHT_DEFAULT: u32 = 1;
@@ -30,14 +30,14 @@ struct Line {
     running: u32,
     weight: u32,
     /// What its runs have cost, by its weight.
-    had: u64,
+    had: Had,
     /// The place of the last call that was taken and does not run in order.
     last: Option<Order>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { ready: BTreeMap::new(), running: 0, weight: WEIGHT_DEFAULT, had: 0, last: None }
+        Self { ready: BTreeMap::new(), running: 0, weight: WEIGHT_DEFAULT, had: Had::default(), last: None }
     }
 }
 
@@ -76,7 +76,7 @@ impl Lines {
 
     /// Whose turn it is among queues, lowest first.
     pub(super) fn rank(&self, queue: QueueId) -> u64 {
-        self.by_queue.get(&queue).map_or(0, |line| line.had).max(self.clock)
+        self.by_queue.get(&queue).map_or(0, |line| line.had.sum).max(self.clock)
     }
 
     pub(super) fn insert(&mut self, call: Call) {
@@ -84,9 +84,9 @@ impl Lines {
         let line = self.by_queue.entry(queue).or_default();
         if line.ready.is_empty() {
             if line.running == 0 {
-                line.had = line.had.max(self.clock);
+                line.had.sum = line.had.sum.max(self.clock);
             }
-            self.waiting.insert((line.had, queue));
+            self.waiting.insert((line.had.sum, queue));
         }
         self.ready += usize::from(line.ready.insert(call.order, call).is_none());
     }
@@ -108,7 +108,7 @@ impl Lines {
         let call = line.ready.remove(&order)?;
         self.ready -= 1;
         if line.ready.is_empty() {
-            self.waiting.remove(&(line.had, queue));
+            self.waiting.remove(&(line.had.sum, queue));
         }
         Some(call)
     }
@@ -120,32 +120,32 @@ impl Lines {
         }
     }
 
-    /// A run of a queue has started, which will cost about so much.
-    pub(super) fn start(&mut self, queue: QueueId, about: Cost) {
+    /// A run of a queue has started.
+    pub(super) fn start(&mut self, queue: QueueId, run: Counted) {
         let line = self.by_queue.entry(queue).or_default();
         line.running += 1;
-        self.clock = self.clock.max(line.had);
-        self.charge(queue, cost::signed(about));
+        self.clock = self.clock.max(line.had.by(run.began, line.weight));
+        self.has_had(queue, |had, weight| had.starts(run, weight));
     }
 
-    /// It has ended, and cost so much more, or less.
-    pub(super) fn end(&mut self, queue: QueueId, more: i64) {
+    /// It has ended, and cost this.
+    pub(super) fn end(&mut self, queue: QueueId, run: Counted, cost: Cost) {
         if let Some(line) = self.by_queue.get_mut(&queue) {
             line.running = line.running.saturating_sub(1);
         }
-        self.charge(queue, more);
+        self.has_had(queue, |had, weight| had.ends(run, cost, weight));
     }
 
-    fn charge(&mut self, queue: QueueId, cost: i64) {
+    fn has_had(&mut self, queue: QueueId, becomes: impl FnOnce(&mut Had, u32)) {
         let Some(line) = self.by_queue.get_mut(&queue) else { return };
-        let was = line.had;
-        line.had = was.saturating_add_signed(cost::scaled(cost) / i64::from(line.weight));
+        let was = line.had.sum;
+        becomes(&mut line.had, line.weight);
         if !line.ready.is_empty() {
             self.waiting.remove(&(was, queue));
-            self.waiting.insert((line.had, queue));
+            self.waiting.insert((line.had.sum, queue));
         }
         // What nobody waits in and nothing sets apart from a new one is forgotten.
-        if line.ready.is_empty() && line.running == 0 && line.weight == WEIGHT_DEFAULT && line.had <= self.clock {
+        if line.ready.is_empty() && line.running == 0 && line.weight == WEIGHT_DEFAULT && line.had.sum <= self.clock {
             self.by_queue.remove(&queue);
         }
     }
@@ -169,7 +169,7 @@ impl Lines {
         line.ready.remove(&order);
         self.ready -= 1;
         if line.ready.is_empty() {
-            let had = line.had;
+            let had = line.had.sum;
             self.waiting.remove(&(had, lane.queue));
         }
         Some((lane, 1))
@@ -184,7 +184,7 @@ impl Lines {
             let was_waiting = !line.ready.is_empty();
             taken.extend(orders.iter().filter_map(|order| line.ready.remove(order)));
             if was_waiting && line.ready.is_empty() {
-                self.waiting.remove(&(line.had, *queue));
+                self.waiting.remove(&(line.had.sum, *queue));
             }
         }
         self.ready -= taken.len();

@@ -56,7 +56,7 @@ impl Core {
     fn enter(&mut self, call: Call, slot: usize, now: Moment, actions: &mut Vec<Action>) {
         let jobs = call.jobs();
         let Call { first, others, lane, .. } = call;
-        let about = self.cost_starts(lane);
+        let counted = self.cost_starts(lane, now.uptime);
         self.gate_started(lane, jobs, now);
         let tenant = self.tenant(lane.tenant);
         let memory_bytes = tenant.memory_of(lane);
@@ -69,7 +69,7 @@ impl Core {
         self.started += 1;
         let (number, interrupted) = (self.started, false);
         let running =
-            Running { slot: Some(slot), lane, memory_bytes, number, interrupted, about, others: others.clone() };
+            Running { slot: Some(slot), lane, memory_bytes, number, interrupted, counted, others: others.clone() };
         self.running.insert(first, running);
         self.open_or_not(lane.tenant);
         actions.push(Action::Start { run: first, others, slot });
@@ -184,7 +184,7 @@ impl Core {
         let Some(tenant) = self.tenants.get_mut(id) else { return };
         let waits = !tenant.ready.is_empty();
         if waits != std::mem::replace(&mut tenant.waits, waits) {
-            let ranked = (tenant.had, id);
+            let ranked = (tenant.had.sum, id);
             _ = if waits { self.waiting.insert(ranked) } else { self.waiting.remove(&ranked) };
         }
     }

@@ -7,7 +7,7 @@ use runner_store::command::{Fuel, Lane};
 use runner_store::job::{KindId, Millis, QueueId, TenantId};
 
 use super::batch::Arrivals;
-use super::cost::Lately;
+use super::cost::{Had, Lately};
 use super::keyed::Keyed;
 use super::line::Lines;
 use super::{AHEAD_MAX, Core, Moment};
@@ -91,7 +91,7 @@ pub(super) struct Tenant {
     /// Claimed, not started.
     pub(super) ready: Lines,
     /// What its runs have cost; see [`super::cost`].
-    pub(super) had: u64,
+    pub(super) had: Had,
     /// Whether it stands among those that could claim, among those that have something ready, and counts as bare.
     pub(super) is_open: bool,
     pub(super) waits: bool,
@@ -388,7 +388,7 @@ impl Core {
         }
         let tenant = self.tenants.of(id);
         tenant.is_open = open;
-        let ranked = (tenant.had, id);
+        let ranked = (tenant.had.sum, id);
         _ = if open { self.open.insert(ranked) } else { self.open.remove(&ranked) };
     }
 

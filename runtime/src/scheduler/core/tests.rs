@@ -9,6 +9,7 @@ mod budgets;
 mod keys;
 mod leases;
 mod limits;
+mod newcomers;
 mod pairs;
 mod shares;
 mod simulation;

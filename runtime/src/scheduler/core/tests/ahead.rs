@@ -7,15 +7,15 @@ use super::*;
 
 /// A lane of quick or slow jobs, of which so many end each millisecond, as if they had taken `took`, while each claim is
 /// answered within one.
-struct Flood {
-    core: Core,
-    running: VecDeque<u64>,
+pub(super) struct Flood {
+    pub(super) core: Core,
+    pub(super) running: VecDeque<u64>,
     next: u64,
     asked: Option<u32>,
 }
 
 impl Flood {
-    fn lane() -> Lane {
+    pub(super) fn lane() -> Lane {
         lane(1, false)
     }
 
@@ -28,14 +28,14 @@ impl Flood {
         (!takes.is_empty()).then_some(of_it)
     }
 
-    fn new(slots: u32) -> Self {
+    pub(super) fn new(slots: u32) -> Self {
         let (mut core, _) = with(slots, &[(Self::lane(), 100_000)]);
         let first = (0..u64::from(slots)).map(|id| claimed(id, 0, Self::lane())).collect();
         let actions = core.handle(Event::Claimed(first), at(0));
         Self { running: starts(&actions).into(), next: u64::from(slots), asked: Self::asks(&actions), core }
     }
 
-    fn goes_on(&mut self, milliseconds: Range<u64>, ended_each: u64, took: Duration) {
+    pub(super) fn goes_on(&mut self, milliseconds: Range<u64>, ended_each: u64, took: Duration) {
         for ms in milliseconds {
             for _ in 0..ended_each {
                 let Some(id) = self.running.pop_front() else { break };
@@ -50,7 +50,7 @@ impl Flood {
         }
     }
 
-    fn answer(&mut self, runs: Vec<Claimed>, ms: u64) {
+    pub(super) fn answer(&mut self, runs: Vec<Claimed>, ms: u64) {
         let actions = self.core.handle(Event::Claimed(runs), at(ms));
         self.running.extend(starts(&actions));
         self.asked = Self::asks(&actions);
