@@ -35,8 +35,8 @@ fn others() -> [Lane; 2] {
 }
 
 /// The story: the disk stood still for a fifth of a second, and so did all that ran. What started next counted as just as
-/// long until it had ended, so that the tenant seemed to have had seconds more than it had; who came then, and for minutes
-/// after, began behind them, and waited for as long, though it had a job in a second beside a million.
+/// long until it had ended, so that the tenant seemed to have had seconds more than it had; who came then, and for seconds
+/// after, began behind them, and waited for as long, though it had ten jobs a second beside a million.
 #[test]
 fn who_comes_after_the_machine_stood_still_begins_where_the_others_are() {
     for lane in others() {
