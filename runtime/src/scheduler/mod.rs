@@ -135,18 +135,16 @@ pub(crate) async fn run(parts: Parts, mut wish: watch::Receiver<Wish>, mut wishe
     let mut plugins = parts.plugins.watch();
     shell.tell_budgets();
     shell.take_notices();
+    let mut come = Vec::new();
     loop {
         shell.sweep();
         let nap = shell.nap();
         tokio::select! {
             () = parts.store.board().changed() => shell.take_notices(),
-            Some(message) = inbox.recv() => {
-                // The notices of what a claim took came before its answer.
+            _ = inbox.recv_many(&mut come, MESSAGES_MAX) => {
+                // Those of all that has come, told before it: the notices of what a claim took came before its answer.
                 let mut events = shell.notices();
-                shell.take(message, &mut events);
-                while let Ok(message) = inbox.try_recv() {
-                    shell.take(message, &mut events);
-                }
+                come.drain(..).for_each(|message| shell.take(message, &mut events));
                 shell.tell(events);
                 // What is to be recorded is on its way to the store first.
                 tokio::task::yield_now().await;

@@ -349,6 +349,49 @@ async fn a_hundred_groups_of_ten_are_ten_calls_of_a_hundred() {
     stop(node).await;
 }
 
+/// The answer to a claim that shares calls comes from another thread. It was once taken in with a run's end that came just
+/// before, and told ahead of the notice of what it had taken: the lane seemed to have all of it still, and the next call was
+/// claimed from what little there was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_for_its_jobs_also_where_runs_of_others_end_all_the_time() {
+    let manifest = "[[kind]]\nname = \"many\"\nbatch = { max = 10, linger = \"15s\" }";
+    let plugins = vec![("many", batch(""), manifest), ("ok", says("{\"ok\": 1}", "", 0), "")];
+    let (api, node) = with_node(Setup { plugins, ..Setup::default() }).await;
+    let api = Arc::new(api);
+    // One at a time of each, so that there is always one that ends, and a slot that is free.
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let api = Arc::clone(&api);
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    let id = api.enqueue(&json!({"kind": "ok"})).await;
+                    api.get(&format!("/v1/jobs/{id}/wait?timeout=30s")).await;
+                }
+            })
+        })
+        .collect();
+    let group: Vec<Value> = (0..3).map(|_| json!({"kind": "many"})).collect();
+    let mut many: Vec<String> = Vec::new();
+    while !others.iter().all(|other| other.is_finished()) || many.len() % 10 > 0 {
+        let answer = api.post("/v1/jobs", &json!(group)).await.json();
+        let ids = answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned());
+        many.extend(ids);
+    }
+    for other in others {
+        other.await.unwrap();
+    }
+    for id in &many {
+        api.ended(id, "completed").await;
+    }
+    let mut calls: BTreeMap<u64, u64> = BTreeMap::new();
+    for id in many {
+        *calls.entry(api.runs_of(id.parse().unwrap())[0].call.unwrap().0.0).or_default() += 1;
+    }
+    let part: Vec<(u64, u64)> = calls.into_iter().filter(|(_, jobs)| *jobs != 10).collect();
+    assert_eq!(part, [], "calls that did not wait for all of their jobs");
+    stop(node).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_breaks_fails_all_its_jobs_and_each_is_taken_alone_from_then_on() {
     // Breaks where it has company.
