@@ -4,9 +4,10 @@
 //! A run costs the fuel that it used, at [`FUEL_PER_MICRO`], or the time for which it was in its sandbox, whichever is more.
 //! When it starts it counts as what runs of its lane cost lately, and when it has ended the difference is made good. Who
 //! has had least goes first; who comes after a pause begins where the others are, so that nobody saves up turns. Where that
-//! is, runs that go on say by how long they have, not by what they count as: after a moment in which all of the machine stood
+//! is, runs that go on say by how long they have, each up to what it counts as: after a moment in which all of the machine stood
 //! still that is much too much.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) const UNKNOWN: Cost = Cost(1_000);
 const SCALE: u64 = 1_000;
 /// Tenants share alike.
 const WEIGHT: u32 = 1;
+/// Of a millisecond.
+const MICROS: u64 = 1_000;
 /// How much the last run counts in what runs cost lately: an eighth.
 const LATELY: u64 = 8;
 
@@ -65,42 +68,71 @@ impl Lately {
     }
 }
 
-/// What a run counts as until its cost is known, and since when.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a run counts as until its cost is known.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
     pub(super) about: Cost,
     pub(super) began: Millis,
+    /// What its queue weighed when it began.
+    pub(super) weight: u32,
+}
+
+impl Counted {
+    /// For its tenant.
+    fn of_tenant(self) -> Self {
+        Self { weight: WEIGHT, ..self }
+    }
+
+    fn share(self) -> u64 {
+        scaled(self.about, self.weight)
+    }
+
+    /// When it will have gone on for as long as it counts as.
+    fn lasts_until(self) -> Millis {
+        Millis(self.began.0.saturating_add(self.about.0.div_ceil(MICROS)))
+    }
 }
 
 /// What a tenant or a queue has had, by its weight.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Had {
     /// With what its runs count as that go on: who has least goes first.
     pub(super) sum: u64,
-    /// What those count as, how many they are, and the sum of the times at which they began.
-    counted: u64,
+    /// How many those are.
+    pub(super) runs: u32,
+    /// Those that have not gone on for as long as they count as, together and by when they will have. One by one: what has
+    /// gone on for longer says nothing of the others, of which many may have waited for a thread.
+    young: Young,
+    young_until: BTreeMap<Millis, Young>,
+}
+
+/// Runs that have not gone on for as long as they count as.
+#[derive(Debug, Clone, Copy, Default)]
+struct Young {
     runs: u32,
-    began: u64,
+    counted: u64,
+    /// What they have had by a moment is this times the moment, less what it was when they began.
+    pace: u64,
+    before: u64,
 }
 
 impl Had {
-    pub(super) fn starts(&mut self, run: Counted, weight: u32) {
-        let about = scaled(run.about, weight);
-        self.sum = self.sum.saturating_add(about);
-        self.counted = self.counted.saturating_add(about);
+    pub(super) fn starts(&mut self, run: Counted) {
+        self.sum = self.sum.saturating_add(run.share());
         self.runs += 1;
-        self.began = self.began.saturating_add(run.began.0);
+        self.young.add(Young::of(run));
+        self.young_until.entry(run.lasts_until()).or_default().add(Young::of(run));
     }
 
     pub(super) fn ends(&mut self, run: Counted, cost: Cost, weight: u32) {
-        let about = scaled(run.about, weight);
-        self.sum = self.sum.saturating_sub(about).saturating_add(scaled(cost, weight));
+        self.sum = self.sum.saturating_sub(run.share()).saturating_add(scaled(cost, weight));
         self.runs = self.runs.saturating_sub(1);
-        (self.counted, self.began) = match self.runs {
-            // Also where the weight was another one when they began.
-            0 => (0, 0),
-            _ => (self.counted.saturating_sub(about), self.began.saturating_sub(run.began.0)),
-        };
+        let Some(until) = self.young_until.get_mut(&run.lasts_until()) else { return };
+        until.sub(Young::of(run));
+        if until.runs == 0 {
+            self.young_until.remove(&run.lasts_until());
+        }
+        self.young.sub(Young::of(run));
     }
 
     /// Without runs: what comes on top.
@@ -108,12 +140,34 @@ impl Had {
         self.sum = self.sum.saturating_add(scaled(cost, weight));
     }
 
-    /// What it has had by now: of runs that go on the time for which they have, but no more than they count as, as they may
-    /// have waited for a thread.
-    pub(super) fn by(&self, now: Millis, weight: u32) -> u64 {
-        let lasted = (u64::from(self.runs) * now.0).saturating_sub(self.began);
-        let lasted = scaled(Cost(lasted.saturating_mul(1_000)), weight);
-        self.sum.saturating_sub(self.counted.saturating_sub(lasted))
+    /// What it has had by now.
+    pub(super) fn by(&mut self, now: Millis) -> u64 {
+        while let Some(group) = self.young_until.first_entry().filter(|group| *group.key() <= now) {
+            self.young.sub(group.remove());
+        }
+        let lasted = self.young.pace.saturating_mul(now.0).saturating_sub(self.young.before);
+        self.sum.saturating_sub(self.young.counted.saturating_sub(lasted))
+    }
+}
+
+impl Young {
+    fn of(run: Counted) -> Self {
+        let pace = scaled(Cost(MICROS), run.weight);
+        Self { runs: 1, counted: run.share(), pace, before: pace.saturating_mul(run.began.0) }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.counted = self.counted.saturating_add(other.counted);
+        self.pace = self.pace.saturating_add(other.pace);
+        self.before = self.before.saturating_add(other.before);
+    }
+
+    fn sub(&mut self, other: Self) {
+        self.runs = self.runs.saturating_sub(other.runs);
+        self.counted = self.counted.saturating_sub(other.counted);
+        self.pace = self.pace.saturating_sub(other.pace);
+        self.before = self.before.saturating_sub(other.before);
     }
 }
 
@@ -127,11 +181,11 @@ impl Core {
     pub(super) fn cost_starts(&mut self, lane: Lane, now: Millis) -> Counted {
         let tenant = self.tenant(lane.tenant);
         let about = tenant.lanes.get(&lane.of_all_keys()).map_or(UNKNOWN, |state| state.lately.cost());
-        let run = Counted { about, began: now };
+        let run = Counted { about, began: now, weight: tenant.ready.weight(lane.queue) };
         tenant.ready.start(lane.queue, run);
-        let by_now = tenant.had.by(now, WEIGHT);
+        let by_now = tenant.had.by(now);
         self.clock = self.clock.max(by_now);
-        self.has_had(lane.tenant, |had| had.starts(run, WEIGHT));
+        self.has_had(lane.tenant, |had| had.starts(run.of_tenant()));
         run
     }
 
@@ -142,7 +196,7 @@ impl Core {
             state.lately.add(cost);
         }
         tenant.ready.end(lane.queue, run, cost);
-        self.has_had(lane.tenant, |had| had.ends(run, cost, WEIGHT));
+        self.has_had(lane.tenant, |had| had.ends(run.of_tenant(), cost, WEIGHT));
     }
 
     /// A tenant has had so much more.
@@ -152,12 +206,12 @@ impl Core {
         }
     }
 
-    /// A tenant that has had nothing to do for a while, or nothing that it may, begins where the others are. Whether it was
-    /// before them.
+    /// A tenant that has had nothing to do for a while, or nothing that it may, begins where the others are, whatever it has that
+    /// still runs: what it had no use for is not saved up. Whether it was before them.
     pub(super) fn comes_anew(&mut self, id: TenantId) -> bool {
         let Some(tenant) = self.tenants.get(id) else { return false };
         let clock = self.clock;
-        let is_before = tenant.running == 0 && tenant.ready.is_empty() && tenant.had.sum < clock;
+        let is_before = tenant.ready.is_empty() && tenant.had.sum < clock;
         if is_before {
             self.has_had(id, |had| had.sum = clock);
         }

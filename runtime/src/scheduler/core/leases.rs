@@ -148,7 +148,9 @@ impl Core {
         self.gate_started(lane, 1, now);
         let tenant = self.tenant(lane.tenant);
         tenant.running += 1;
-        let counted = Counted { about: cost::UNKNOWN, began: now.uptime };
+        let weight = tenant.lines_of_workers.weight(lane.queue);
+        let counted = Counted { about: cost::UNKNOWN, began: now.uptime, weight };
+        tenant.lines_of_workers.comes(lane.queue);
         tenant.lines_of_workers.start(lane.queue, counted);
         self.started += 1;
         let running = Running {

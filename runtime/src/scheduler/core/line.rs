@@ -27,7 +27,6 @@ pub(super) struct Lines {
 #[derive(Debug)]
 struct Line {
     ready: BTreeMap<Order, Call>,
-    running: u32,
     weight: u32,
     /// What its runs have cost, by its weight.
     had: Had,
@@ -37,7 +36,7 @@ struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { ready: BTreeMap::new(), running: 0, weight: WEIGHT_DEFAULT, had: Had::default(), last: None }
+        Self { ready: BTreeMap::new(), weight: WEIGHT_DEFAULT, had: Had::default(), last: None }
     }
 }
 
@@ -81,11 +80,9 @@ impl Lines {
 
     pub(super) fn insert(&mut self, call: Call) {
         let queue = call.lane.queue;
+        self.comes(queue);
         let line = self.by_queue.entry(queue).or_default();
         if line.ready.is_empty() {
-            if line.running == 0 {
-                line.had.sum = line.had.sum.max(self.clock);
-            }
             self.waiting.insert((line.had.sum, queue));
         }
         self.ready += usize::from(line.ready.insert(call.order, call).is_none());
@@ -120,19 +117,23 @@ impl Lines {
         }
     }
 
+    /// A queue that has nothing begins where the others are.
+    pub(super) fn comes(&mut self, queue: QueueId) {
+        let line = self.by_queue.entry(queue).or_default();
+        if line.ready.is_empty() && line.had.runs == 0 {
+            line.had.sum = line.had.sum.max(self.clock);
+        }
+    }
+
     /// A run of a queue has started.
     pub(super) fn start(&mut self, queue: QueueId, run: Counted) {
         let line = self.by_queue.entry(queue).or_default();
-        line.running += 1;
-        self.clock = self.clock.max(line.had.by(run.began, line.weight));
-        self.has_had(queue, |had, weight| had.starts(run, weight));
+        self.clock = self.clock.max(line.had.by(run.began));
+        self.has_had(queue, |had, _| had.starts(run));
     }
 
     /// It has ended, and cost this.
     pub(super) fn end(&mut self, queue: QueueId, run: Counted, cost: Cost) {
-        if let Some(line) = self.by_queue.get_mut(&queue) {
-            line.running = line.running.saturating_sub(1);
-        }
         self.has_had(queue, |had, weight| had.ends(run, cost, weight));
     }
 
@@ -145,7 +146,7 @@ impl Lines {
             self.waiting.insert((line.had.sum, queue));
         }
         // What nobody waits in and nothing sets apart from a new one is forgotten.
-        if line.ready.is_empty() && line.running == 0 && line.weight == WEIGHT_DEFAULT && line.had.sum <= self.clock {
+        if line.ready.is_empty() && line.had.runs == 0 && line.weight == WEIGHT_DEFAULT && line.had.sum <= self.clock {
             self.by_queue.remove(&queue);
         }
     }

@@ -454,3 +454,28 @@ fn whoever_is_gone_is_given_nothing() {
     assert!(site.given(gone) == 0 && site.held.is_empty());
     assert!(!site.core.is_asked_for(TenantId(1), KindId(1)));
 }
+
+/// The story: a queue that came later was never set to where the others were, had always had less than they, and got all.
+#[test]
+fn a_queue_that_comes_later_shares_what_workers_take_with_the_others() {
+    let mut site = Site::new(1);
+    site.enqueue(in_queue(1, 1), 10_000);
+    let mut of_first = Vec::new();
+    for n in 0..600 {
+        if n == 200 {
+            site.enqueue(in_queue(2, 1), 10_000);
+        }
+        site.now = n * 5;
+        site.next_ask += 1;
+        let id = site.next_ask;
+        let ask = Ask { id, tenant: TenantId(1), kinds: vec![KindId(1)], max: 1, until: Millis(site.now) };
+        site.tell([Event::Asked(ask)]);
+        for run in site.given.get(&id).cloned().unwrap_or_default() {
+            of_first.push(run.at.job.0 <= 10_000);
+            site.held.remove(&run);
+            site.tell([Event::LeaseEnded(run)]);
+        }
+    }
+    let of_first = of_first[200..].iter().filter(|of_first| **of_first).count();
+    assert!((190..=210).contains(&of_first), "half of 400: {of_first}");
+}

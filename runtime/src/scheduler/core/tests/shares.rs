@@ -129,6 +129,56 @@ fn a_small_tenant_waits_no_longer_than_two_of_the_others_runs() {
     assert!(p99 <= 2 * 50 + 20, "{p99}");
 }
 
+/// The story: whoever held a lease, or had a long run, had never nothing, and so never came anew. What it had no use for
+/// meanwhile was its own later: after an hour the others got nothing for as long.
+#[test]
+fn who_has_one_long_run_does_not_save_up_turns() {
+    for of_worker in [true, false] {
+        let mut world = World::new(4, MEMORY);
+        let [a, b] = [1, 2].map(|tenant| world.lane(lane_of(tenant, 1), kind(20, 1)));
+        if of_worker {
+            let run = RunRef { at: JobRef { tenant: TenantId(2), job: JobId(1_000_000) }, run: RunNumber(1) };
+            world.tell([Event::LeaseBegan { run, lane: lane_of(2, 2), lasts: Millis(10_000_000) }]);
+        } else {
+            let long = world.lane(lane_of(2, 2), kind(3_600_000, 1));
+            world.enqueue(long, 1, 0);
+        }
+        world.run_until(100);
+        world.enqueue(a, 100_000, 0);
+        world.run_until(60_000);
+        world.enqueue(b, 30_000, 0);
+        let before = world.started(a).len();
+        world.run_until(65_000);
+        let (of_a, of_b) = (world.started(a).len() - before, world.started(b).len());
+        assert!(of_a.abs_diff(of_b) <= 20, "of a worker {of_worker}: {of_a} {of_b}");
+    }
+}
+
+/// The story: what runs counted as was added by one weight and taken off by another, so that a queue whose weight had ever
+/// changed while it was busy seemed to have had less, or more, than it had, and each queue that came began there.
+#[test]
+fn after_a_change_of_weight_a_queue_that_comes_has_its_part_and_no_more() {
+    for (before, after) in [(9, 9), (1, 9)] {
+        let mut world = World::new(8, MEMORY);
+        let (busy, comes) = (world.lane(lane_in(1, 1), kind(10_000, 1)), world.lane(lane_in(2, 2), kind(100, 1)));
+        world.weight(1, before);
+        // One behind another.
+        for n in 0..8 {
+            world.run_until(n * 1_200);
+            world.enqueue(busy, 1, 0);
+        }
+        world.enqueue(busy, 10_000, 0);
+        world.run_until(45_500);
+        world.weight(1, after);
+        world.run_until(99_000);
+        let had = held(&world, busy);
+        world.enqueue(comes, 40_000, 0);
+        world.run_until(149_000);
+        let of = held(&world, comes) / (held(&world, comes) + held(&world, busy) - had);
+        assert!((0.05..=0.15).contains(&of), "{before} {after}: a tenth, not {of}");
+    }
+}
+
 /// Nobody saves up turns: whoever had nothing to do for an hour is not let before all others for as long.
 #[test]
 fn who_comes_back_begins_where_the_others_are() {
