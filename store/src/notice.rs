@@ -19,6 +19,8 @@ use crate::schedule::ScheduleRef;
 pub struct Notices {
     /// How the counts have changed: of what is available by lanes, also those of keys; of what is not, without keys.
     pub counts: HashMap<CountKey, i64>,
+    /// How many of these became available, by lanes without keys: the rest is what went, and what went was there before.
+    pub came: HashMap<Lane, i64>,
     /// Lanes of keys whose jobs have changed, and what is first in each now.
     pub heads: HashMap<Lane, Option<Order>>,
     /// How the numbers of jobs of a key have changed that have begun and not ended.
@@ -122,13 +124,16 @@ impl Board {
         self.log.subscribe()
     }
 
-    /// Tells what a commit is about to add.
+    /// Tells what a commit is about to make available, of lanes without keys.
     pub(crate) fn ahead(&self, counts: &BTreeMap<CountKey, i64>) {
         if counts.is_empty() {
             return;
         }
         let mut notices = lock(&self.notices);
-        counts.iter().for_each(|(key, n)| add(&mut notices.counts, &[(*key, *n)]));
+        for (key, n) in counts {
+            add(&mut notices.counts, &[(*key, *n)]);
+            add(&mut notices.came, &[(key.lane, *n)]);
+        }
         drop(notices);
         self.changed.notify_one();
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use runner_store::Handle;
 use runner_store::clock::Clock;
 use runner_store::command::{
-    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Query, Reply, RunRef, Settings, StoreSettings, Sweep,
-    TenantSettings,
+    Answer, Bulk, BulkVerb, Command, CountKey, JobsQuery, Keep, Lane, Query, Reply, RunRef, Settings, StoreSettings,
+    Sweep, TenantSettings,
 };
 use runner_store::engine::memory::Memory;
 use runner_store::engine::redb::{Commit, Redb};
@@ -116,6 +116,11 @@ fn start() -> (Handle, Writer) {
     Handle::start(Box::new(Memory::new(Clock::manual(START)))).unwrap()
 }
 
+fn lane_of_work(handle: &Handle) -> Lane {
+    let (queue, kind) = (handle.queue_id(TENANT, "default").unwrap(), handle.kind_id(TENANT, "work").unwrap());
+    Lane::new(TENANT, queue, kind)
+}
+
 /// Whether this future is ready at its first look.
 fn is_ready(future: impl Future<Output = ()>) -> bool {
     let future = std::pin::pin!(future);
@@ -188,9 +193,7 @@ fn notices_add_up_until_they_are_taken() {
     call(enqueue(vec![work_with(|s| s.delay = Some(Millis(50)))]));
     assert!(is_ready(handle.board().changed()));
     let notices = handle.board().take();
-    let kind = handle.kind_id(TENANT, "work").unwrap();
-    let queue = handle.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
+    let lane = lane_of_work(&handle);
     let count = |state| notices.counts.get(&CountKey { lane, state }).copied();
     assert_eq!((count(StateName::Available), count(StateName::Scheduled)), (Some(3), Some(1)));
     assert_eq!(notices.next_due, Some(Time(START.0 + 50)));
@@ -205,7 +208,27 @@ fn notices_add_up_until_they_are_taken() {
     call(claim(BOOT, 1, &[lane]));
     call(Command::Delete { job: at(JobId(2)), force: true, cascade: false });
     assert_eq!(handle.board().take().cancelled, [RunRef { at: at(JobId(2)), run: RunNumber(1) }]);
-    assert_eq!((&*handle.kind_name(kind), &*handle.queue_name(queue)), ("work", "default"));
+    assert_eq!((&*handle.kind_name(lane.kind), &*handle.queue_name(lane.queue)), ("work", "default"));
+    drop(handle);
+    writer.join();
+}
+
+/// The story: nine jobs waited for a tenth to share their call. It came and all were claimed, three more came just then, and
+/// what was told together was seven fewer: the last three seemed to be of the nine, and lingered no time at all.
+#[test]
+fn what_comes_is_told_apart_from_what_goes_meanwhile() {
+    let (handle, writer) = start();
+    let call = |command| handle.call_blocking(command).unwrap();
+    call(enqueue(vec![work(); 9]));
+    let lane = lane_of_work(&handle);
+    let available = CountKey { lane, state: StateName::Available };
+    let mut notices = handle.board().take();
+    assert_eq!((notices.came.remove(&lane), notices.counts.get(&available)), (Some(9), Some(&9)));
+    call(enqueue(vec![work()]));
+    call(claim(BOOT, 10, &[lane]));
+    call(enqueue(vec![work(); 3]));
+    notices = handle.board().take();
+    assert_eq!((notices.came.remove(&lane), notices.counts.get(&available)), (Some(4), Some(&-6)));
     drop(handle);
     writer.join();
 }
@@ -219,9 +242,7 @@ fn a_run_that_began_in_the_batch_that_ended_it_is_to_be_ended_too() {
     let engine = Gated { memory: Memory::new(Clock::manual(START)), gate: gate.clone() };
     let (handle, writer) = Handle::start(Box::new(engine)).unwrap();
     handle.call_blocking(enqueue(vec![work(); 2])).unwrap();
-    let kind = handle.kind_id(TENANT, "work").unwrap();
-    let queue = handle.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
+    let lane = lane_of_work(&handle);
     let delete = Command::Delete { job: at(JobId(2)), force: true, cascade: false };
     let mut replies = gate.in_one_batch(&handle, vec![claim(BOOT, 2, &[lane]), cancel(JobId(1)), delete]);
     assert_eq!(claimed_ids(&replies.remove(0)), [1, 2]);
@@ -384,9 +405,7 @@ fn a_disk_that_fills_up_takes_no_jobs_and_then_starts_none_while_runs_are_record
     let (store, writer) = runner_store::Handle::start(Box::new(engine)).unwrap();
     let call = |command| store.call_blocking(command).unwrap();
     call(enqueue(vec![work(); 3]));
-    let kind = store.kind_id(TENANT, "work").unwrap();
-    let queue = store.queue_id(TENANT, "default").unwrap();
-    let lane = runner_store::command::Lane::new(TENANT, queue, kind);
+    let lane = lane_of_work(&store);
     let take = || claimed(&call(claim(BOOT, 1, &[lane])));
     let first = take().remove(0);
     store.say_room(Room::Low);

@@ -245,7 +245,7 @@ impl Shell {
 
     /// What the store says has happened.
     fn notices(&mut self) -> Vec<Event> {
-        let notices = self.parts.store.board().take();
+        let mut notices = self.parts.store.board().take();
         let mut events = Vec::new();
         for settings in notices.settings.into_values() {
             self.take_settings(settings, &mut events);
@@ -262,9 +262,15 @@ impl Shell {
             self.know(lane.of_all_keys(), &mut events);
             events.push(Event::Keyed { lane, difference, head });
         }
+        // What came is told apart from what went: it came now, however many there were before.
+        for (lane, came) in notices.came {
+            *notices.counts.entry(CountKey { lane, state: StateName::Available }).or_default() -= came;
+            self.know(lane, &mut events);
+            events.push(Event::Available { lane, difference: came });
+        }
         for (CountKey { lane, state }, difference) in notices.counts {
             // Lanes of keys were told with what is first in them.
-            if state != StateName::Available || !lane.key.is_none() {
+            if difference == 0 || state != StateName::Available || !lane.key.is_none() {
                 continue;
             }
             self.know(lane, &mut events);
