@@ -148,3 +148,21 @@ fn a_cancel_takes_one_out_of_a_call_that_has_not_started_and_a_drain_gives_all_b
     assert_eq!(core.handle(ended(1), at(0)), []);
     assert_eq!((core.running(), core.ready()), (0, 0));
 }
+
+/// What comes while others are claimed has not waited as long as they.
+#[test]
+fn who_comes_while_a_call_is_claimed_lingers_from_then_on() {
+    let l = lane(1, false);
+    let mut core = core(4);
+    let batch = Batch { max: 10, linger: Millis(15_000) };
+    let serves = Serves { memory_bytes: 1, batch: Some(batch), external: false };
+    core.handle(Event::Served { lane: l, by: Some(serves) }, at(0));
+    core.handle(Event::Available { lane: l, difference: 9 }, at(0));
+    let actions = core.handle(Event::Available { lane: l, difference: 1 }, at(14_000));
+    assert_eq!(claim_max(&actions), Some(10));
+    let told = [3, -10].map(|difference| Event::Available { lane: l, difference });
+    let runs = (0..10).map(|id| claimed(id, 0, l)).collect();
+    core.handle_all(told.into_iter().chain([Event::Claimed(runs)]), at(14_002));
+    let claims = [15_001, 29_001, 29_002].map(|ms| claim_max(&core.handle(Event::Tick, at(ms))));
+    assert_eq!(claims, [None, None, Some(10)]);
+}
