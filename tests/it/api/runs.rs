@@ -372,7 +372,7 @@ async fn a_call_waits_for_its_jobs_also_where_runs_of_others_end_all_the_time() 
         .collect();
     let group: Vec<Value> = (0..3).map(|_| json!({"kind": "many"})).collect();
     let mut many: Vec<String> = Vec::new();
-    while !others.iter().all(|other| other.is_finished()) || many.len() % 10 > 0 {
+    while !others.iter().all(|other| other.is_finished()) || !many.len().is_multiple_of(10) {
         let answer = api.post("/v1/jobs", &json!(group)).await.json();
         let ids = answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned());
         many.extend(ids);
