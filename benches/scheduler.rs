@@ -34,8 +34,9 @@ const IDLE_LANES: u32 = 1_000_000;
 const SCHEDULES: u64 = 100_000;
 /// For how long the node of `schedules` is looked at.
 const IDLE: Duration = Duration::from_secs(60);
-/// What the large tenant has queued, and what the small one enqueues how often.
-const QUEUED: usize = 1_000_000;
+/// What the large tenant has queued, a million and as many as a quick node runs meanwhile; and what the small one enqueues, how
+/// often.
+const QUEUED: usize = 1_500_000;
 const SMALL_JOBS: usize = 300;
 const SMALL_EVERY: Duration = Duration::from_millis(100);
 const LIST: usize = 1_000;
